@@ -1,0 +1,228 @@
+"""The nouns that every other module speaks of: documents, embeddings, hits.
+
+All are frozen and validated when they are made, so that no later stage has to look again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connector.errors import DocumentError, InputError
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+
+_POINT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "qdrant-late-interaction")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text to be found again.
+
+    Args:
+        id: any non-empty string; documents with the same id replace one another.
+        text: the text, not blank.
+        title: optional; encoded in front of the text, as BEIR does.
+        metadata: any JSON object; filters address its keys.
+
+    Raises:
+        DocumentError: the document holds something that cannot be stored or found again.
+    """
+
+    id: str
+    text: str
+    title: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise DocumentError(f"document id is {self.id!r}; give a non-empty string")
+        check_text(self.id, "its id")
+        if not isinstance(self.text, str):
+            raise DocumentError(
+                f"document {self.id!r}: text is {type(self.text).__name__}, not a string; give its text"
+            )
+        if not self.text.strip():
+            raise DocumentError(f"document {self.id!r}: text is empty; leave the document out")
+        check_text(self.text, f"document {self.id!r}: text")
+        if self.title is not None:
+            if not isinstance(self.title, str):
+                raise DocumentError(f"document {self.id!r}: title is {self.title!r}; give a string or None")
+            check_text(self.title, f"document {self.id!r}: title")
+        if not isinstance(self.metadata, Mapping):
+            raise DocumentError(
+                f"document {self.id!r}: metadata is {type(self.metadata).__name__}, not a mapping"
+            )
+        _check_json(self.metadata, f"document {self.id!r}: metadata")
+
+
+def passage_text(title: str | None, text: str) -> str:
+    """What the encoder sees of a passage: its title, if any, a space, and its text."""
+    return f"{title} {text}" if title and title.strip() else text
+
+
+def point_id(document_id: str, passage: int) -> str:
+    """The UUIDv5 under which passage number `passage` of a document is stored."""
+    return str(uuid.uuid5(_POINT_NAMESPACE, f"{document_id}\0{passage}"))
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse characters that no store or tokenizer keeps: NUL and lone surrogates.
+
+    Raises:
+        DocumentError: names `what`, the character and its position.
+    """
+    position = text.find("\0")
+    if position >= 0:
+        raise DocumentError(f"{what} has a NUL character at position {position}; remove it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DocumentError(
+            f"{what} has a lone surrogate {text[error.start]!r} at position {error.start}; "
+            "decode the source with its real encoding"
+        ) from None
+
+
+def _check_json(value: Any, what: str) -> None:
+    """Refuse what JSON, or Qdrant's payload, would change or lose."""
+    if isinstance(value, str):
+        check_text(value, what)
+    elif isinstance(value, bool) or value is None:
+        pass
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise DocumentError(f"{what} is {value}, wider than 64 bits; store it as a string")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise DocumentError(f"{what} is {value}, which JSON does not have; use null or a string")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise DocumentError(f"{what} has the key {key!r}; keys must be strings")
+            check_text(key, f"{what}: key")
+            _check_json(item, f"{what}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_json(item, f"{what}[{index}]")
+    else:
+        raise DocumentError(f"{what} is a {type(value).__name__}, which JSON does not have; convert it")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """One encoded text. Row i means the same token in every field.
+
+    Args:
+        cls: (d,) float32, the vector of the whole text, of unit length.
+        tokens: (n, w) float32, one unit vector a token, n ≥ 1.
+        token_ids: (n,) int32, ids in the tokenizer's vocabulary.
+        offsets: (n, 2) int32, character span [start, end) in the encoded text; (0, 0) for special tokens.
+        word_ids: (n,) int32, the word that the token is a piece of; −1 for special tokens.
+        truncated: how many tokens of the text lay beyond the encoder's window and are lost.
+
+    Raises:
+        InputError: shapes disagree, there is no row, or a vector is not finite (its row is named).
+    """
+
+    cls: Float32
+    tokens: Float32
+    token_ids: Int32
+    offsets: Int32
+    word_ids: Int32
+    truncated: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cls.ndim != 1:
+            raise InputError(f"cls has shape {self.cls.shape}; it must be one-dimensional")
+        if self.tokens.ndim != 2 or len(self.tokens) == 0:
+            raise InputError(f"tokens have shape {self.tokens.shape}; need at least one row of a matrix")
+        n = len(self.tokens)
+        for name, shape in (("token_ids", (n,)), ("offsets", (n, 2)), ("word_ids", (n,))):
+            if getattr(self, name).shape != shape:
+                raise InputError(
+                    f"{name} has shape {getattr(self, name).shape} for {n} tokens; must be {shape}"
+                )
+        if not np.isfinite(self.cls).all():
+            raise InputError("cls is not finite; look at the encoder's weights and its input")
+        check_rows(self.tokens)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def select(self, rows: NDArray[np.intp], tokens: Float32 | None = None) -> Embedding:
+        """The embedding of these rows alone, in the given order.
+
+        Args:
+            rows: (k,) row numbers.
+            tokens: (k, w) vectors to stand in their place, else the rows' own.
+        """
+        return replace(
+            self,
+            tokens=self.tokens[rows] if tokens is None else tokens,
+            token_ids=self.token_ids[rows],
+            offsets=self.offsets[rows],
+            word_ids=self.word_ids[rows],
+        )
+
+
+def check_rows(tokens: NDArray[Any]) -> None:
+    """Refuse a matrix with a row that is not finite, naming the first such row.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
+    if np.isfinite(tokens).all():
+        return
+    row = int(np.flatnonzero(~np.isfinite(tokens).all(axis=1))[0])
+    raise InputError(f"token vector {row} is not finite; look at the encoder's weights and its input")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found document.
+
+    Args:
+        id: the document's id.
+        score: what the hits are ordered by, larger is better.
+        text: the text of the best passage of the document.
+        title: the document's title, if any.
+        metadata: the document's metadata.
+        passage: number of the best passage in the document; 0 unless the document was split.
+        parts: the parts of the score by name: "cls" (inner product of the CLS vectors) and
+            "maxsim", where they were computed.
+    """
+
+    id: str
+    score: float
+    text: str
+    title: str | None
+    metadata: dict[str, Any]
+    passage: int
+    parts: dict[str, float]
+
+
+class Hits(list[Hit]):
+    """The hits of one search, best first.
+
+    Attributes:
+        ms: milliseconds spent in "encode", "candidates", "rerank" and in "total". Where Qdrant
+            reranks, it does so in the request for candidates, and "rerank" is 0.
+    """
+
+    def __init__(self, hits: list[Hit], ms: dict[str, float]) -> None:
+        super().__init__(hits)
+        self.ms = ms
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
