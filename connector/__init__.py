@@ -1,0 +1,66 @@
+"""Late-interaction retrieval on Qdrant at the storage price of a single dense vector.
+
+Names are imported when they are first used, so that `import connector` is quick and brings no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from connector.connector import Connector, Stats
+    from connector.encoders import Encoder, load_encoder
+    from connector.errors import ConnectorError
+    from connector.explain import Match
+    from connector.ingest import IngestReport
+    from connector.recipes import RECIPES, Recipe
+    from connector.stores import open_store
+    from connector.types import Document, Embedding, Hit, Hits
+
+__all__ = [
+    "RECIPES",
+    "Connector",
+    "ConnectorError",
+    "Document",
+    "Embedding",
+    "Encoder",
+    "Hit",
+    "Hits",
+    "IngestReport",
+    "Match",
+    "Recipe",
+    "Stats",
+    "load_encoder",
+    "open_store",
+]
+
+_HOMES = {
+    "RECIPES": "recipes",
+    "Connector": "connector",
+    "ConnectorError": "errors",
+    "Document": "types",
+    "Embedding": "types",
+    "Encoder": "encoders",
+    "Hit": "types",
+    "Hits": "types",
+    "IngestReport": "ingest",
+    "Match": "explain",
+    "Recipe": "recipes",
+    "Stats": "connector",
+    "load_encoder": "encoders",
+    "open_store": "stores",
+}
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,151 @@
+"""A collection that describes itself: everything needed to use it is stored with it.
+
+The description is flat, because Qdrant merges metadata shallowly:
+
+    format             version of this description
+    library            version of this library that made the collection
+    model              the encoder's name
+    encoder            the encoder's fingerprint
+    cls_width          width of its CLS vectors
+    token_width        width of its token vectors
+    recipe             the recipe, as JSON
+    codec              the fitted codec's fingerprint; missing until the first documents come
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from importlib.metadata import version
+
+from connector.codecs import Codec
+from connector.encoders import Encoder
+from connector.errors import CollectionError, EncoderMismatch, InputError
+from connector.recipes import Recipe, load_recipe
+from connector.schema import CLS, CollectionSchema
+from connector.stores import Store
+from connector.types import Float32
+
+FORMAT = "1"
+CODEC_FILE = "codec.safetensors"
+
+
+class Collection:
+    """One collection in a store.
+
+    Args:
+        store: where it lives.
+        name: its name.
+
+    Raises:
+        CollectionNotFound: there is none of this name.
+        CollectionError: it was not made by this library, or by a later version of it.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self.name = name
+        self._codec: Codec | None = None
+        self._info = store.info(name)
+        if self._info.get("format") != FORMAT:
+            raise CollectionError(
+                f"collection {name!r} has format {self._info.get('format')}, this version reads {FORMAT}: "
+                "it was made by another program or a later version; choose another name or upgrade"
+            )
+
+    @classmethod
+    def create(cls, store: Store, name: str, recipe: Recipe, encoder: Encoder) -> Collection:
+        """Make an empty collection.
+
+        Raises:
+            InputError: the name cannot be used.
+            CollectionExists: the name is taken.
+        """
+        check_name(name)
+        if recipe.codec is not None:
+            recipe.make_codec().bytes_per_token(encoder.token_width)
+        info = {
+            "format": FORMAT,
+            "library": version("qdrant-late-interaction"),
+            "model": encoder.name,
+            "encoder": encoder.fingerprint,
+            "cls_width": str(encoder.cls_width),
+            "token_width": str(encoder.token_width),
+            "recipe": recipe.model_dump_json(),
+        }
+        schema = CollectionSchema.of(recipe, encoder.cls_width, encoder.token_width)
+        store.create(name, schema, info)
+        return cls(store, name)
+
+    @property
+    def model(self) -> str:
+        """The name of the encoder that made the collection."""
+        return self._info["model"]
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe it was made with."""
+        return load_recipe(self._info["recipe"])
+
+    @property
+    def codec(self) -> Codec | None:
+        """The codec, fitted if documents have come; None in the dense layout."""
+        if self._codec is None and self.recipe.codec is not None:
+            self._codec = self._stored_codec()
+        return self._codec
+
+    def _stored_codec(self) -> Codec:
+        codec = self.recipe.make_codec()
+        if "codec" not in self._info:
+            return codec
+        codec.load(self.store.get_artifact(self.name, CODEC_FILE))
+        if codec.fingerprint != self._info["codec"]:
+            raise CollectionError(
+                f"collection {self.name!r} expects codec {self._info['codec']} but holds {codec.fingerprint}; "
+                "restore its codec file"
+            )
+        return codec
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one stored token vector; 0 in the dense layout."""
+        width = int(self._info["token_width"])
+        return 0 if self.recipe.codec is None else self.recipe.make_codec().bytes_per_token(width)
+
+    @property
+    def cls_bytes(self) -> int:
+        """Bytes of one stored CLS vector."""
+        schema = CollectionSchema.of(
+            self.recipe, int(self._info["cls_width"]), int(self._info["token_width"])
+        )
+        return next(vector.bytes_per_row for vector in schema.vectors if vector.name == CLS)
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Raises EncoderMismatch unless this encoder makes the vectors that the collection holds."""
+        if encoder.fingerprint != self._info["encoder"]:
+            raise EncoderMismatch(
+                f"collection {self.name!r} was made by {self.model} ({self._info['encoder']}), this is "
+                f"{encoder.name} ({encoder.fingerprint}); use that model, or make a new collection"
+            )
+
+    def fit_codec(self, tokens: Float32) -> Codec:
+        """Fit the codec on the first documents' tokens and store it before any of them.
+
+        Args:
+            tokens: (N, w) float32.
+        """
+        codec = self.recipe.make_codec().fit(tokens)
+        self.store.put_artifact(self.name, CODEC_FILE, codec.save())
+        self.store.set_info(self.name, {"codec": codec.fingerprint})
+        self._info["codec"] = codec.fingerprint
+        self._codec = codec
+        return codec
+
+
+def check_name(name: str) -> None:
+    """Raises InputError unless every engine takes this collection name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name) or name.endswith("__artifacts"):
+        raise InputError(
+            f"collection name {name!r} cannot be used; take up to 128 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit"
+        )

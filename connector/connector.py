@@ -1,0 +1,317 @@
+"""The façade: late-interaction search over one Qdrant collection."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+from pydantic import ValidationError
+from qdrant_client import QdrantClient, models
+
+from connector.collection import Collection, check_name
+from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
+from connector.errors import CollectionExists, InputError
+from connector.explain import Match, match_words
+from connector.ingest import Chunking, IngestReport, ingest
+from connector.recipes import Recipe, get_recipe
+from connector.search import Rerank, search_embedding
+from connector.stores import Store, open_store
+from connector.types import Document, Hit, Hits, check_text, passage_text
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a collection holds.
+
+    Attributes:
+        collection: its name.
+        documents: how many documents.
+        passages: how many passages; more than documents where texts were split.
+        model: the encoder's name.
+        recipe: the recipe's name.
+        layout: "dense", "multivector" or "codes".
+        bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", "total".
+        at_rest_bytes: what the collection's folder takes on disk, texts, payload, indexes and write-ahead
+            log included; None where it cannot be seen.
+    """
+
+    collection: str
+    documents: int
+    passages: int
+    model: str
+    recipe: str
+    layout: str
+    bytes_per_passage: dict[str, float]
+    at_rest_bytes: int | None
+
+
+_STATS_SAMPLE = 10_000
+"""Passages whose sizes are averaged; point ids are hashes, so the first ones are a random sample."""
+
+
+class Connector:
+    """Late-interaction search over one collection; make one with `create` or `open`.
+
+    Threads may share a connector. It is a context manager, which closes it at the end.
+    """
+
+    def __init__(self, collection: Collection, encoder: Callable[[], Encoder]) -> None:
+        self._collection = collection
+        self._make_encoder = encoder
+        self._loading = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        client: QdrantClient | None = None,
+        recipe: str | Recipe = "default",
+        model: str | Encoder = DEFAULT_MODEL,
+        device: str | None = None,
+    ) -> Connector:
+        """Make an empty collection.
+
+        Args:
+            name: letters, digits, ".", "_" and "-".
+            path: a folder, for Qdrant in this process.
+            url, api_key: a Qdrant server or cluster.
+            client: instead, a `QdrantClient` of your own.
+            recipe: the name of a recipe (`connector recipes` lists them), or one of your own.
+            model: a model id or folder, or an encoder of your own.
+            device: such as "cpu" or "cuda"; by default the best there is.
+
+        Raises:
+            InputError: an argument cannot be used.
+            CollectionExists: the name is taken.
+            ModelError: the model cannot be loaded.
+            StoreError: the folder is locked, or no server answers.
+        """
+        chosen = get_recipe(recipe) if isinstance(recipe, str) else recipe
+        check_name(name)
+        store = open_store(path=path, url=url, api_key=api_key, client=client)
+        try:
+            if name in store.names():
+                raise CollectionExists(f"collection {name!r} exists in {store.location}; open it instead")
+            encoder = load_encoder(model, device) if isinstance(model, str) else model
+            return cls(Collection.create(store, name, chosen, encoder), lambda: encoder)
+        except BaseException:
+            store.close()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        client: QdrantClient | None = None,
+        model: str | Encoder | None = None,
+        device: str | None = None,
+    ) -> Connector:
+        """Open a collection; it knows its own recipe, codec and model.
+
+        The model is loaded when it is first needed.
+
+        Args:
+            name: the collection's name.
+            path, url, api_key, client: where it is, as in `create`.
+            model: only if the model has moved: where it is now. Its fingerprint must be the same.
+            device: such as "cpu" or "cuda"; by default the best there is.
+
+        Raises:
+            CollectionNotFound: there is no such collection; those that are there are named.
+            StoreError: the folder is locked, or no server answers.
+        """
+        store = open_store(path=path, url=url, api_key=api_key, client=client)
+        try:
+            collection = Collection(store, name)
+        except BaseException:
+            store.close()
+            raise
+
+        def encoder() -> Encoder:
+            named = collection.model if model is None else model
+            loaded = load_encoder(named, device) if isinstance(named, str) else named
+            collection.check_encoder(loaded)
+            return loaded
+
+        return cls(collection, encoder)
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        return self._collection.name
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the collection was made with."""
+        return self._collection.recipe
+
+    @property
+    def encoder(self) -> Encoder:
+        """The collection's encoder, loaded when first asked for.
+
+        Raises:
+            ModelError: it cannot be loaded.
+            EncoderMismatch: the model is not the one that made the collection.
+        """
+        self._check_open()
+        with self._loading:
+            return self._encoder
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return self._make_encoder()
+
+    def ingest(
+        self,
+        documents: Iterable[Document],
+        *,
+        chunk_tokens: int | None = None,
+        chunk_overlap: int = 0,
+        skip_bad: bool = False,
+        progress: Callable[[IngestReport], None] | None = None,
+    ) -> IngestReport:
+        """Write documents, replacing those with the same ids.
+
+        Running it again is harmless: documents that are there unchanged are passed over, so a run that
+        was killed is finished by running it again.
+
+        Args:
+            documents: read once; may be a generator.
+            chunk_tokens: split texts into chunks of at most so many tokens; by default they are not
+                split, and what lies beyond the encoder's window is lost and counted.
+            chunk_overlap: tokens that a chunk shares with the one before.
+            skip_bad: skip documents that cannot be taken, and name them in the report.
+            progress: called after each acknowledged write with the report so far.
+
+        Raises:
+            DocumentError: a document cannot be taken; the ones before it are written.
+            InputError: the chunk sizes cannot be used.
+        """
+        self._check_open()
+        try:
+            chunking = Chunking(tokens=chunk_tokens, overlap=chunk_overlap)
+        except ValidationError as error:
+            raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+        return ingest(
+            self._collection, self.encoder, documents, chunking=chunking, skip_bad=skip_bad, progress=progress
+        )
+
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        filter: models.Filter | None = None,
+        rerank: Rerank | None = "auto",
+        candidates: int = 100,
+    ) -> Hits:
+        """The k best documents for a query, each by its best passage.
+
+        Args:
+            query: not blank.
+            k: how many documents.
+            filter: a `qdrant_client.models.Filter`; its keys are metadata keys ("year", "author.name").
+            rerank: "server": Qdrant scores MaxSim (layout multivector); "client": this process does;
+                None: no rerank, candidates in the order of their CLS score; "auto", the default: server
+                where it can, else client, else none.
+            candidates: how many passages the CLS vectors find for the rerank.
+
+        Returns:
+            A list of hits; its `ms` says where the time went.
+
+        Raises:
+            InputError: an argument cannot be used.
+            CollectionError: the layout cannot be reranked as asked.
+        """
+        self._check_open()
+        if not isinstance(query, str) or not query.strip():
+            raise InputError(f"query is {query!r}; give a text")
+        check_text(query, "query")
+        encoder = self.encoder
+        started = time.perf_counter()
+        embedding = encoder.encode_queries([query])[0]
+        encode = 1e3 * (time.perf_counter() - started)
+        hits = search_embedding(
+            self._collection, embedding, k=k, filter=filter, rerank=rerank, candidates=candidates
+        )
+        hits.ms["encode"] = encode
+        hits.ms["total"] += encode
+        return hits
+
+    def explain(self, query: str, hit: Hit) -> list[Match]:
+        """For each word of the query, the word of the hit that matches it best.
+
+        Spans count characters of the hit's text with its title and a space in front, if it has one.
+        """
+        return match_words(self.encoder, query, passage_text(hit.title, hit.text))
+
+    def stats(self) -> Stats:
+        """What the collection holds and takes."""
+        self._check_open()
+        collection, store = self._collection, self._collection.store
+        first = models.Filter(must=[models.FieldCondition(key="passage", match=models.MatchValue(value=0))])
+        rows = _mean_rows(store, collection.name)
+        cls, tokens = collection.cls_bytes, rows * collection.token_bytes
+        return Stats(
+            collection=collection.name,
+            documents=store.count(collection.name, first),
+            passages=store.count(collection.name),
+            model=collection.model,
+            recipe=collection.recipe.name,
+            layout=collection.recipe.layout,
+            bytes_per_passage={"cls": cls, "tokens": round(tokens, 1), "total": round(cls + tokens, 1)},
+            at_rest_bytes=store.disk_bytes(collection.name),
+        )
+
+    def drop(self) -> None:
+        """Delete the collection and close."""
+        self._check_open()
+        self._collection.store.drop(self.name)
+        self.close()
+
+    def close(self) -> None:
+        """Release the folder or connection. Calling it twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._collection.store.close()
+
+    def __enter__(self) -> Connector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Connector({self.name!r}, {self._collection.store.location!r}, recipe={self.recipe.name!r})"
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError(f"this connector of {self.name!r} is closed; open it again")
+
+
+def _mean_rows(store: Store, name: str) -> float:
+    """Mean stored token rows of a passage, over a sample."""
+    count = total = 0
+    for record in store.scroll(name, ["rows"]):
+        rows: Any = record.payload.get("rows", 0)
+        count, total = count + 1, total + int(rows)
+        if count == _STATS_SAMPLE:
+            break
+    return total / count if count else 0.0

@@ -1,0 +1,56 @@
+"""What the rest of the library asks of an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from connector.types import Embedding
+
+
+class Encoder(Protocol):
+    """Text to `Embedding`."""
+
+    @property
+    def name(self) -> str:
+        """The model id or folder it was loaded by."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of everything that decides the vectors; equal means interchangeable."""
+        ...
+
+    @property
+    def cls_width(self) -> int:
+        """Width of the CLS vectors."""
+        ...
+
+    @property
+    def token_width(self) -> int:
+        """Width of the token vectors."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
+        """One embedding a text, in order."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
+        """One embedding a query, in order."""
+        ...
+
+    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
+        """Character spans of chunks of at most `tokens` tokens that begin and end between words.
+
+        Args:
+            text: not empty.
+            tokens: size of a chunk, without special tokens; at least 1.
+            overlap: tokens that a chunk shares with the one before, less than `tokens`.
+
+        Returns:
+            Spans [start, end) in order, which together hold every token.
+
+        Raises:
+            InputError: `tokens` is larger than the encoder's window.
+        """
+        ...

@@ -1,0 +1,224 @@
+"""The encoder: sentence-transformers' `MultiVectorEncoder`, with the vector of the whole text beside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import MultiVectorEncoder
+from sentence_transformers.base.modules import Transformer
+from torch import Tensor
+from transformers import BatchEncoding
+
+from connector.errors import InputError, ModelError
+from connector.types import Embedding, Float32, Int32
+
+BATCH_SIZE = 32
+
+_TOKENIZER_PROBE = "The naïve Café in MÜNCHEN, e.g. 東京 №5: isn't x_1 = -2.50€?"
+"""Text whose token ids tell apart tokenizers with the same vocabulary but other normalization."""
+
+
+class SentenceTransformersEncoder:
+    """Encodes with a pipeline that writes both a sentence embedding and token embeddings.
+
+    Args:
+        name: the model id or folder, for messages and for the collection's description.
+        model: its modules write "sentence_embedding" and "token_embeddings"; its tokenizer is fast.
+        batch_size: texts a forward pass; they are sorted by length first.
+
+    Raises:
+        ModelError: the tokenizer is slow and knows no character offsets.
+    """
+
+    def __init__(self, name: str, model: MultiVectorEncoder, batch_size: int = BATCH_SIZE) -> None:
+        if not getattr(model.tokenizer, "is_fast", False):
+            raise ModelError(f"model {name!r} has no fast tokenizer, which offsets need; save it with one")
+        self._name = name
+        self._model = model.eval()
+        self._batch_size = batch_size
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def cls_width(self) -> int:
+        return len(self._probe.cls)
+
+    @property
+    def token_width(self) -> int:
+        return int(self._probe.tokens.shape[1])
+
+    @cached_property
+    def _probe(self) -> Embedding:
+        return self.encode_documents(["width"])[0]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the weights, the tokenizer and the settings that change vectors."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self._model.state_dict().items()):
+            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        tokenizer = self._model.tokenizer
+        transformer = self._transformer
+        settings = {
+            "vocabulary": sorted(tokenizer.get_vocab().items()),
+            "normalizer": tokenizer(_TOKENIZER_PROBE)["input_ids"],
+            "lengths": [transformer.max_seq_length, transformer.query_length, transformer.document_length],
+            "expansion": transformer.query_expansion,
+            "prompts": [self._prompt("query"), self._prompt("document")],
+            "modules": [
+                [
+                    type(module).__name__,
+                    getattr(module, "pooling_mode", None),
+                    getattr(module, "skiplist_words", None),
+                ]
+                for module in self._model.children()
+            ],
+        }
+        digest.update(json.dumps(settings, sort_keys=True).encode())
+        return digest.hexdigest()[:16]
+
+    def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
+        return self._encode(texts, "document")
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
+        return self._encode(texts, "query")
+
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """The text numbers of each forward pass: longest texts first, as padding is dear."""
+        order = sorted(range(len(texts)), key=lambda index: (-len(texts[index]), index))
+        return [order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)]
+
+    def features(self, texts: Sequence[str], task: str) -> BatchEncoding:
+        """One tokenized and padded batch, on the model's device."""
+        features = self._model.preprocess(list(texts), prompt=self._prompt(task), task=task)
+        return features.to(self._model.device)
+
+    def forward(self, features: BatchEncoding, task: str) -> dict[str, Tensor]:
+        """One bare forward pass through all modules."""
+        with torch.inference_mode():
+            outputs: dict[str, Tensor] = self._model(features, task=task)
+        return outputs
+
+    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
+        room = self._room()
+        if tokens > room:
+            raise InputError(
+                f"chunks of {tokens} tokens do not fit {self._name}, which takes {room}; ask for at most {room}"
+            )
+        encoding = self._model.tokenizer(
+            text, add_special_tokens=False, truncation=False, verbose=False
+        ).encodings[0]
+        return _chunk_spans(encoding.offsets, encoding.word_ids, tokens, overlap) or [(0, len(text))]
+
+    def _room(self) -> int:
+        """Tokens of a document's own text that fit into the window."""
+        transformer = self._transformer
+        window = (
+            transformer.document_length
+            or transformer.max_seq_length
+            or self._model.tokenizer.model_max_length
+        )
+        prompt = self._model.tokenizer(self._prompt("document") or "", verbose=False)["input_ids"]
+        return int(window) - len(prompt)
+
+    @property
+    def _transformer(self) -> Transformer:
+        return next(module for module in self._model.children() if isinstance(module, Transformer))
+
+    def _prompt(self, task: str) -> str | None:
+        names = ("query",) if task == "query" else ("document", "passage", "corpus")
+        return next((self._model.prompts[name] for name in names if self._model.prompts.get(name)), None)
+
+    def _encode(self, texts: Sequence[str], task: str) -> list[Embedding]:
+        embeddings: dict[int, Embedding] = {}
+        prompt = len(self._prompt(task) or "")
+        for batch in self.batches(texts):
+            features = self.features([texts[index] for index in batch], task)
+            encodings = features.encodings
+            outputs = self.forward(features, task)
+            cls = _unit(outputs["sentence_embedding"])
+            tokens = _unit(outputs["token_embeddings"])
+            ids = outputs["input_ids"].cpu().numpy().astype(np.int32)
+            masks = outputs["attention_mask"].bool().cpu().numpy()
+            for row, index in enumerate(batch):
+                rows = np.flatnonzero(masks[row])
+                rows = rows if len(rows) else np.zeros(1, np.intp)
+                offsets, words = _places(encodings[row], rows, prompt)
+                embeddings[index] = Embedding(
+                    cls=cls[row].copy(),
+                    tokens=tokens[row][rows],
+                    token_ids=ids[row][rows],
+                    offsets=offsets,
+                    word_ids=words,
+                    truncated=_truncated(encodings[row]),
+                )
+        return [embeddings[index] for index in range(len(texts))]
+
+
+def _unit(vectors: Tensor) -> Float32:
+    unit: Float32 = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
+    return unit
+
+
+def _places(encoding: Any, rows: NDArray[np.intp], prompt: int) -> tuple[Int32, Int32]:
+    """Offsets and word numbers of these rows; rows of prompt, padding and special tokens have none.
+
+    The tokenizer counts characters from the start of the prompt and words likewise; the text's own
+    first word becomes word 0.
+    """
+    offsets = np.zeros((len(rows), 2), np.int32)
+    words = np.full(len(rows), -1, np.int32)
+    for place, row in enumerate(rows):
+        word = encoding.word_ids[row] if row < len(encoding.word_ids) else None
+        if word is None or encoding.offsets[row][0] < prompt:
+            continue
+        offsets[place] = encoding.offsets[row]
+        words[place] = word
+    inside = words >= 0
+    offsets[inside] -= prompt
+    if inside.any():
+        words[inside] -= words[inside].min()
+    return offsets, words
+
+
+def _truncated(encoding: Any) -> int:
+    """How many of the text's own tokens the tokenizer cut off."""
+    return sum(sum(mask == 0 for mask in rest.special_tokens_mask) for rest in encoding.overflowing)
+
+
+def _chunk_spans(
+    offsets: Sequence[tuple[int, int]], word_ids: Sequence[int | None], tokens: int, overlap: int
+) -> list[tuple[int, int]]:
+    """Cut a token sequence into chunks at word boundaries; see `Encoder.split`.
+
+    A word longer than a chunk is cut inside.
+    """
+    spans: list[tuple[int, int]] = []
+    start, total = 0, len(offsets)
+    while start < total:
+        end = _word_boundary(word_ids, start, min(start + tokens, total))
+        spans.append((offsets[start][0], offsets[end - 1][1]))
+        if end == total:
+            break
+        start = max(_word_boundary(word_ids, start, end - overlap), start + 1) if overlap else end
+    return spans
+
+
+def _word_boundary(word_ids: Sequence[int | None], start: int, end: int) -> int:
+    """The last word boundary in (start, end], or `end` where one word fills all of it."""
+    if end >= len(word_ids):
+        return end
+    boundary = end
+    while boundary > start and word_ids[boundary] == word_ids[boundary - 1]:
+        boundary -= 1
+    return boundary if boundary > start else end

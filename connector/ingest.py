@@ -1,0 +1,315 @@
+"""Documents to points: batched, idempotent, and safe to kill and run again.
+
+A document's passages are written last to first, so that passage 0, which carries the hash of the whole
+document, is there only when all others are. A run looks these hashes up and passes over documents that
+are there unchanged; what an earlier run had not finished is simply done.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from connector.collection import Collection
+from connector.encoders import Encoder
+from connector.errors import DocumentError
+from connector.pooling import pool
+from connector.schema import CLS, TOKENS
+from connector.stores import Point
+from connector.types import Document, Embedding, Float32, passage_text, point_id, to_json
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_PASSAGE_CHARS = 100_000
+"""A longer text is refused unless it is split: an encoder would see less than a hundredth of it."""
+
+WINDOW = 256
+"""Passages that are encoded, and written, at a time."""
+
+_FEW_TOKENS = 10
+"""A codec fitted on fewer tokens than this many times its width may suit later documents badly."""
+
+
+class Chunking(BaseModel):
+    """How long texts are split.
+
+    Args:
+        tokens: the most tokens of a chunk, special tokens not counted; None does not split.
+        overlap: tokens that a chunk shares with the one before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int | None = None
+    overlap: int = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Chunking:
+        if self.tokens is None and self.overlap:
+            raise ValueError(f"chunk overlap is {self.overlap} but chunk tokens are not given; give both")
+        if self.tokens is not None and not 0 <= self.overlap < self.tokens:
+            raise ValueError(
+                f"chunk overlap is {self.overlap} for chunks of {self.tokens} tokens; "
+                "it must be at least 0 and less than the chunk"
+            )
+        return self
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What one run of `ingest` did.
+
+    Attributes:
+        documents: documents written.
+        unchanged: documents passed over, because they were there with the same content.
+        passages: passages written; more than documents where texts were split.
+        truncated: passages whose end lay beyond the encoder's window.
+        tokens_lost: tokens in those ends.
+        tokens_before: token vectors that the encoder made.
+        tokens_after: token vectors stored after reduction.
+        cls_bytes, token_bytes: stored bytes of the CLS vectors and of the token vectors.
+        seconds: wall-clock time.
+        bad: for each record that was skipped, where it stood and what was wrong.
+    """
+
+    documents: int = 0
+    unchanged: int = 0
+    passages: int = 0
+    truncated: int = 0
+    tokens_lost: int = 0
+    tokens_before: int = 0
+    tokens_after: int = 0
+    cls_bytes: int = 0
+    token_bytes: int = 0
+    seconds: float = 0.0
+    bad: list[str] = field(default_factory=list)
+
+    @property
+    def documents_per_second(self) -> float:
+        """Documents written a second."""
+        return self.documents / self.seconds if self.seconds else 0.0
+
+    @property
+    def bytes_per_passage(self) -> dict[str, float]:
+        """Mean stored bytes of a passage's vectors: "cls", "tokens" and "total"."""
+        count = max(self.passages, 1)
+        cls, tokens = self.cls_bytes / count, self.token_bytes / count
+        return {"cls": round(cls, 1), "tokens": round(tokens, 1), "total": round(cls + tokens, 1)}
+
+
+class Checker:
+    """Refuses documents that a run cannot take: too long, or an id that came with another content.
+
+    Args:
+        chunking: how the run will split texts.
+    """
+
+    def __init__(self, chunking: Chunking) -> None:
+        self._chunking = chunking
+        self._seen: dict[str, str | None] = {}
+
+    def is_new(self, document: Document) -> bool:
+        """Whether the document is seen for the first time; an exact repetition is not.
+
+        Raises:
+            DocumentError: it cannot be taken.
+        """
+        if self._chunking.tokens is None and len(document.text) > MAX_PASSAGE_CHARS:
+            raise DocumentError(
+                f"document {document.id!r}: text has {len(document.text):,} characters, over "
+                f"{MAX_PASSAGE_CHARS:,}; split it with chunk_tokens (--chunk-tokens)"
+            )
+        digest = content_hash(document, self._chunking)
+        before = self._seen.setdefault(document.id, None)
+        if before is None:
+            self._seen[document.id] = digest
+        elif before != digest:
+            raise DocumentError(
+                f"document id {document.id!r} came before with another content; make the ids unique"
+            )
+        return before is None
+
+
+def content_hash(document: Document, chunking: Chunking) -> str:
+    """16 hexadecimal digits over all that decides a document's points."""
+    content = [document.text, document.title, dict(document.metadata), chunking.tokens, chunking.overlap]
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class _Passage:
+    document: Document
+    number: int
+    of: int
+    text: str
+    hash: str
+
+
+def ingest(
+    collection: Collection,
+    encoder: Encoder,
+    documents: Iterable[Document],
+    *,
+    chunking: Chunking,
+    skip_bad: bool = False,
+    progress: Callable[[IngestReport], None] | None = None,
+) -> IngestReport:
+    """Write documents into a collection; running it twice is harmless.
+
+    Args:
+        collection: made by the same encoder.
+        encoder: encodes the passages.
+        documents: in any order; read once, a window at a time.
+        chunking: how to split texts.
+        skip_bad: skip documents that cannot be taken, and name them in the report.
+        progress: called after each acknowledged write with the report so far.
+
+    Raises:
+        EncoderMismatch: the collection was made by another encoder.
+        DocumentError: a document cannot be taken; those before it are written.
+    """
+    collection.check_encoder(encoder)
+    report = IngestReport()
+    started = time.perf_counter()
+    for group in _batched(_checked(documents, chunking, skip_bad, report), WINDOW):
+        pending = _pending(collection, group, chunking, report)
+        passages = (passage for document in pending for passage in _passages(document, encoder, chunking))
+        for window in _batched(passages, WINDOW):
+            _write(collection, encoder, window, report)
+            report.seconds = time.perf_counter() - started
+            if progress is not None:
+                progress(report)
+    if report.passages:
+        collection.store.finish(collection.name)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _checked(
+    documents: Iterable[Document], chunking: Chunking, skip_bad: bool, report: IngestReport
+) -> Iterator[Document]:
+    checker = Checker(chunking)
+    for document in documents:
+        try:
+            if checker.is_new(document):
+                yield document
+        except DocumentError as error:
+            if not skip_bad:
+                raise
+            report.bad.append(str(error))
+
+
+def _pending(
+    collection: Collection, group: list[Document], chunking: Chunking, report: IngestReport
+) -> list[Document]:
+    """The documents of a group that are new or changed, after dropping changed ones' surplus passages."""
+    ids = [point_id(document.id, 0) for document in group]
+    there = collection.store.retrieve(collection.name, ids, ["hash", "passages"])
+    pending = []
+    for document, id_ in zip(group, ids, strict=True):
+        payload = there[id_].payload if id_ in there else {}
+        if payload.get("hash") == content_hash(document, chunking):
+            report.unchanged += 1
+            continue
+        surplus = [point_id(document.id, number) for number in range(1, payload.get("passages", 1))]
+        if surplus:
+            collection.store.delete(collection.name, surplus)
+        pending.append(document)
+    return pending
+
+
+def _passages(document: Document, encoder: Encoder, chunking: Chunking) -> list[_Passage]:
+    """The passages of a document, the first one last."""
+    texts = [document.text]
+    if chunking.tokens is not None:
+        spans = encoder.split(document.text, chunking.tokens, chunking.overlap)
+        texts = [document.text[start:end] for start, end in spans]
+    digest = content_hash(document, chunking)
+    numbered = [_Passage(document, n, len(texts), text, digest) for n, text in enumerate(texts)]
+    return numbered[::-1]
+
+
+def _write(collection: Collection, encoder: Encoder, window: list[_Passage], report: IngestReport) -> None:
+    texts = [passage_text(passage.document.title, passage.text) for passage in window]
+    embeddings = encoder.encode_documents(texts)
+    points = _points(collection, window, embeddings, report)
+    collection.store.upsert(collection.name, points)
+    report.passages += len(window)
+    report.documents += sum(passage.number == 0 for passage in window)
+    report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)
+    report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
+    report.cls_bytes += len(window) * collection.cls_bytes
+
+
+def _points(
+    collection: Collection, window: list[_Passage], embeddings: list[Embedding], report: IngestReport
+) -> list[Point]:
+    payloads = [_payload(passage) for passage in window]
+    vectors: list[dict[str, Float32]] = [{CLS: embedding.cls} for embedding in embeddings]
+    if collection.recipe.layout != "dense":
+        report.tokens_before += sum(map(len, embeddings))
+        rows = _stored_rows(collection, embeddings)
+        report.tokens_after += sum(map(len, rows))
+        report.token_bytes += sum(map(len, rows)) * collection.token_bytes
+        for payload, vector, codes in zip(payloads, vectors, rows, strict=True):
+            payload["rows"] = len(codes)
+            if collection.recipe.layout == "codes":
+                payload["codes"] = base64.b64encode(codes.tobytes()).decode("ascii")
+            else:
+                vector[TOKENS] = codes.astype(np.float32)
+    return [
+        Point(point_id(passage.document.id, passage.number), vector, payload)
+        for passage, vector, payload in zip(window, vectors, payloads, strict=True)
+    ]
+
+
+def _stored_rows(collection: Collection, embeddings: list[Embedding]) -> list[Any]:
+    """The reduced and encoded token rows of each passage."""
+    pooling = collection.recipe.make_pooling()
+    reduced = embeddings if pooling is None else [pool(embedding, pooling) for embedding in embeddings]
+    tokens = np.concatenate([embedding.tokens for embedding in reduced])
+    codec = collection.codec
+    if codec is None or not codec.fitted:
+        codec = collection.fit_codec(tokens)
+        if codec.learns and len(tokens) < _FEW_TOKENS * codec.width(tokens.shape[1]):
+            logger.warning(
+                "the codec of %r was fitted on only %d token vectors; for better ranking, ingest more "
+                "documents in the first call",
+                collection.name,
+                len(tokens),
+            )
+    ends = np.cumsum([len(embedding) for embedding in reduced])
+    return np.split(codec.encode(tokens), ends[:-1])
+
+
+def _payload(passage: _Passage) -> dict[str, Any]:
+    document = passage.document
+    payload: dict[str, Any] = {
+        "id": document.id,
+        "passage": passage.number,
+        "text": passage.text,
+        "metadata": dict(document.metadata),
+    }
+    if document.title is not None:
+        payload["title"] = document.title
+    if passage.number == 0:
+        payload["hash"] = passage.hash
+        payload["passages"] = passage.of
+    return payload
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

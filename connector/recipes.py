@@ -1,0 +1,128 @@
+"""The named configurations: which tokens are kept, how they are compressed, where they are scored."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from connector.codecs import Codec, parse_codec
+from connector.errors import RecipeError
+from connector.pooling import TokenPooling, parse_pooling
+
+Layout = Literal["dense", "multivector", "codes"]
+Datatype = Literal["float32", "float16", "turbo4"]
+
+
+class Recipe(BaseModel):
+    """One validated configuration.
+
+    Args:
+        name: how commands and collections call it.
+        summary: one line for a person.
+        source: where the method comes from.
+        layout: "dense" stores the CLS vector alone; "multivector" stores tokens as rows of a Qdrant
+            multivector, which any Qdrant client can score; "codes" stores them as bytes in the
+            payload, which only this library scores.
+        pooling: a token pooling such as "ward-4", or None.
+        codec: a codec such as "pca-128+float16"; None in the dense layout.
+        cls: stored type of the CLS vector. "turbo4" is Qdrant's 4-bit rotated quantization; where an
+            engine lacks it, the vector is stored as float32.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    summary: str = ""
+    source: str = ""
+    layout: Layout
+    pooling: str | None = None
+    codec: str | None = None
+    cls: Datatype = "float32"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if (self.codec is None) != (self.layout == "dense"):
+            raise ValueError(f"layout {self.layout} with codec {self.codec}: only dense goes without one")
+        if self.codec is None and self.pooling is not None:
+            raise ValueError(f"layout dense stores no tokens, so there is nothing for {self.pooling} to pool")
+        if self.pooling is not None:
+            parse_pooling(self.pooling)
+        if self.codec is not None and self.layout == "multivector" and not self.make_codec().server_scorable:
+            raise ValueError(f"Qdrant cannot score {self.codec} as a multivector; use layout codes")
+        return self
+
+    def make_codec(self) -> Codec:
+        """A new, unfitted codec.
+
+        Raises:
+            RecipeError: the recipe stores no tokens.
+        """
+        if self.codec is None:
+            raise RecipeError(f"recipe {self.name} stores no tokens and has no codec")
+        return parse_codec(self.codec)
+
+    def make_pooling(self) -> TokenPooling | None:
+        """The token pooling, if any."""
+        return None if self.pooling is None else parse_pooling(self.pooling)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="dense",
+            summary="one CLS vector a passage, no tokens: the baseline",
+            source="Reimers and Gurevych, Sentence-BERT, EMNLP 2019",
+            layout="dense",
+        ),
+        Recipe(
+            name="colbert",
+            summary="every token at full width: the best quality, the most bytes",
+            source="Khattab and Zaharia, ColBERT, SIGIR 2020",
+            layout="multivector",
+            codec="float16",
+        ),
+        Recipe(
+            name="default",
+            summary="tokens pooled by 6, half precision; Qdrant itself scores MaxSim",
+            source="Clavié, Chaffin and Adams, Token Pooling, 2024",
+            layout="multivector",
+            pooling="ward-6",
+            codec="pca-192+float16",
+        ),
+        Recipe(
+            name="compact",
+            summary="tokens pooled by 6, 192 dimensions, one bit each: about one dense vector in all",
+            source="Clavié, Chaffin and Adams, Token Pooling, 2024; Charikar, STOC 2002",
+            layout="codes",
+            pooling="ward-6",
+            codec="pca-192+binary",
+            cls="turbo4",
+        ),
+    )
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        RecipeError: no recipe has this name; the known ones are named.
+    """
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise RecipeError(f"recipe {name!r} is not known; the known ones: {', '.join(RECIPES)}") from None
+
+
+def load_recipe(data: str) -> Recipe:
+    """A recipe from its JSON.
+
+    Raises:
+        RecipeError: the text is not a valid recipe.
+    """
+    try:
+        return Recipe.model_validate_json(data)
+    except ValidationError as error:
+        raise RecipeError(f"not a valid recipe: {error}") from error

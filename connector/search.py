@@ -1,0 +1,191 @@
+"""Query to hits: candidates by CLS, reranked by MaxSim in Qdrant or here."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Literal
+
+import numpy as np
+from qdrant_client import models
+
+from connector.codecs import Codec
+from connector.collection import Collection
+from connector.errors import CollectionError, InputError
+from connector.recipes import Layout
+from connector.schema import CLS, TOKENS
+from connector.scoring import maxsim
+from connector.stores import Nearest, Record
+from connector.stores.filters import on_metadata
+from connector.types import Embedding, Float32, Hit, Hits
+
+Rerank = Literal["auto", "client", "server"]
+Mode = Literal["client", "server"] | None
+
+_AUTO: dict[Layout, Mode] = {"dense": None, "multivector": "server", "codes": "client"}
+
+_KEYS = ["id", "passage"]
+
+
+def search_embedding(
+    collection: Collection,
+    query: Embedding,
+    *,
+    k: int = 10,
+    filter: models.Filter | None = None,
+    rerank: Rerank | None = "auto",
+    candidates: int = 100,
+) -> Hits:
+    """The k best documents for an encoded query, each by its best passage.
+
+    Args:
+        collection: made by the encoder of the query.
+        query: the encoded query.
+        k: how many documents, at least 1.
+        filter: conditions on metadata keys, applied while candidates are found.
+        rerank: "server": Qdrant scores MaxSim (layout multivector); "client": this process does
+            (multivector and codes); None: candidates keep the order of their CLS score; "auto": server
+            where it can, else client, else None.
+        candidates: passages found by CLS and reranked; at least k are.
+
+    Returns:
+        Hits with `ms`, in which "encode" is 0.
+
+    Raises:
+        InputError: an argument is out of range.
+        CollectionError: the layout cannot be reranked as asked.
+    """
+    if k < 1 or candidates < 1:
+        raise InputError(f"k is {k} and candidates {candidates}; both must be at least 1")
+    mode = _mode(collection, rerank)
+    if mode is not None and collection.codec is not None and not collection.codec.fitted:
+        return Hits([], {"encode": 0.0, "candidates": 0.0, "rerank": 0.0, "total": 0.0})
+    started = time.perf_counter()
+    found = _candidates(collection, query, mode, max(candidates, k), on_metadata(filter))
+    fetched = time.perf_counter()
+    parts = _parts(collection, query, mode, found)
+    order = _best_passages(found, parts, k)
+    reranked = time.perf_counter()
+    hits = _hits(collection, found, parts, order)
+    ended = time.perf_counter()
+    # The second request, for the texts of the hits alone, belongs to finding them.
+    return Hits(
+        hits,
+        {
+            "encode": 0.0,
+            "candidates": 1e3 * (fetched - started + ended - reranked),
+            "rerank": 1e3 * (reranked - fetched),
+            "total": 1e3 * (ended - started),
+        },
+    )
+
+
+def _mode(collection: Collection, rerank: Rerank | None) -> Mode:
+    layout = collection.recipe.layout
+    if rerank == "auto":
+        return _AUTO[layout]
+    if rerank not in ("client", "server", None):
+        raise InputError(f"rerank is {rerank!r}; give auto, client, server or None")
+    if rerank is not None and layout == "dense":
+        raise CollectionError(
+            f"collection {collection.name!r} stores no tokens to rerank by; leave rerank out"
+        )
+    if rerank == "server" and layout == "codes":
+        raise CollectionError(
+            f"collection {collection.name!r} stores codes, which Qdrant cannot score; rerank on the client"
+        )
+    return rerank
+
+
+def _candidates(
+    collection: Collection,
+    query: Embedding,
+    mode: Mode,
+    limit: int,
+    where: models.Filter | None,
+) -> list[Record]:
+    store, name = collection.store, collection.name
+    by_cls = Nearest(query.cls, CLS, limit)
+    if mode is None:
+        return store.search(name, by_cls, payload=_KEYS, filter=where)
+    if mode == "server":
+        by_tokens = Nearest(_codec(collection).encode_query(query.tokens), TOKENS, limit, prefetch=by_cls)
+        return store.search(name, by_tokens, payload=_KEYS, filter=where)
+    if collection.recipe.layout == "codes":
+        return store.search(name, by_cls, payload=[*_KEYS, "codes"], filter=where)
+    return store.search(name, by_cls, payload=_KEYS, vectors=[TOKENS], filter=where)
+
+
+def _parts(
+    collection: Collection,
+    query: Embedding,
+    mode: Mode,
+    found: list[Record],
+) -> list[dict[str, float]]:
+    """The parts of each candidate's score; the last one is what it is ordered by."""
+    if mode is None:
+        return [{"cls": record.score} for record in found]
+    if mode == "server":
+        return [{"maxsim": record.score} for record in found]
+    scores = _client_maxsim(collection, query, found)
+    return [
+        {"cls": record.score, "maxsim": float(score)} for record, score in zip(found, scores, strict=True)
+    ]
+
+
+def _client_maxsim(collection: Collection, query: Embedding, found: list[Record]) -> Float32:
+    """(P,) MaxSim of each candidate, from codes where there are codes."""
+    if not found:
+        return np.empty(0, np.float32)
+    codec = _codec(collection)
+    tokens = codec.encode_query(query.tokens)
+    if collection.recipe.layout == "codes":
+        blobs = [base64.b64decode(record.payload["codes"]) for record in found]
+        lengths = np.array([len(blob) for blob in blobs]) // collection.token_bytes
+        return maxsim(codec.similarities(codec.stored(b"".join(blobs)), tokens), lengths)
+    rows = [record.vectors[TOKENS] for record in found]
+    return maxsim(codec.similarities(np.concatenate(rows), tokens), [len(row) for row in rows])
+
+
+def _best_passages(found: list[Record], parts: list[dict[str, float]], k: int) -> list[int]:
+    """Numbers of the candidates to return: the best passage of each of the k best documents."""
+    scores = [list(part.values())[-1] for part in parts]
+    ranked = sorted(
+        range(len(found)), key=lambda i: (-scores[i], found[i].payload["id"], found[i].payload["passage"])
+    )
+    best: dict[str, int] = {}
+    for i in ranked:
+        best.setdefault(found[i].payload["id"], i)
+        if len(best) == k:
+            break
+    return list(best.values())
+
+
+def _hits(
+    collection: Collection, found: list[Record], parts: list[dict[str, float]], order: list[int]
+) -> list[Hit]:
+    ids = [found[i].id for i in order]
+    texts = collection.store.retrieve(collection.name, ids, ["text", "title", "metadata"]) if ids else {}
+    hits = []
+    for i in order:
+        if found[i].id not in texts:  # deleted since the candidates were found
+            continue
+        payload = texts[found[i].id].payload
+        hits.append(
+            Hit(
+                id=found[i].payload["id"],
+                score=list(parts[i].values())[-1],
+                text=payload["text"],
+                title=payload.get("title"),
+                metadata=payload.get("metadata") or {},
+                passage=found[i].payload["passage"],
+                parts=parts[i],
+            )
+        )
+    return hits
+
+
+def _codec(collection: Collection) -> Codec:
+    if collection.codec is None:
+        raise CollectionError(f"collection {collection.name!r} stores no tokens")
+    return collection.codec

@@ -1,0 +1,141 @@
+"""The one interface to Qdrant, whichever engine runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from qdrant_client import models
+
+from connector.schema import CollectionSchema
+from connector.types import Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is written: a UUID, named vectors ((d,) or (n, d) float32) and a payload."""
+
+    id: str
+    vectors: Mapping[str, Float32]
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is read: the parts of a point that were asked for, and its score where it was searched."""
+
+    id: str
+    payload: dict[str, Any]
+    vectors: dict[str, Float32] = field(default_factory=dict)
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A query for the points nearest to a vector.
+
+    Args:
+        vector: (d,) float32, or (m, d) for a multivector, scored by MaxSim.
+        using: the name of the vector.
+        limit: how many points.
+        prefetch: scores only the points that this query finds first.
+    """
+
+    vector: Float32
+    using: str
+    limit: int
+    prefetch: Nearest | None = None
+
+
+class Store(Protocol):
+    """Collections in one place: a folder, a server or a cluster.
+
+    Every method that takes a collection's name raises `CollectionNotFound` when there is none, and
+    `StoreError` when the engine refuses. Writes are durable against the end of the process when the
+    call returns.
+    """
+
+    @property
+    def location(self) -> str:
+        """The folder or address, for messages."""
+        ...
+
+    def names(self) -> list[str]:
+        """The names of the collections, sorted."""
+        ...
+
+    def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
+        """Make an empty collection, or nothing at all.
+
+        Raises:
+            CollectionExists: the name is taken.
+        """
+        ...
+
+    def drop(self, name: str) -> None:
+        """Delete a collection and its artifacts."""
+        ...
+
+    def info(self, name: str) -> dict[str, str]:
+        """What the collection says of itself: flat keys."""
+        ...
+
+    def set_info(self, name: str, info: Mapping[str, str]) -> None:
+        """Set these keys and leave the others."""
+        ...
+
+    def put_artifact(self, name: str, key: str, data: bytes) -> None:
+        """Keep bytes with the collection under a key, replacing what was there."""
+        ...
+
+    def get_artifact(self, name: str, key: str) -> bytes:
+        """The bytes that `put_artifact` kept; `StoreError` when there are none."""
+        ...
+
+    def upsert(self, name: str, points: Sequence[Point]) -> None:
+        """Insert or replace points, in order: when a later one is there, so are the earlier ones."""
+        ...
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        """Delete points; ids that are not there do no harm."""
+        ...
+
+    def retrieve(self, name: str, ids: Sequence[str], payload: Sequence[str]) -> dict[str, Record]:
+        """The points that are there, by id, with these payload keys."""
+        ...
+
+    def search(
+        self,
+        name: str,
+        query: Nearest,
+        *,
+        payload: Sequence[str],
+        vectors: Sequence[str] = (),
+        filter: models.Filter | None = None,
+    ) -> list[Record]:
+        """The nearest points, best first, with these payload keys and vectors.
+
+        The filter applies to every stage of the query.
+        """
+        ...
+
+    def scroll(self, name: str, payload: Sequence[str], vectors: Sequence[str] = ()) -> Iterator[Record]:
+        """All points, ordered by id."""
+        ...
+
+    def count(self, name: str, filter: models.Filter | None = None) -> int:
+        """How many points match, exactly."""
+        ...
+
+    def finish(self, name: str) -> None:
+        """Called after many writes: build indexes and cut logs, where the engine does not by itself."""
+        ...
+
+    def disk_bytes(self, name: str) -> int | None:
+        """What the collection takes on disk, or None where that cannot be seen."""
+        ...
+
+    def close(self) -> None:
+        """Release the folder or connection. Calling it twice is harmless."""
+        ...

@@ -1,0 +1,136 @@
+"""Filters: from what a user writes to what each engine reads.
+
+Users write `qdrant_client.models.Filter` on metadata keys ("year", "author.name"). In the payload they
+stand under "metadata"; `on_metadata` puts the prefix on. Edge has its own classes for the same tree;
+`to_edge` translates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qdrant_edge as edge
+from pydantic import BaseModel
+from qdrant_client import models
+
+from connector.errors import InputError
+
+_PREFIX = "metadata."
+
+
+def on_metadata(filter: models.Filter | None) -> models.Filter | None:
+    """The filter with every key below "metadata."; keys that are there already stay as they are."""
+    if filter is None:
+        return None
+    if not isinstance(filter, models.Filter):
+        raise InputError(f"filter is a {type(filter).__name__}; give a qdrant_client.models.Filter")
+    return models.Filter.model_validate(_prefixed(filter.model_dump(exclude_unset=True, by_alias=True)))
+
+
+def _prefixed(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_prefixed(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "nested" in node:  # keys inside a nested filter are relative to its own key
+        return {"nested": {**node["nested"], "key": _with_prefix(node["nested"]["key"])}}
+    return {
+        key: _with_prefix(value) if key == "key" else value if key == "match" else _prefixed(value)
+        for key, value in node.items()
+    }
+
+
+def _with_prefix(key: str) -> str:
+    return key if key.startswith(_PREFIX) else _PREFIX + key
+
+
+def to_edge(filter: models.Filter | None) -> edge.Filter | None:
+    """The same filter in Edge's classes.
+
+    Raises:
+        InputError: it holds a condition that Edge does not have.
+    """
+    if filter is None:
+        return None
+    return edge.Filter(
+        must=_conditions(filter.must),
+        should=_conditions(filter.should),
+        must_not=_conditions(filter.must_not),
+        min_should=_if(
+            filter.min_should,
+            lambda minimum: edge.MinShould(_conditions(minimum.conditions) or [], minimum.min_count),
+        ),
+    )
+
+
+def _conditions(conditions: Any) -> list[Any] | None:
+    if conditions is None:
+        return None
+    return [_condition(item) for item in (conditions if isinstance(conditions, list) else [conditions])]
+
+
+def _condition(condition: BaseModel) -> Any:
+    match condition:
+        case models.Filter():
+            return to_edge(condition)
+        case models.FieldCondition():
+            return _field(condition)
+        case models.IsEmptyCondition():
+            return edge.IsEmptyCondition(condition.is_empty.key)
+        case models.IsNullCondition():
+            return edge.IsNullCondition(condition.is_null.key)
+        case models.HasIdCondition():
+            return edge.HasIdCondition(set(condition.has_id))
+        case models.HasVectorCondition():
+            return edge.HasVectorCondition(condition.has_vector)
+        case models.NestedCondition():
+            inner = to_edge(condition.nested.filter)
+            return edge.NestedCondition(condition.nested.key, inner or edge.Filter())
+    raise InputError(f"the embedded engine has no {type(condition).__name__}; use a server for this filter")
+
+
+def _field(field: models.FieldCondition) -> edge.FieldCondition:
+    return edge.FieldCondition(
+        field.key,
+        match=_if(field.match, _match),
+        range=_if(field.range, _range),
+        geo_bounding_box=_if(
+            field.geo_bounding_box,
+            lambda box: edge.GeoBoundingBox(_point(box.top_left), _point(box.bottom_right)),
+        ),
+        geo_radius=_if(field.geo_radius, lambda circle: edge.GeoRadius(_point(circle.center), circle.radius)),
+        geo_polygon=_if(
+            field.geo_polygon,
+            lambda polygon: edge.GeoPolygon(
+                _points(polygon.exterior), [_points(line) for line in polygon.interiors or []]
+            ),
+        ),
+        values_count=_if(field.values_count, lambda count: edge.ValuesCount(**count.model_dump())),
+        is_empty=field.is_empty,
+        is_null=field.is_null,
+    )
+
+
+def _if(value: Any, translate: Callable[[Any], Any]) -> Any:
+    return None if value is None else translate(value)
+
+
+def _match(match: BaseModel) -> Any:
+    engine = getattr(edge, type(match).__name__)
+    return engine(*match.model_dump(by_alias=True).values())
+
+
+def _range(bounds: models.Range | models.DatetimeRange) -> Any:
+    if isinstance(bounds, models.Range):
+        return edge.RangeFloat(**bounds.model_dump())
+    texts = {key: value and value.isoformat() for key, value in bounds.model_dump().items()}
+    return edge.RangeDateTime(**texts)
+
+
+def _point(point: models.GeoPoint) -> edge.GeoPoint:
+    return edge.GeoPoint(point.lon, point.lat)
+
+
+def _points(line: models.GeoLineString) -> list[edge.GeoPoint]:
+    return [_point(point) for point in line.points]

@@ -1,0 +1,265 @@
+"""A Qdrant server or cluster, through qdrant-client."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from connector.errors import CollectionExists, CollectionNotFound, InputError, StoreError, StoreUnavailable
+from connector.schema import CollectionSchema, VectorSchema
+from connector.stores.base import Nearest, Point, Record
+from connector.types import Float32, point_id
+
+T = TypeVar("T")
+
+MAX_MULTIVECTOR_FLOATS = 1_048_576
+"""Rows × width of one multivector that Qdrant takes."""
+
+MAX_REQUEST_BYTES = 16 * 2**20
+"""Batches are cut here; a server refuses requests over 32 MiB."""
+
+_BYTES_PER_JSON_FLOAT = 12
+_PAGE = 256
+_ARTIFACTS = "__artifacts"
+
+
+class ServerStore:
+    """Collections on a server.
+
+    Artifacts stand in a second collection beside each one, `NAME__artifacts`.
+
+    Args:
+        client: any `QdrantClient`; `QdrantClient(":memory:")` does for tests.
+        location: its address, for messages.
+        owned: whether `close` closes the client too.
+    """
+
+    def __init__(self, client: QdrantClient, location: str, owned: bool = False) -> None:
+        self._client = client
+        self._location = location
+        self._owned = owned
+
+    @property
+    def location(self) -> str:
+        return self._location
+
+    # Collections
+
+    def names(self) -> list[str]:
+        found = self._call(self._client.get_collections).collections
+        return sorted(item.name for item in found if not item.name.endswith(_ARTIFACTS))
+
+    def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
+        if self._call(lambda: self._client.collection_exists(name)):
+            raise CollectionExists(
+                f"collection {name!r} exists at {self._location}; open it, or drop it first"
+            )
+        try:
+            self._call(lambda: self._client.create_collection(name + _ARTIFACTS, vectors_config={}))
+            self._call(
+                lambda: self._client.create_collection(
+                    name,
+                    vectors_config={vector.name: _params(vector) for vector in schema.vectors},
+                    metadata=dict(info),
+                )
+            )
+        except BaseException:
+            self._client.delete_collection(name + _ARTIFACTS)
+            raise
+
+    def drop(self, name: str) -> None:
+        self.info(name)
+        self._call(lambda: self._client.delete_collection(name))
+        self._call(lambda: self._client.delete_collection(name + _ARTIFACTS))
+
+    def info(self, name: str) -> dict[str, str]:
+        if not self._call(lambda: self._client.collection_exists(name)):
+            known = ", ".join(self.names()) or "none"
+            raise CollectionNotFound(f"no collection {name!r} at {self._location}; there: {known}")
+        return dict(self._call(lambda: self._client.get_collection(name)).config.metadata or {})
+
+    def set_info(self, name: str, info: Mapping[str, str]) -> None:
+        self.info(name)
+        self._call(lambda: self._client.update_collection(name, metadata=dict(info)))
+
+    def put_artifact(self, name: str, key: str, data: bytes) -> None:
+        point = models.PointStruct(
+            id=point_id(key, 0), vector={}, payload={"key": key, "data": base64.b64encode(data).decode()}
+        )
+        self._call(lambda: self._client.upsert(name + _ARTIFACTS, [point], wait=True))
+
+    def get_artifact(self, name: str, key: str) -> bytes:
+        found = self._call(lambda: self._client.retrieve(name + _ARTIFACTS, [point_id(key, 0)]))
+        if not found or not found[0].payload:
+            raise StoreError(f"collection {name!r} at {self._location} has lost its {key}; restore a backup")
+        return base64.b64decode(found[0].payload["data"])
+
+    # Points
+
+    def upsert(self, name: str, points: Sequence[Point]) -> None:
+        for batch in _batches(points):
+            self._call(lambda batch=batch: self._client.upsert(name, batch, wait=True))  # type: ignore[misc]
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        selector = models.PointIdsList(points=list(ids))
+        self._call(lambda: self._client.delete(name, selector, wait=True))
+
+    def retrieve(self, name: str, ids: Sequence[str], payload: Sequence[str]) -> dict[str, Record]:
+        found = self._call(lambda: self._client.retrieve(name, list(ids), with_payload=list(payload)))
+        return {str(point.id): _record(point) for point in found}
+
+    def search(
+        self,
+        name: str,
+        query: Nearest,
+        *,
+        payload: Sequence[str],
+        vectors: Sequence[str] = (),
+        filter: models.Filter | None = None,
+    ) -> list[Record]:
+        response = self._call(
+            lambda: self._client.query_points(
+                name,
+                query=query.vector.tolist(),
+                using=query.using,
+                limit=query.limit,
+                prefetch=_prefetch(query.prefetch, filter),
+                query_filter=filter,
+                with_payload=list(payload),
+                with_vectors=list(vectors) or False,
+            )
+        )
+        return [_record(point, point.score) for point in response.points]
+
+    def scroll(self, name: str, payload: Sequence[str], vectors: Sequence[str] = ()) -> Iterator[Record]:
+        offset: Any = None
+        while True:
+            points, offset = self._call(
+                lambda offset=offset: self._client.scroll(  # type: ignore[misc]
+                    name,
+                    limit=_PAGE,
+                    offset=offset,
+                    with_payload=list(payload),
+                    with_vectors=list(vectors) or False,
+                )
+            )
+            yield from (_record(point) for point in points)
+            if offset is None:
+                return
+
+    def count(self, name: str, filter: models.Filter | None = None) -> int:
+        return int(self._call(lambda: self._client.count(name, count_filter=filter, exact=True)).count)
+
+    def finish(self, name: str) -> None:
+        """A server optimizes by itself."""
+
+    def disk_bytes(self, name: str) -> int | None:  # noqa: ARG002  (no API tells it)
+        return None
+
+    def close(self) -> None:
+        if self._owned:
+            self._client.close()
+
+    def _call(self, call: Callable[[], T]) -> T:
+        """Call the client; its errors become ours."""
+        try:
+            return call()
+        except UnexpectedResponse as error:
+            if error.status_code in (401, 403):
+                raise StoreUnavailable(
+                    f"{self._location} refuses the API key ({error.status_code}); set QDRANT_API_KEY"
+                ) from error
+            reason = error.content.decode(errors="replace")[:500] or error.reason_phrase
+            raise StoreError(f"{self._location}: {error.status_code} {reason}") from error
+        except ResponseHandlingException as error:
+            raise StoreUnavailable(f"no Qdrant server answers at {self._location}: {error}") from error
+        except (ApiException, ValueError) as error:
+            raise StoreError(f"{self._location}: {error}") from error
+
+
+CONNECT_SECONDS = 4
+"""How long to wait for the first answer of a server."""
+
+REQUEST_SECONDS = 60
+
+
+def connect(url: str, api_key: str | None = None) -> ServerStore:
+    """The store at this address, after it has answered once.
+
+    Raises:
+        StoreUnavailable: nothing that speaks Qdrant answers within `CONNECT_SECONDS`.
+    """
+    options: dict[str, Any] = {"url": url, "api_key": api_key, "check_compatibility": False}
+    try:
+        probe = QdrantClient(**options, timeout=CONNECT_SECONDS)
+        client = QdrantClient(**options, timeout=REQUEST_SECONDS)
+    except ValueError as error:
+        raise InputError(
+            f"url {url!r} is not an address: {error}; give one such as http://localhost:6333"
+        ) from error
+    try:
+        ServerStore(probe, url).names()
+    finally:
+        probe.close()
+    return ServerStore(client, url, owned=True)
+
+
+def _params(vector: VectorSchema) -> models.VectorParams:
+    params = models.VectorParams(
+        size=vector.size, distance=models.Distance.DOT, datatype=models.Datatype(vector.datatype)
+    )
+    if vector.multivector:
+        params.on_disk = True
+        params.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+        params.hnsw_config = models.HnswConfigDiff(m=0)
+    return params
+
+
+def _batches(points: Sequence[Point]) -> Iterator[list[models.PointStruct]]:
+    """Cut by bytes, not by count."""
+    batch: list[models.PointStruct] = []
+    size = 0
+    for point in points:
+        weight = _weight(point)
+        if batch and size + weight > MAX_REQUEST_BYTES:
+            yield batch
+            batch, size = [], 0
+        vectors = {name: value.tolist() for name, value in point.vectors.items()}
+        batch.append(models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload)))
+        size += weight
+    if batch:
+        yield batch
+
+
+def _weight(point: Point) -> int:
+    for vector in point.vectors.values():
+        if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_FLOATS:
+            raise InputError(
+                f"a passage of {vector.shape[0]} × {vector.shape[1]} token floats is over Qdrant's limit of "
+                f"{MAX_MULTIVECTOR_FLOATS}; pool its tokens, project them, or split it with chunk_tokens"
+            )
+    floats = sum(vector.size for vector in point.vectors.values())
+    return floats * _BYTES_PER_JSON_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
+
+
+def _prefetch(query: Nearest | None, filter: models.Filter | None) -> models.Prefetch | None:
+    if query is None:
+        return None
+    return models.Prefetch(
+        query=query.vector.tolist(),
+        using=query.using,
+        limit=query.limit,
+        filter=filter,
+        prefetch=_prefetch(query.prefetch, filter),
+    )
+
+
+def _record(point: Any, score: float = 0.0) -> Record:
+    stored: dict[str, Any] = point.vector or {}
+    vectors: dict[str, Float32] = {name: np.asarray(value, np.float32) for name, value in stored.items()}
+    return Record(str(point.id), point.payload or {}, vectors, score)
