@@ -101,8 +101,8 @@ class Collection:
         codec.load(self.store.get_artifact(self.name, CODEC_FILE))
         if codec.fingerprint != self._info["codec"]:
             raise CollectionError(
-                f"collection {self.name!r} expects codec {self._info['codec']} but holds {codec.fingerprint}; "
-                "restore its codec file"
+                f"collection {self.name!r} expects codec {self._info['codec']} but holds "
+                f"{codec.fingerprint}; restore its codec file"
             )
         return codec
 

@@ -11,7 +11,6 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
 from connector.collection import Collection, check_name
@@ -20,7 +19,7 @@ from connector.errors import CollectionExists, InputError
 from connector.explain import Match, match_words
 from connector.ingest import Chunking, IngestReport, ingest
 from connector.recipes import Recipe, get_recipe
-from connector.search import Rerank, search_embedding
+from connector.search import Rerank, fetch, rank
 from connector.stores import Store, open_store
 from connector.types import Document, Hit, Hits, check_text, passage_text
 
@@ -203,10 +202,7 @@ class Connector:
             InputError: the chunk sizes cannot be used.
         """
         self._check_open()
-        try:
-            chunking = Chunking(tokens=chunk_tokens, overlap=chunk_overlap)
-        except ValidationError as error:
-            raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+        chunking = Chunking.checked(chunk_tokens, chunk_overlap)
         return ingest(
             self._collection, self.encoder, documents, chunking=chunking, skip_bad=skip_bad, progress=progress
         )
@@ -246,9 +242,8 @@ class Connector:
         started = time.perf_counter()
         embedding = encoder.encode_queries([query])[0]
         encode = 1e3 * (time.perf_counter() - started)
-        hits = search_embedding(
-            self._collection, embedding, k=k, filter=filter, rerank=rerank, candidates=candidates
-        )
+        ranking = rank(self._collection, embedding, k=k, filter=filter, rerank=rerank, candidates=candidates)
+        hits = fetch(self._collection, ranking, k)
         hits.ms["encode"] = encode
         hits.ms["total"] += encode
         return hits

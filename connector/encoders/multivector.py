@@ -112,9 +112,7 @@ class SentenceTransformersEncoder:
     def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
         room = self._room()
         if tokens > room:
-            raise InputError(
-                f"chunks of {tokens} tokens do not fit {self._name}, which takes {room}; ask for at most {room}"
-            )
+            raise InputError(f"chunks of {tokens} tokens do not fit {self._name}; ask for at most {room}")
         encoding = self._model.tokenizer(
             text, add_special_tokens=False, truncation=False, verbose=False
         ).encodings[0]

@@ -244,7 +244,7 @@ class EdgeStore:
             registry = json.loads(path.read_text(encoding="utf-8"))
             if registry["format"] != _FORMAT:
                 raise StoreError(
-                    f"{path} has format {registry['format']}, this version reads {_FORMAT}; upgrade the library"
+                    f"{path} has format {registry['format']}, this version reads {_FORMAT}; upgrade"
                 )
             for entry in registry["collections"].values():
                 if not isinstance(entry["folder"], str) or not isinstance(entry["info"], dict):

@@ -1,0 +1,130 @@
+"""An encoder that keeps what it has encoded, so that a second try with other settings encodes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from connector.encoders.base import Encoder
+from connector.types import Embedding, to_json
+
+logger = logging.getLogger(__name__)
+
+
+class CachedEncoder:
+    """Keeps each call's embeddings in one safetensors file, named by the encoder and the texts.
+
+    Token vectors are kept in half precision, and what is returned is always what is kept: the first
+    call and all later ones give the same vectors.
+
+    Args:
+        encoder: does the work that was not done before.
+        folder: where the files are; made if missing.
+
+    Attributes:
+        spared: seconds of encoding that the files have spared this object.
+    """
+
+    def __init__(self, encoder: Encoder, folder: Path) -> None:
+        self._encoder = encoder
+        self._folder = folder
+        self.spared = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def name(self) -> str:
+        return self._encoder.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self._encoder.fingerprint
+
+    @property
+    def cls_width(self) -> int:
+        return self._encoder.cls_width
+
+    @property
+    def token_width(self) -> int:
+        return self._encoder.token_width
+
+    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
+        return self._encoder.split(text, tokens, overlap)
+
+    def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
+        return self._cached("document", texts, self._encoder.encode_documents)
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
+        return self._cached("query", texts, self._encoder.encode_queries)
+
+    def _cached(
+        self, task: str, texts: Sequence[str], encode: Callable[[Sequence[str]], list[Embedding]]
+    ) -> list[Embedding]:
+        if not texts:
+            return []
+        key = hashlib.sha256(to_json([self.fingerprint, task, list(texts)]).encode()).hexdigest()[:32]
+        path = self._folder / f"{key}.safetensors"
+        if _readable(path):
+            embeddings, seconds = _load(path)
+            self.spared += seconds
+            return embeddings
+        started = time.perf_counter()
+        embeddings = encode(texts)
+        _save(path, embeddings, time.perf_counter() - started)
+        return _load(path)[0]
+
+
+def _readable(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, "numpy"):
+            return True
+    except SafetensorError:
+        logger.warning("%s is damaged; its texts are encoded again", path)
+        return False
+
+
+def _save(path: Path, embeddings: list[Embedding], seconds: float) -> None:
+    arrays: dict[str, NDArray[Any]] = {
+        "cls": np.stack([item.cls for item in embeddings]),
+        "tokens": np.concatenate([item.tokens for item in embeddings]).astype(np.float16),
+        "token_ids": np.concatenate([item.token_ids for item in embeddings]),
+        "offsets": np.concatenate([item.offsets for item in embeddings]),
+        "word_ids": np.concatenate([item.word_ids for item in embeddings]),
+        "lengths": np.array([len(item) for item in embeddings]),
+        "truncated": np.array([item.truncated for item in embeddings]),
+    }
+    temporary = path.with_suffix(".tmp")
+    save_file(arrays, temporary, metadata={"seconds": repr(seconds)})
+    temporary.replace(path)
+
+
+def _load(path: Path) -> tuple[list[Embedding], float]:
+    with safe_open(path, "numpy") as file:
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
+        seconds = float(file.metadata()["seconds"])
+    ends = np.cumsum(arrays["lengths"])[:-1]
+    tokens, token_ids, offsets, word_ids = (
+        np.split(arrays[key], ends) for key in ("tokens", "token_ids", "offsets", "word_ids")
+    )
+    embeddings = [
+        Embedding(
+            cls=arrays["cls"][i],
+            tokens=tokens[i].astype(np.float32),
+            token_ids=token_ids[i],
+            offsets=offsets[i],
+            word_ids=word_ids[i],
+            truncated=int(arrays["truncated"][i]),
+        )
+        for i in range(len(arrays["lengths"]))
+    ]
+    return embeddings, seconds

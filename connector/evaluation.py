@@ -1,0 +1,234 @@
+"""Quality as a number: a BEIR folder through a real collection, and measures from ir-measures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import numpy as np
+from ir_measures import RR, P, R, nDCG
+
+from connector.collection import Collection
+from connector.encoders import Encoder
+from connector.encoders.cache import CachedEncoder
+from connector.errors import SourceError
+from connector.ingest import Chunking, IngestReport, ingest
+from connector.recipes import Recipe
+from connector.search import fetch, rank
+from connector.sources import Source
+from connector.stores import open_store
+
+Run = dict[str, dict[str, float]]
+"""Query id to document id to score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The queries of one split and which documents answer them.
+
+    Args:
+        queries: query id to text; those with at least one judgement.
+        qrels: query id to document id to grade.
+    """
+
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of one evaluation; `run` has the scores that it was computed from.
+
+    Args:
+        dataset: the folder's name.
+        model, recipe: their names.
+        queries, documents: how many.
+        measures: "nDCG@10", "R@100", "RR@10" and "P@10", means over all judged queries.
+        bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", "total".
+        tokens_per_passage: mean stored token vectors of a passage.
+        query_ms: "p50" and "p95" of a search for 10 hits, without encoding the query.
+        documents_per_second: ingest, encoding included also where it was done by an earlier run.
+        run: the scores.
+    """
+
+    dataset: str
+    model: str
+    recipe: str
+    queries: int
+    documents: int
+    measures: dict[str, float]
+    bytes_per_passage: dict[str, float]
+    tokens_per_passage: float
+    query_ms: dict[str, float]
+    documents_per_second: float
+    run: Run
+
+
+def load_judged(folder: Path, split: str) -> Judged:
+    """The judged queries of a BEIR folder.
+
+    Args:
+        folder: holds `queries.jsonl` and `qrels/SPLIT.tsv`.
+        split: such as "test".
+
+    Raises:
+        SourceError: a file is missing or damaged; the splits that are there are named.
+    """
+    path = folder / "qrels" / f"{split}.tsv"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
+        raise SourceError(f"{folder} has no judgements for split {split!r} ({path}); splits there: {there}")
+    qrels: dict[str, dict[str, int]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+            if number == 1 and row[-1:] == ["score"]:
+                continue
+            try:
+                query, document, grade = row
+                qrels.setdefault(query, {})[document] = int(grade)
+            except ValueError:
+                raise SourceError(
+                    f"{path} line {number} is {row!r}; give query id, document id and a whole grade"
+                ) from None
+    texts = _query_texts(folder / "queries.jsonl")
+    missing = [query for query in qrels if query not in texts]
+    if missing:
+        raise SourceError(f"{folder / 'queries.jsonl'} lacks the judged query {missing[0]!r}; restore it")
+    return Judged({query: texts[query] for query in qrels}, qrels)
+
+
+def _query_texts(path: Path) -> dict[str, str]:
+    texts = {}
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            texts[str(record["_id"])] = str(record["text"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceError(f"{path} line {number} is no query ({error!r}); give _id and text") from error
+    return texts
+
+
+def measure(judged: Judged, run: Run, min_relevance: int = 1) -> dict[str, float]:
+    """Means over all judged queries; one that the run lacks counts as zero.
+
+    Args:
+        judged: the judgements.
+        run: the scores.
+        min_relevance: the least grade that R, RR and P count as relevant. nDCG uses the grades.
+    """
+    wanted = {
+        "nDCG@10": nDCG @ 10,
+        "R@100": R(rel=min_relevance) @ 100,
+        "RR@10": RR(rel=min_relevance) @ 10,
+        "P@10": P(rel=min_relevance) @ 10,
+    }
+    names = {str(value): name for name, value in wanted.items()}
+    totals = dict.fromkeys(wanted, 0.0)
+    for result in ir_measures.iter_calc(list(wanted.values()), judged.qrels, run):
+        totals[names[str(result.measure)]] += result.value
+    return {name: round(total / len(judged.qrels), 5) for name, total in totals.items()}
+
+
+def evaluate(
+    folder: Path,
+    encoder: Encoder,
+    recipe: Recipe,
+    *,
+    split: str = "test",
+    candidates: int = 200,
+    cache: Path | None = None,
+    min_relevance: int = 1,
+    skip_bad: bool = False,
+    progress: Callable[[IngestReport], None] | None = None,
+) -> Evaluation:
+    """Ingest a BEIR folder into a collection in a temporary folder, search it, and measure.
+
+    Args:
+        folder: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`.
+        encoder: encodes passages and queries.
+        recipe: what is stored.
+        split: the judgements to use.
+        candidates: passages found by CLS and reranked.
+        cache: keep the encoder's output in this folder.
+        min_relevance: the least grade that R, RR and P count as relevant.
+        skip_bad: leave unusable records of the corpus out.
+        progress: called after each write.
+
+    Raises:
+        SourceError: the folder is not in this layout.
+    """
+    judged = load_judged(folder, split)
+    source = Source(folder, skip_bad=skip_bad)
+    cached = None if cache is None else CachedEncoder(encoder, cache)
+    with tempfile.TemporaryDirectory(prefix="connector-evaluate-") as scratch:
+        store = open_store(path=scratch)
+        try:
+            collection = Collection.create(store, "evaluate", recipe, encoder)
+            report = ingest(
+                collection,
+                cached or encoder,
+                source,
+                chunking=Chunking(),
+                skip_bad=skip_bad,
+                progress=progress,
+            )
+            seconds = report.seconds + (cached.spared if cached else 0.0)
+            run, times = _search(collection, cached or encoder, judged.queries, candidates)
+        finally:
+            store.close()
+    return Evaluation(
+        dataset=folder.resolve().name,
+        model=encoder.name,
+        recipe=recipe.name,
+        queries=len(judged.queries),
+        documents=report.documents,
+        measures=measure(judged, run, min_relevance),
+        bytes_per_passage=report.bytes_per_passage,
+        tokens_per_passage=round(report.tokens_after / max(report.passages, 1), 2),
+        query_ms={"p50": _percentile(times, 50), "p95": _percentile(times, 95)},
+        documents_per_second=round(report.documents / seconds, 2),
+        run=run,
+    )
+
+
+def _search(
+    collection: Collection, encoder: Encoder, queries: Mapping[str, str], candidates: int
+) -> tuple[Run, list[float]]:
+    """The run over all candidates, and milliseconds a query."""
+    run: Run = {}
+    times = []
+    embeddings = encoder.encode_queries(list(queries.values()))
+    for query, embedding in zip(queries, embeddings, strict=True):
+        ranking = rank(collection, embedding, k=candidates, candidates=candidates)
+        times.append(fetch(collection, ranking, 10).ms["total"])
+        run[query] = ranking.scores()
+    return run, times
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return round(float(np.percentile(values, percent)), 3)
+
+
+def write_run(run: Run, path: Path, tag: str) -> None:
+    """Write a run in TREC's format: query, Q0, document, rank, score, tag."""
+    with path.open("w", encoding="utf-8") as file:
+        for query, scores in run.items():
+            for place, (document, score) in enumerate(scores.items(), 1):
+                file.write(f"{query} Q0 {document} {place} {score:.6f} {tag}\n")
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """All of it but the run."""
+    return {key: getattr(evaluation, key) for key in evaluation.__dataclass_fields__ if key != "run"}

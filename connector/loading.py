@@ -1,0 +1,109 @@
+"""A source into a collection that is made if it is not there: all of it checked before any is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from connector.connector import Connector
+from connector.encoders import DEFAULT_MODEL
+from connector.errors import CollectionNotFound, DocumentError, InputError
+from connector.ingest import Checker, Chunking, IngestReport
+from connector.recipes import get_recipe
+from connector.sources import Source
+from connector.types import Document
+
+Started = Callable[[int], Callable[[IngestReport], None] | None]
+"""Told how many documents there are, gives what to call after each write."""
+
+
+@contextlib.contextmanager
+def open_or_create(name: str, *, recipe: str | None, model: str | None, **place: Any) -> Iterator[Connector]:
+    """A connector to a collection, which is made if missing and removed again if nothing was written to it.
+
+    Args:
+        name: the collection.
+        recipe: of a new collection; one that is there must have it, if it is given.
+        model: likewise.
+        place: where, as in `Connector.open`.
+
+    Raises:
+        InputError: the collection that is there has another recipe.
+        EncoderMismatch: it was made by another model.
+    """
+    wanted = get_recipe(recipe or "default")
+    made = False
+    try:
+        connector = Connector.open(name, model=model, **place)
+    except CollectionNotFound:
+        made = True
+        connector = Connector.create(name, recipe=wanted, model=model or DEFAULT_MODEL, **place)
+    with connector:
+        if recipe is not None and connector.recipe != wanted:
+            raise InputError(
+                f"collection {name!r} has recipe {connector.recipe.name!r}, not {recipe!r}; leave the recipe "
+                "out, or choose another collection"
+            )
+        try:
+            yield connector
+        except BaseException:
+            if made and connector.stats().passages == 0:
+                connector.drop()
+            raise
+
+
+def ingest_source(
+    source: Source,
+    name: str,
+    *,
+    recipe: str | None = None,
+    model: str | None = None,
+    chunk_tokens: int | None = None,
+    chunk_overlap: int = 0,
+    skip_bad: bool = False,
+    started: Started = lambda _: None,
+    **place: Any,
+) -> IngestReport:
+    """Read a source twice: once to check every record, once to ingest it.
+
+    Args:
+        source: the documents; made with the same `skip_bad`.
+        name, recipe, model, place: see `open_or_create`.
+        chunk_tokens, chunk_overlap, skip_bad: see `Connector.ingest`.
+        started: called between the two readings with the number of documents.
+
+    Returns:
+        The report, with the source's own bad records among the bad ones.
+
+    Raises:
+        DocumentError: a record cannot be used, and bad ones are not skipped; nothing was written.
+    """
+    chunking = Chunking.checked(chunk_tokens, chunk_overlap)
+    with open_or_create(name, recipe=recipe, model=model, **place) as connector:
+        report = connector.ingest(
+            source,
+            chunk_tokens=chunk_tokens,
+            chunk_overlap=chunk_overlap,
+            skip_bad=skip_bad,
+            progress=started(count_checked(source, chunking, skip_bad)),
+        )
+    report.bad[:0] = source.bad
+    return report
+
+
+def count_checked(documents: Iterable[Document], chunking: Chunking, skip_bad: bool) -> int:
+    """How many documents an ingest would take.
+
+    Raises:
+        DocumentError: one of them cannot be taken, and bad ones are not skipped.
+    """
+    checker = Checker(chunking)
+    count = 0
+    for document in documents:
+        try:
+            count += checker.is_new(document)
+        except DocumentError:
+            if not skip_bad:
+                raise
+    return count

@@ -1,0 +1,173 @@
+"""What the commands show a person: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from connector.connector import Connector, Stats
+    from connector.evaluation import Evaluation
+    from connector.ingest import IngestReport
+    from connector.recipes import Recipe
+    from connector.types import Hit, Hits
+
+_BAD_SHOWN = 20
+_SNIPPET = 160
+
+_MARKED = 0.45
+"""Least cosine of a word pair that is marked."""
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int], Callable[[IngestReport], None]]]:
+    """A bar on stderr, if that is a terminal; told the total, it gives what to call with each report."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+
+        def start(total: int) -> Callable[[IngestReport], None]:
+            task = bar.add_task(what, total=total)
+            return lambda report: bar.update(task, completed=report.documents + report.unchanged)
+
+        yield start
+
+
+def ingest_json(report: IngestReport) -> dict[str, Any]:
+    """The report with its derived figures."""
+    return {
+        **dataclasses.asdict(report),
+        "seconds": round(report.seconds, 3),
+        "bytes_per_passage": report.bytes_per_passage,
+        "documents_per_second": round(report.documents_per_second, 2),
+    }
+
+
+def print_ingest(report: IngestReport, collection: str) -> None:
+    """The report of an ingest."""
+    unchanged = f", {report.unchanged:,} were there unchanged" if report.unchanged else ""
+    click.echo(f"{report.documents:,} documents into {collection!r}{unchanged}")
+    if report.passages:
+        _row("passages", f"{report.passages:,}")
+        _row("tokens", f"{report.tokens_before:,} encoded, {report.tokens_after:,} stored")
+        _row("bytes a passage", _sizes(report.bytes_per_passage))
+        _row("documents a second", f"{report.documents_per_second:,.1f}")
+    if report.truncated:
+        _row(
+            "truncated",
+            f"{report.truncated:,} passages were longer than the model's window and lost "
+            f"{report.tokens_lost:,} tokens; split them with --chunk-tokens",
+        )
+    if report.bad:
+        _row("skipped", f"{len(report.bad):,} bad records:")
+        for line in report.bad[:_BAD_SHOWN]:
+            click.echo(f"    {line}")
+        if len(report.bad) > _BAD_SHOWN:
+            click.echo(f"    and {len(report.bad) - _BAD_SHOWN:,} more; --json names all")
+
+
+def print_hits(hits: Hits) -> None:
+    """Hits on stdout, their times on stderr."""
+    if not hits:
+        click.echo("No hits.")
+    for place, hit in enumerate(hits, 1):
+        title = f"  {hit.title}" if hit.title and hit.title != hit.id else ""
+        click.echo(f"{place:>3}. {hit.score:8.4f}  {click.style(hit.id, bold=True)}{title}")
+        click.echo(f"               {_snippet(hit.text, _SNIPPET)}")
+    click.echo(
+        f"{hits.ms['total']:.1f} ms: encode {hits.ms['encode']:.1f}, candidates {hits.ms['candidates']:.1f}, "
+        f"rerank {hits.ms['rerank']:.1f}",
+        err=True,
+    )
+
+
+def print_evaluation(result: Evaluation) -> None:
+    """Measures, bytes and times of an evaluation."""
+    click.echo(
+        f"{result.dataset}, {result.queries:,} queries, {result.documents:,} documents; "
+        f"{result.recipe}, {result.model}"
+    )
+    for name, value in result.measures.items():
+        _row(name, f"{value:.4f}")
+    _row("bytes a passage", _sizes(result.bytes_per_passage))
+    _row("tokens a passage", f"{result.tokens_per_passage:,.1f}")
+    _row("query ms", f"p50 {result.query_ms['p50']:.2f}, p95 {result.query_ms['p95']:.2f}")
+    _row("documents a second", f"{result.documents_per_second:,.1f}")
+
+
+def print_stats(stats: Stats) -> None:
+    """What a collection holds."""
+    click.echo(stats.collection)
+    _row("documents", f"{stats.documents:,}")
+    _row("passages", f"{stats.passages:,}")
+    _row("model", stats.model)
+    _row("recipe, layout", f"{stats.recipe}, {stats.layout}")
+    _row("bytes a passage", _sizes(stats.bytes_per_passage))
+    rest = "a server does not tell" if stats.at_rest_bytes is None else f"{stats.at_rest_bytes:,} bytes"
+    _row("at rest", rest)
+
+
+def print_recipe(recipe: Recipe) -> None:
+    """A recipe in three lines."""
+    click.echo(f"{click.style(recipe.name, bold=True)}: {recipe.summary}")
+    parts = {"layout": recipe.layout, "pooling": recipe.pooling, "codec": recipe.codec, "CLS": recipe.cls}
+    click.echo("  " + ", ".join(f"{key} {value}" for key, value in parts.items() if value))
+    click.echo(f"  {recipe.source}")
+
+
+def print_demo(connector: Connector, found: dict[str, Hits], result: dict[str, Any]) -> None:
+    """Questions with their best hits, the words that matched marked, and the table of sizes."""
+    for question, hits in found.items():
+        click.echo(f"\n{click.style(question, bold=True)}")
+        for hit in hits:
+            click.echo(f"  {hit.score:6.3f}  {click.style(hit.id, fg='cyan')}")
+            click.echo(f"          {_marked(connector, question, hit)}")
+    click.echo(f"\n{result['passages']:,} passages, recipe {result['recipe']}: bytes a passage")
+    for name, size in result["bytes_per_passage"].items():
+        click.echo(f"  {name:<26} {size:>8,}")
+    times = result["search_ms"]
+    click.echo(
+        f"p50 of a search: {times['p50']:.1f} ms; {times['p50 without encoding']:.1f} ms without the encoder"
+    )
+
+
+def _marked(connector: Connector, question: str, hit: Hit) -> str:
+    """The beginning of a hit's text, with the words that words of the question matched marked."""
+    start = len(hit.title) + 1 if hit.title else 0
+    text = _snippet(hit.text, _SNIPPET)
+    words = {
+        match.passage_word
+        for match in connector.explain(question, hit)
+        if match.similarity >= _MARKED and match.passage_word.isalnum() and match.start >= start
+    }
+    pieces = text.split(" ")
+    return " ".join(
+        click.style(piece, fg="yellow", bold=True) if piece.strip(".,:;()'\"") in words else piece
+        for piece in pieces
+    )
+
+
+def _snippet(text: str, width: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _sizes(size: dict[str, float]) -> str:
+    return f"{size['total']:,.0f} (CLS {size['cls']:,.0f}, tokens {size['tokens']:,.0f})"
+
+
+def _row(name: str, value: str) -> None:
+    click.echo(f"  {name:<18} {value}")
