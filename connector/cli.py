@@ -348,3 +348,7 @@ def demo_command(path: str, recipe: str, as_json: bool) -> None:
             return
         print_demo(connector, found, result)
     click.echo(f'Go on: connector search "…" --collection stdlib --path {path}')
+
+
+if __name__ == "__main__":
+    main()

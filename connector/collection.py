@@ -106,13 +106,13 @@ class Collection:
             )
         return codec
 
-    @property
+    @cached_property
     def token_bytes(self) -> int:
         """Bytes of one stored token vector; 0 in the dense layout."""
         width = int(self._info["token_width"])
         return 0 if self.recipe.codec is None else self.recipe.make_codec().bytes_per_token(width)
 
-    @property
+    @cached_property
     def cls_bytes(self) -> int:
         """Bytes of one stored CLS vector."""
         schema = CollectionSchema.of(

@@ -155,6 +155,11 @@ class Connector:
         return self._collection.name
 
     @property
+    def collection(self) -> Collection:
+        """The collection itself, for code that encodes, ranks or stores on its own."""
+        return self._collection
+
+    @property
     def recipe(self) -> Recipe:
         """The recipe that the collection was made with."""
         return self._collection.recipe

@@ -73,7 +73,8 @@ def _docstrings(node: ast.Module | _Definition, name: str, module: str) -> Itera
 def _from_builtins() -> Iterator[Document]:
     """The modules that are compiled and have no source; `posix` and the like are known as `os`."""
     extensions = {
-        file.name.partition(".")[0] for file in Path(sysconfig.get_path("platstdlib")).glob("lib-dynload/*")
+        file.name.partition(".")[0]
+        for file in Path(sysconfig.get_config_var("DESTSHARED") or "").glob("*.so")
     }
     public = {name for name in extensions & sys.stdlib_module_names if not name.startswith(("_", "xx"))}
     for module in sorted((public | set(sys.builtin_module_names)) - {"readline"}):

@@ -120,6 +120,6 @@ def parse_pooling(spec: str) -> TokenPooling:
         RecipeError: the name or its number is not known.
     """
     name, _, number = spec.partition("-")
-    if name == "ward" and number.isdigit():
+    if name == "ward" and number.isdecimal():
         return Ward(int(number))
     raise RecipeError(f"pooling {spec!r} is not known; the known ones: ward-FACTOR, such as ward-4")

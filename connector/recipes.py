@@ -48,7 +48,8 @@ class Recipe(BaseModel):
             raise ValueError(f"layout dense stores no tokens, so there is nothing for {self.pooling} to pool")
         if self.pooling is not None:
             parse_pooling(self.pooling)
-        if self.codec is not None and self.layout == "multivector" and not self.make_codec().server_scorable:
+        codec = None if self.codec is None else self.make_codec()
+        if codec is not None and self.layout == "multivector" and not codec.server_scorable:
             raise ValueError(f"Qdrant cannot score {self.codec} as a multivector; use layout codes")
         return self
 

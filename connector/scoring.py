@@ -28,13 +28,14 @@ def maxsim(similarities: Float32, lengths: Sequence[int] | NDArray[np.integer]) 
         InputError: the lengths do not add up to N, or one of them is not positive.
     """
     counts = np.asarray(lengths, dtype=np.intp)
-    if len(counts) == 0:
-        return np.empty(0, np.float32)
-    if counts.min() < 1 or counts.sum() != len(similarities):
+    smallest = counts.min(initial=1)
+    if smallest < 1 or counts.sum() != len(similarities):
         raise InputError(
-            f"passage lengths add up to {counts.sum()} (smallest {counts.min()}) for "
+            f"passage lengths add up to {counts.sum()} (smallest {smallest}) for "
             f"{len(similarities)} token rows; each must be at least 1 and their sum the number of rows"
         )
+    if len(counts) == 0:
+        return np.empty(0, np.float32)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     scores: Float32 = np.maximum.reduceat(similarities, starts, axis=0).sum(axis=1)
     return scores

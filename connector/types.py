@@ -45,7 +45,7 @@ class Document:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise DocumentError(f"document id is {self.id!r}; give a non-empty string")
-        check_text(self.id, "its id")
+        check_text(self.id, f"document {self.id!r}: id")
         if not isinstance(self.text, str):
             raise DocumentError(
                 f"document {self.id!r}: text is {type(self.text).__name__}, not a string; give its text"

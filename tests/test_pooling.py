@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
@@ -14,6 +13,7 @@ from connector import Embedding, Encoder
 from connector.errors import RecipeError
 from connector.pooling import Labels, Ward, merge, parse_pooling, pool
 from connector.types import Float32
+from tests.conftest import TEXTS
 
 
 def unit(vectors: np.ndarray) -> Float32:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,7 +50,7 @@ def test_maxsim_equals_the_slow_loop(batch: tuple[Float32, list[int]]) -> None:
 
 @given(batches(), st.randoms(use_true_random=False))
 @settings(max_examples=50, deadline=None)
-def test_the_order_of_rows_in_a_passage_is_nothing(batch: tuple[Float32, list[int]], random) -> None:  # type: ignore[no-untyped-def]
+def test_the_order_of_rows_in_a_passage_is_nothing(batch: tuple[Float32, list[int]], random: Random) -> None:
     similarities, lengths = batch
     order, start = [], 0
     for length in lengths:

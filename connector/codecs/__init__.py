@@ -128,7 +128,16 @@ class Codec:
         return self._quantizer.similarities(codes, query)
 
     def stored(self, data: bytes) -> NDArray[Any]:
-        """The stored rows whose bytes (`encode(…).tobytes()`) these are."""
+        """The stored rows whose bytes (`encode(…).tobytes()`) these are.
+
+        Raises:
+            InputError: the codec is not fitted, or the bytes are no whole number of rows.
+        """
+        row = self._quantizer.bytes_per_token(self._scored_width())
+        if len(data) % row:
+            raise InputError(
+                f"{len(data)} bytes are not rows of {row} bytes ({self.spec}); ingest the document again"
+            )
         return self._quantizer.stored(data, self._scored_width())
 
     def save(self) -> bytes:
@@ -138,7 +147,8 @@ class Codec:
             for name, array in projection.state().items():
                 arrays[f"{index}.{name}"] = array
         arrays["width"] = np.array([self._fitted_width()], np.int64)
-        return save_safetensors(arrays, metadata={"codec": self.spec})
+        arrays["spec"] = np.frombuffer(self.spec.encode(), np.uint8)
+        return save_safetensors(arrays)
 
     def load(self, data: bytes) -> Codec:
         """Take over what `save` of a codec of the same spec gave.
@@ -148,15 +158,27 @@ class Codec:
         """
         try:
             arrays = load_safetensors(data)
+            spec = arrays["spec"].tobytes().decode()
+            if spec != self.spec:
+                raise ValueError(f"it is a {spec}")
+            (width,) = arrays["width"].tolist()
             for index, projection in enumerate(self._projections):
                 prefix = f"{index}."
                 projection.load(
                     {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
                 )
-            self._width = int(arrays["width"][0])
-        except (KeyError, ValueError, SafetensorError) as error:
+            self._check_shapes(width)
+            self._width = width
+        except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise InputError(f"not a saved codec {self.spec}: {error!r}; restore its file") from error
         return self
+
+    def _check_shapes(self, width: int) -> None:
+        for projection in self._projections:
+            shape = projection.state()["matrix"].shape
+            if shape != (width, projection.width(width)):
+                raise ValueError(f"{projection.spec} has a matrix of shape {shape} for width {width}")
+            width = projection.width(width)
 
     @property
     def fingerprint(self) -> str:
@@ -192,6 +214,6 @@ def parse_codec(spec: str) -> Codec:
 
 def _parse_projection(part: str, spec: str) -> Projection:
     name, _, number = part.partition("-")
-    if name == "pca" and number.isdigit():
+    if name == "pca" and number.isdecimal():
         return PCA(int(number))
     raise RecipeError(f"codec {spec!r}: {part!r} is not known; the known projections: pca-D, such as pca-128")

@@ -48,6 +48,8 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
     """
     from connector.encoders.multivector import SentenceTransformersEncoder
 
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ModelError(f"model folder {name!r} does not exist; give the folder of a model, or a model id")
     place = _offline_folder() or name if name == DEFAULT_MODEL else name
     try:
         with _no_progress_bars():
@@ -114,7 +116,12 @@ def _kind(place: str) -> str:
     if model_type in (None, "SentenceTransformer"):
         if _LATE_INTERACTION_KEYS & settings.keys():
             return "late-interaction"
-        return "sentence" if _config_file(place, "modules.json") else "plain"
+        if _config_file(place, "modules.json"):
+            return "sentence"
+        classifier = next((it for it in architectures if it.endswith("ForSequenceClassification")), None)
+        if classifier is None:
+            return "plain"
+        model_type = classifier
     raise ModelError(f"model {place!r} is a {model_type}, which makes no token vectors; give an encoder")
 
 
@@ -134,11 +141,13 @@ def _no_progress_bars() -> Iterator[None]:
     """A library prints nothing: silence transformers' bar over the weights while they load."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 

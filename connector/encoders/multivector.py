@@ -76,15 +76,12 @@ class SentenceTransformersEncoder:
             "expansion": transformer.query_expansion,
             "prompts": [self._prompt("query"), self._prompt("document")],
             "modules": [
-                [
-                    type(module).__name__,
-                    getattr(module, "pooling_mode", None),
-                    getattr(module, "skiplist_words", None),
-                ]
+                [type(module).__name__, _set_options(module.get_config_dict())]
                 for module in self._model.children()
             ],
+            "architecture": _set_options(transformer.model.config.to_diff_dict()),
         }
-        digest.update(json.dumps(settings, sort_keys=True).encode())
+        digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
         return digest.hexdigest()[:16]
 
     def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
@@ -110,6 +107,11 @@ class SentenceTransformersEncoder:
         return outputs
 
     def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
+        if not 0 <= overlap < tokens:
+            raise InputError(
+                f"chunks of {tokens} tokens with an overlap of {overlap}; "
+                "give at least 1 token and an overlap from 0 to below that"
+            )
         room = self._room()
         if tokens > room:
             raise InputError(f"chunks of {tokens} tokens do not fit {self._name}; ask for at most {room}")
@@ -163,6 +165,22 @@ class SentenceTransformersEncoder:
         return [embeddings[index] for index in range(len(texts))]
 
 
+_NOT_THE_VECTORS = {
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "gradient_checkpointing",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+}
+
+
+def _set_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are on and decide vectors: later versions' new options, off, must not show."""
+    return {key: value for key, value in options.items() if value and key not in _NOT_THE_VECTORS}
+
+
 def _unit(vectors: Tensor) -> Float32:
     unit: Float32 = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
     return unit
@@ -208,8 +226,25 @@ def _chunk_spans(
         spans.append((offsets[start][0], offsets[end - 1][1]))
         if end == total:
             break
-        start = max(_word_boundary(word_ids, start, end - overlap), start + 1) if overlap else end
+        start = _next_start(word_ids, start, end, tokens, overlap)
     return spans
+
+
+def _next_start(word_ids: Sequence[int | None], start: int, end: int, tokens: int, overlap: int) -> int:
+    """Where the chunk after [start, end) starts: at a word from which it reaches beyond `end`.
+
+    That is the word of the first overlapping token, else the next one, else `end`.
+    """
+    if not overlap:
+        return end
+    begins = [
+        place
+        for place in range(start + 1, end)
+        if word_ids[place] != word_ids[place - 1]
+        and _word_boundary(word_ids, place, min(place + tokens, len(word_ids))) > end
+    ]
+    before = [place for place in begins if place <= end - overlap]
+    return before[-1] if before else min(begins, default=end)
 
 
 def _word_boundary(word_ids: Sequence[int | None], start: int, end: int) -> int:
