@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -162,7 +162,7 @@ def _client_maxsim(collection: Collection, query: Embedding, found: list[Record]
     codec = _codec(collection)
     tokens = codec.encode_query(query.tokens)
     if collection.recipe.layout == "codes":
-        blobs = [base64.b64decode(record.payload["codes"]) for record in found]
+        blobs = [binascii.a2b_base64(record.payload["codes"]) for record in found]
         lengths = np.array([len(blob) for blob in blobs]) // collection.token_bytes
         return maxsim(codec.similarities(codec.stored(b"".join(blobs)), tokens), lengths)
     rows = [record.vectors[TOKENS] for record in found]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
+from threadpoolctl import threadpool_limits
 
 from connector import Document, Encoder, load_encoder
 
@@ -69,3 +70,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
 def name() -> str:
     """A collection name that no other test uses, as a server outlives a test."""
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+# One thread a process: where several share the cores, the threads of each wait for those of the others,
+# and everything takes ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch and scipy, loaded later, and for subprocesses
+threadpool_limits(1, "blas")  # for numpy, loaded already

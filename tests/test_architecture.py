@@ -27,8 +27,8 @@ LAYERS = [
     {"collection"},
     {"ingest", "search", "explain", "sources"},
     {"connector"},
-    {"training", "tuning", "evaluation", "migrate", "demo"},
-    {"cli"},
+    {"training", "tuning", "evaluation", "migrate", "loading", "demo"},
+    {"cli", "terminal"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 FACADE = LAYER["connector"]

@@ -7,6 +7,7 @@ import random
 import re
 import string
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -776,6 +777,7 @@ def test_threads_that_ingest_together_fit_one_codec(
 
     def counting(codec: Codec, *args: Any, **options: Any) -> Codec:
         fitted.append(codec)
+        time.sleep(0.2)
         return fit(codec, *args, **options)
 
     monkeypatch.setattr(Codec, "fit", counting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,14 +22,22 @@ class Point:
     payload: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """What is read: the parts of a point that were asked for, and its score where it was searched."""
+    """What is read: the parts of a point that were asked for, and its score where it was searched.
 
-    id: str
+    A search reads a hundred of these and needs the ids of ten, so the engine's own form is kept.
+    """
+
+    key: str | uuid.UUID
     payload: dict[str, Any]
-    vectors: dict[str, Float32] = field(default_factory=dict)
     score: float = 0.0
+    vectors: dict[str, Float32] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The point's id."""
+        return str(self.key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,15 +154,18 @@ class EdgeStore:
     ) -> list[Record]:
         shard = self._shard(name)
         where = to_edge(filter)
-        request = edge.QueryRequest(
+        wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
+        if query.prefetch is None:  # the engine plans nothing for a plain search, a third less time
+            plain = edge.SearchRequest(query=_nearest(query), limit=query.limit, filter=where, **wanted)
+            return [_record(point, point.score) for point in _engine(lambda: shard.search(plain))]
+        staged = edge.QueryRequest(
             limit=query.limit,
             query=_nearest(query),
             prefetches=_prefetches(query, where),
             filter=where,
-            with_payload=list(payload),
-            with_vector=list(vectors) or False,
+            **wanted,
         )
-        return [_record(point, point.score) for point in _engine(lambda: shard.query(request))]
+        return [_record(point, point.score) for point in _engine(lambda: shard.query(staged))]
 
     def scroll(self, name: str, payload: Sequence[str], vectors: Sequence[str] = ()) -> Iterator[Record]:
         shard = self._shard(name)
@@ -343,8 +346,10 @@ def _prefetches(query: Nearest, where: edge.Filter | None) -> list[edge.Prefetch
 
 
 def _record(point: Any, score: float = 0.0) -> Record:
-    vectors = {name: np.asarray(value, np.float32) for name, value in (point.vector or {}).items()}
-    return Record(str(point.id), point.payload or {}, vectors, score)
+    if not point.vector:
+        return Record(point.id, point.payload or {}, score)
+    vectors = {name: np.asarray(value, np.float32) for name, value in point.vector.items()}
+    return Record(point.id, point.payload or {}, score, vectors)
 
 
 def _engine(call: Callable[[], T]) -> T:

@@ -262,4 +262,4 @@ def _prefetch(query: Nearest | None, filter: models.Filter | None) -> models.Pre
 def _record(point: Any, score: float = 0.0) -> Record:
     stored: dict[str, Any] = point.vector or {}
     vectors: dict[str, Float32] = {name: np.asarray(value, np.float32) for name, value in stored.items()}
-    return Record(str(point.id), point.payload or {}, vectors, score)
+    return Record(str(point.id), point.payload or {}, score, vectors)
