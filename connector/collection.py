@@ -15,6 +15,7 @@ The description is flat, because Qdrant merges metadata shallowly:
 from __future__ import annotations
 
 import re
+import threading
 from functools import cached_property
 from importlib.metadata import version
 
@@ -46,6 +47,7 @@ class Collection:
         self.store = store
         self.name = name
         self._codec: Codec | None = None
+        self._fitting = threading.Lock()
         self._info = store.info(name)
         if self._info.get("format") != FORMAT:
             raise CollectionError(
@@ -90,12 +92,16 @@ class Collection:
     @property
     def codec(self) -> Codec | None:
         """The codec, fitted if documents have come; None in the dense layout."""
-        if self._codec is None and self.recipe.codec is not None:
+        if self.recipe.codec is None:
+            return None
+        if self._codec is None or not self._codec.fitted:
             self._codec = self._stored_codec()
         return self._codec
 
     def _stored_codec(self) -> Codec:
         codec = self.recipe.make_codec()
+        if "codec" not in self._info:  # another connector may have written it since
+            self._info = self.store.info(self.name)
         if "codec" not in self._info:
             return codec
         codec.load(self.store.get_artifact(self.name, CODEC_FILE))
@@ -134,6 +140,13 @@ class Collection:
         Args:
             tokens: (N, w) float32.
         """
+        with self._fitting:
+            stored = self.codec
+            if stored is not None and stored.fitted:
+                return stored
+            return self._fit_codec(tokens)
+
+    def _fit_codec(self, tokens: Float32) -> Codec:
         codec = self.recipe.make_codec().fit(tokens)
         self.store.put_artifact(self.name, CODEC_FILE, codec.save())
         self.store.set_info(self.name, {"codec": codec.fingerprint})

@@ -196,7 +196,9 @@ def ingest(
     started = time.perf_counter()
     for group in _batched(_checked(documents, chunking, skip_bad, report), WINDOW):
         pending = _pending(collection, group, chunking, report)
-        passages = (passage for document in pending for passage in _passages(document, encoder, chunking))
+        split = [(_passages(document, encoder, chunking), there) for document, there in pending]
+        _unmake(collection, split)
+        passages = itertools.chain.from_iterable(numbered for numbered, _ in split)
         for window in _batched(passages, WINDOW):
             _write(collection, encoder, window, report)
             report.seconds = time.perf_counter() - started
@@ -224,8 +226,8 @@ def _checked(
 
 def _pending(
     collection: Collection, group: list[Document], chunking: Chunking, report: IngestReport
-) -> list[Document]:
-    """The documents of a group that are new or changed, after dropping changed ones' surplus passages."""
+) -> list[tuple[Document, int]]:
+    """The documents of a group that are new or changed, with how many passages of each may be there."""
     ids = [point_id(document.id, 0) for document in group]
     there = collection.store.retrieve(collection.name, ids, ["hash", "passages"])
     pending = []
@@ -234,11 +236,26 @@ def _pending(
         if payload.get("hash") == content_hash(document, chunking):
             report.unchanged += 1
             continue
-        surplus = [point_id(document.id, number) for number in range(1, payload.get("passages", 1))]
-        if surplus:
-            collection.store.delete(collection.name, surplus)
-        pending.append(document)
+        pending.append((document, payload.get("passages", 1)))
     return pending
+
+
+def _unmake(collection: Collection, split: list[tuple[list[_Passage], int]]) -> None:
+    """Mark documents of several passages as unfinished, then delete their old passages.
+
+    The mark stands in place of passage 0. It has no vector, so no search finds it, no hash, so that no run
+    takes the document for finished, and the largest number of passages that a killed run can leave.
+    """
+    marks, old = [], []
+    for passages, there in split:
+        id_, most = passages[0].document.id, max(there, len(passages))
+        if most > 1:
+            marks.append(Point(point_id(id_, 0), {}, {"id": id_, "passages": most}))
+            old += [point_id(id_, number) for number in range(1, there)]
+    if marks:
+        collection.store.upsert(collection.name, marks)
+    if old:
+        collection.store.delete(collection.name, old)
 
 
 def _passages(document: Document, encoder: Encoder, chunking: Chunking) -> list[_Passage]:
@@ -322,6 +339,22 @@ def _payload(passage: _Passage) -> dict[str, Any]:
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items; when the source fails, what came before is given out first."""
+    batch: list[T] = []
+    failure: Exception | None = None
     iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
+    while True:
+        try:
+            batch.append(next(iterator))
+        except StopIteration:
+            break
+        except Exception as error:
+            failure = error
+            break
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
         yield batch
+    if failure is not None:
+        raise failure

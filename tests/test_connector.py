@@ -901,10 +901,8 @@ def test_a_folder_in_use_by_another_process_is_refused(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here the same process stands for another: its own store is hidden from it."""
-    from connector.stores import edge
-
     with Connector.create("a", path=tmp_path, model=encoder):
-        monkeypatch.setattr(edge, "_open_stores", {})
+        monkeypatch.setattr("connector.stores.folder._folders", {})
         with pytest.raises(StoreLocked, match="another process"):
             Connector.open("a", path=tmp_path)
 

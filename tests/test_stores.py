@@ -29,7 +29,6 @@ from connector.errors import (
 )
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import EdgeStore, Nearest, Point, ServerStore, Store, open_store
-from connector.stores import edge as edge_module
 from connector.stores import server as server_module
 from connector.types import point_id
 
@@ -534,7 +533,7 @@ def test_a_file_in_place_of_the_folder_is_a_store_error(folder: Path) -> None:
         open_store(path=folder)
 
 
-@pytest.mark.parametrize("broken", ["_write_atomically", "_config"])
+@pytest.mark.parametrize("broken", ["os.fsync", "connector.stores.edge._config"])
 def test_a_create_that_fails_leaves_nothing(
     edge_store: EdgeStore, folder: Path, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,7 +543,7 @@ def test_a_create_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(edge_module, broken, fail)
+        patch.setattr(broken, fail)
         with pytest.raises(StoreError, match="No space left"):
             edge_store.create("b", schema(), {})
     assert sorted(folder.rglob("*")) == before

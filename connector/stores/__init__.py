@@ -8,7 +8,7 @@ from qdrant_client import QdrantClient
 
 from connector.errors import InputError
 from connector.stores.base import Nearest, Point, Record, Store
-from connector.stores.edge import EdgeStore, shared_edge_store
+from connector.stores.edge import EdgeStore
 from connector.stores.server import ServerStore, connect
 
 __all__ = ["EdgeStore", "Nearest", "Point", "Record", "ServerStore", "Store", "open_store"]
@@ -32,7 +32,7 @@ def open_store(
     if len(given) != 1:
         raise InputError(f"give one of path, url and client, got {' and '.join(given) or 'none'}")
     if path is not None:
-        return shared_edge_store(path)
+        return EdgeStore(path)
     if client is not None:
         return ServerStore(client, "the given client")
     return connect(str(url), api_key)

@@ -1,36 +1,25 @@
-"""Qdrant Edge: the Rust engine in this process, one shard a collection.
-
-A folder looks like this; everything but the shards is ours, because Edge has no names, no metadata and
-no lock across processes:
-
-    registry.json                 {"format": 1, "collections": {name: {"folder": …, "info": {…}}}}
-    lock                          held by the one process that has the folder open
-    collections/<folder>/shard/   the engine's files
-    collections/<folder>/artifacts/<key>
-"""
+"""Qdrant Edge: the Rust engine in this process, one shard a collection, one folder of them."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
 import shutil
-import threading
 import uuid
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import portalocker
 import qdrant_edge as edge
 from qdrant_client import models
 
-from connector.errors import CollectionExists, CollectionNotFound, InputError, StoreError, StoreLocked
+from connector.errors import CollectionExists, InputError, StoreError
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores.base import Nearest, Point, Record
 from connector.stores.filters import to_edge
+from connector.stores.folder import shared_folder, write_atomically
 from connector.types import Float32
 
 T = TypeVar("T")
@@ -38,7 +27,6 @@ T = TypeVar("T")
 MAX_MULTIVECTOR_FLOATS = 1_048_576
 """Rows × width of one multivector that Qdrant takes; Edge does not check, so we do."""
 
-_FORMAT = 1
 _PAGE = 1000
 _DATATYPES = {
     "float32": edge.VectorStorageDatatype.Float32,
@@ -48,75 +36,82 @@ _DATATYPES = {
 
 
 class EdgeStore:
-    """Collections in a folder, opened by one process at a time.
+    """Collections in a folder, which one process at a time may open.
+
+    All stores of a folder in one process share its lock and its shards; the folder is released when the
+    last of them is closed.
 
     Args:
-        path: the folder; made when `create` is first called. `share` takes the lock.
+        path: the folder; made when `create` is first called.
+
+    Raises:
+        StoreLocked: another process has the folder open.
+        StoreError: the folder cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._mutex = threading.RLock()
-        self._shards: dict[str, edge.EdgeShard] = {}
-        self._lock: portalocker.Lock | None = None
-        self._users = 0
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._closed = True
+        self._folder = shared_folder(path)
+        self._folder.enter()
+        self._closed = False
 
     @property
     def location(self) -> str:
-        return str(self._path)
+        return str(self._folder.path)
 
     # Collections
 
     def names(self) -> list[str]:
-        return sorted(self._collections())
+        return sorted(self._folder.registry()["collections"])
 
     def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
-        with self._mutex:
-            self._open_folder()
-            registry = self._registry()
+        folder = self._folder
+        with folder.mutex:
+            folder.lock()
+            registry = folder.registry()
             if name in registry["collections"]:
                 raise CollectionExists(
-                    f"collection {name!r} exists in {self._path}; open it, or drop it first"
+                    f"collection {name!r} exists in {folder.path}; open it, or drop it first"
                 )
-            folder = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{uuid.uuid4().hex[:8]}"
-            home = self._path / "collections" / folder
+            home = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{uuid.uuid4().hex[:8]}"
+            shard = _make(folder.path / "collections" / home, schema)
             try:
-                (home / "artifacts").mkdir(parents=True)
-                (home / "shard").mkdir()
-                shard = _engine(lambda: edge.EdgeShard.create(str(home / "shard"), _config(schema)))
-                registry["collections"][name] = {"folder": folder, "info": dict(info)}
-                self._write_registry(registry)
+                registry["collections"][name] = {"folder": home, "info": dict(info)}
+                folder.write_registry(registry)
             except BaseException:
-                shutil.rmtree(home, ignore_errors=True)
+                shard.close()
+                shutil.rmtree(folder.path / "collections" / home, ignore_errors=True)
                 raise
-            self._shards[name] = shard
+            folder.shards[name] = shard
 
     def drop(self, name: str) -> None:
-        with self._mutex:
-            home = self._home(name)
-            shard = self._shards.pop(name, None)
+        folder = self._folder
+        with folder.mutex:
+            home = folder.home(name)
+            shard = folder.shards.pop(name, None)
             if shard is not None:
                 shard.close()
-            registry = self._registry()
+            registry = folder.registry()
             del registry["collections"][name]
-            self._write_registry(registry)
+            folder.write_registry(registry)
             shutil.rmtree(home)
 
     def info(self, name: str) -> dict[str, str]:
-        return dict(self._entry(name)["info"])
+        return dict(self._folder.entry(name)["info"])
 
     def set_info(self, name: str, info: Mapping[str, str]) -> None:
-        with self._mutex:
-            registry = self._registry()
-            self._entry(name)
+        folder = self._folder
+        with folder.mutex:
+            folder.entry(name)
+            registry = folder.registry()
             registry["collections"][name]["info"].update(info)
-            self._write_registry(registry)
+            folder.write_registry(registry)
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
-        _write_atomically(self._home(name) / "artifacts" / key, data)
+        write_atomically(self._folder.home(name) / "artifacts" / key, data)
 
     def get_artifact(self, name: str, key: str) -> bytes:
-        path = self._home(name) / "artifacts" / key
+        path = self._folder.home(name) / "artifacts" / key
         try:
             return path.read_bytes()
         except OSError as error:
@@ -194,112 +189,42 @@ class EdgeStore:
 
     def disk_bytes(self, name: str) -> int:
         """Allocated bytes of the collection's folder; the engine's files are sparse."""
-        files = (path for path in self._home(name).rglob("*") if path.is_file())
-        return sum(path.stat().st_blocks * 512 for path in files)
-
-    def share(self) -> EdgeStore:
-        """One more user; the folder is released when all of them have called `close`."""
-        with self._mutex:
-            self._users += 1
-            if self._path.exists():
-                self._open_folder()
-        return self
+        total = 0
+        for path in self._folder.home(name).rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # the engine removes files as it goes
+                total += path.stat().st_blocks * 512 if path.is_file() else 0
+        return total
 
     def close(self) -> None:
-        with self._mutex:
-            self._users = max(self._users - 1, 0)
-            if self._users == 0:
-                self._release()
+        if not self._closed:
+            self._closed = True
+            self._folder.leave()
 
     def __del__(self) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        for shard in self._shards.values():
-            shard.close()
-        self._shards.clear()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-    # Folder
-
-    def _open_folder(self) -> None:
-        if self._lock is not None:
-            return
-        try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            lock = portalocker.Lock(self._path / "lock", "a", timeout=0, fail_when_locked=True)
-            lock.acquire()
-        except portalocker.exceptions.LockException as error:
-            raise StoreLocked(
-                f"{self._path} is open in another process; close that one, or run a Qdrant server for both"
-            ) from error
-        except OSError as error:
-            raise StoreError(f"{self._path} cannot be used as a folder of collections: {error}") from error
-        self._lock = lock
-
-    def _registry(self) -> dict[str, Any]:
-        path = self._path / "registry.json"
-        if not path.exists():
-            return {"format": _FORMAT, "collections": {}}
-        try:
-            registry = json.loads(path.read_text(encoding="utf-8"))
-            if registry["format"] != _FORMAT:
-                raise StoreError(
-                    f"{path} has format {registry['format']}, this version reads {_FORMAT}; upgrade"
-                )
-            for entry in registry["collections"].values():
-                if not isinstance(entry["folder"], str) or not isinstance(entry["info"], dict):
-                    raise TypeError("an entry without folder and info")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{path} is not a registry of collections ({error!r}); restore it") from error
-        return dict(registry)
-
-    def _write_registry(self, registry: Mapping[str, Any]) -> None:
-        text = json.dumps(registry, indent=1, ensure_ascii=False)
-        _write_atomically(self._path / "registry.json", text.encode())
-
-    def _collections(self) -> dict[str, Any]:
-        return dict(self._registry()["collections"])
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        collections = self._collections()
-        if name not in collections:
-            known = ", ".join(sorted(collections)) or "none"
-            raise CollectionNotFound(f"no collection {name!r} in {self._path}; there: {known}")
-        return dict(collections[name])
-
-    def _home(self, name: str) -> Path:
-        return self._path / "collections" / str(self._entry(name)["folder"])
+        self.close()
 
     def _shard(self, name: str) -> edge.EdgeShard:
-        with self._mutex:
-            if name not in self._shards:
-                home = self._home(name)
-                self._open_folder()
-                self._shards[name] = _engine(lambda: edge.EdgeShard.load(str(home / "shard")))
-            return self._shards[name]
+        folder = self._folder
+        with folder.mutex:
+            if name not in folder.shards:
+                home = folder.home(name)
+                folder.lock()
+                folder.shards[name] = _engine(lambda: edge.EdgeShard.load(str(home / "shard")))
+            return folder.shards[name]
 
 
-_open_stores: weakref.WeakValueDictionary[Path, EdgeStore] = weakref.WeakValueDictionary()
-_open_mutex = threading.Lock()
-
-
-def shared_edge_store(path: str | os.PathLike[str]) -> EdgeStore:
-    """The store of this folder; within one process all users of a folder share one.
-
-    Raises:
-        StoreLocked: another process has the folder open.
-        StoreError: the folder cannot be used.
-    """
-    resolved = Path(path).expanduser().resolve()
-    with _open_mutex:
-        store = _open_stores.get(resolved)
-        if store is None:
-            store = EdgeStore(resolved)
-            _open_stores[resolved] = store
-        return store.share()
+def _make(home: Path, schema: CollectionSchema) -> edge.EdgeShard:
+    """A new shard in a new folder, or nothing."""
+    try:
+        (home / "artifacts").mkdir(parents=True)
+        (home / "shard").mkdir()
+        return _engine(lambda: edge.EdgeShard.create(str(home / "shard"), _config(schema)))
+    except OSError as error:
+        shutil.rmtree(home, ignore_errors=True)
+        raise StoreError(f"{home} cannot be made: {error}; make room, or allow writing") from error
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
 
 
 def _config(schema: CollectionSchema) -> edge.EdgeConfig:
@@ -358,17 +283,3 @@ def _engine(call: Callable[[], T]) -> T:
         return call()
     except Exception as error:
         raise StoreError(f"Qdrant Edge: {error}") from error
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old content or the new, never a part."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

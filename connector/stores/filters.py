@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import qdrant_edge as edge
 from pydantic import BaseModel
 from qdrant_client import models
@@ -117,8 +118,12 @@ def _if(value: Any, translate: Callable[[Any], Any]) -> Any:
 
 
 def _match(match: BaseModel) -> Any:
-    engine = getattr(edge, type(match).__name__)
-    return engine(*match.model_dump(by_alias=True).values())
+    engine = getattr(edge, type(match).__name__, None)
+    if engine is None:
+        raise InputError(f"the embedded engine has no {type(match).__name__}; use a server for this filter")
+    (value,) = match.model_dump(by_alias=True).values()
+    # A Python bool is an int to the engine, which would look for 1 and find no true; NumPy's is not.
+    return engine(np.bool_(value) if isinstance(value, bool) else value)
 
 
 def _range(bounds: models.Range | models.DatetimeRange) -> Any:

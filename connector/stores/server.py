@@ -73,28 +73,26 @@ class ServerStore:
             raise
 
     def drop(self, name: str) -> None:
-        self.info(name)
+        self._check(name)
         self._call(lambda: self._client.delete_collection(name))
         self._call(lambda: self._client.delete_collection(name + _ARTIFACTS))
 
     def info(self, name: str) -> dict[str, str]:
-        if not self._call(lambda: self._client.collection_exists(name)):
-            known = ", ".join(self.names()) or "none"
-            raise CollectionNotFound(f"no collection {name!r} at {self._location}; there: {known}")
+        self._check(name)
         return dict(self._call(lambda: self._client.get_collection(name)).config.metadata or {})
 
     def set_info(self, name: str, info: Mapping[str, str]) -> None:
-        self.info(name)
+        self._check(name)
         self._call(lambda: self._client.update_collection(name, metadata=dict(info)))
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
         point = models.PointStruct(
             id=point_id(key, 0), vector={}, payload={"key": key, "data": base64.b64encode(data).decode()}
         )
-        self._call(lambda: self._client.upsert(name + _ARTIFACTS, [point], wait=True))
+        self._on(name, lambda: self._client.upsert(name + _ARTIFACTS, [point], wait=True))
 
     def get_artifact(self, name: str, key: str) -> bytes:
-        found = self._call(lambda: self._client.retrieve(name + _ARTIFACTS, [point_id(key, 0)]))
+        found = self._on(name, lambda: self._client.retrieve(name + _ARTIFACTS, [point_id(key, 0)]))
         if not found or not found[0].payload:
             raise StoreError(f"collection {name!r} at {self._location} has lost its {key}; restore a backup")
         return base64.b64decode(found[0].payload["data"])
@@ -103,14 +101,16 @@ class ServerStore:
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         for batch in _batches(points):
-            self._call(lambda batch=batch: self._client.upsert(name, batch, wait=True))  # type: ignore[misc]
+            self._on(name, lambda batch=batch: self._client.upsert(name, batch, wait=True))  # type: ignore[misc]
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
+        if not ids:  # refused by the engine
+            return
         selector = models.PointIdsList(points=list(ids))
-        self._call(lambda: self._client.delete(name, selector, wait=True))
+        self._on(name, lambda: self._client.delete(name, selector, wait=True))
 
     def retrieve(self, name: str, ids: Sequence[str], payload: Sequence[str]) -> dict[str, Record]:
-        found = self._call(lambda: self._client.retrieve(name, list(ids), with_payload=list(payload)))
+        found = self._on(name, lambda: self._client.retrieve(name, list(ids), with_payload=list(payload)))
         return {str(point.id): _record(point) for point in found}
 
     def search(
@@ -122,7 +122,8 @@ class ServerStore:
         vectors: Sequence[str] = (),
         filter: models.Filter | None = None,
     ) -> list[Record]:
-        response = self._call(
+        response = self._on(
+            name,
             lambda: self._client.query_points(
                 name,
                 query=query.vector.tolist(),
@@ -132,28 +133,29 @@ class ServerStore:
                 query_filter=filter,
                 with_payload=list(payload),
                 with_vectors=list(vectors) or False,
-            )
+            ),
         )
         return [_record(point, point.score) for point in response.points]
 
     def scroll(self, name: str, payload: Sequence[str], vectors: Sequence[str] = ()) -> Iterator[Record]:
         offset: Any = None
         while True:
-            points, offset = self._call(
+            points, offset = self._on(
+                name,
                 lambda offset=offset: self._client.scroll(  # type: ignore[misc]
                     name,
                     limit=_PAGE,
                     offset=offset,
                     with_payload=list(payload),
                     with_vectors=list(vectors) or False,
-                )
+                ),
             )
             yield from (_record(point) for point in points)
             if offset is None:
                 return
 
     def count(self, name: str, filter: models.Filter | None = None) -> int:
-        return int(self._call(lambda: self._client.count(name, count_filter=filter, exact=True)).count)
+        return int(self._on(name, lambda: self._client.count(name, count_filter=filter, exact=True)).count)
 
     def finish(self, name: str) -> None:
         """A server optimizes by itself."""
@@ -164,6 +166,21 @@ class ServerStore:
     def close(self) -> None:
         if self._owned:
             self._client.close()
+
+    def _check(self, name: str) -> None:
+        if not self._call(lambda: self._client.collection_exists(name)):
+            known = ", ".join(self.names()) or "none"
+            raise CollectionNotFound(f"no collection {name!r} at {self._location}; there: {known}")
+
+    def _on(self, name: str, call: Callable[[], T]) -> T:
+        """Call the client; ask whether the collection is there only when it has failed."""
+        try:
+            return self._call(call)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            self._check(name)
+            raise
 
     def _call(self, call: Callable[[], T]) -> T:
         """Call the client; its errors become ours."""
@@ -204,6 +221,12 @@ def connect(url: str, api_key: str | None = None) -> ServerStore:
         ) from error
     try:
         ServerStore(probe, url).names()
+    except StoreUnavailable:
+        client.close()
+        raise
+    except (StoreError, AssertionError) as error:  # the client asserts that answers have a result
+        client.close()
+        raise StoreUnavailable(f"what answers at {url} is no Qdrant server: {error}") from error
     finally:
         probe.close()
     return ServerStore(client, url, owned=True)

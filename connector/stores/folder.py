@@ -1,0 +1,172 @@
+"""What Qdrant Edge lacks and a folder of collections needs: names, descriptions, and a lock.
+
+A folder looks like this:
+
+    registry.json                 {"format": 1, "collections": {name: {"folder": …, "info": {…}}}}
+    lock                          held by the one process that has the folder open
+    collections/<folder>/shard/   the engine's files
+    collections/<folder>/artifacts/<key>
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import uuid
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import portalocker
+import qdrant_edge as edge
+
+from connector.errors import CollectionNotFound, StoreError, StoreLocked
+
+_FORMAT = 1
+
+
+class Folder:
+    """A folder of collections, one object a folder and process; its users share the opened shards.
+
+    Args:
+        path: the folder, resolved; made when it is first locked for writing.
+
+    Attributes:
+        mutex: held while the registry or the opened shards change.
+        shards: the opened shards by collection.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.mutex = threading.RLock()
+        self.shards: dict[str, edge.EdgeShard] = {}
+        self._lock: portalocker.Lock | None = None
+        self._users = 0
+
+    def enter(self) -> None:
+        """One more user.
+
+        Raises:
+            StoreLocked: another process has the folder open.
+        """
+        with self.mutex:
+            if self.path.exists():
+                self.lock()
+            self._users += 1
+
+    def leave(self) -> None:
+        """One user less; the last one releases the folder."""
+        with self.mutex:
+            self._users -= 1
+            if self._users == 0:
+                self._release()
+
+    def __del__(self) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        for shard in self.shards.values():
+            shard.close()
+        self.shards.clear()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def lock(self) -> None:
+        """Take the folder for this process, making it if it is missing.
+
+        Raises:
+            StoreLocked: another process has it.
+            StoreError: it cannot be used.
+        """
+        if self._lock is not None:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = portalocker.Lock(self.path / "lock", "a", timeout=0, fail_when_locked=True)
+            lock.acquire()
+        except portalocker.exceptions.LockException as error:
+            raise StoreLocked(
+                f"{self.path} is open in another process; close that one, or run a Qdrant server for both"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be used as a folder of collections: {error}") from error
+        self._lock = lock
+
+    def registry(self) -> dict[str, Any]:
+        """What `registry.json` says: "format" and "collections".
+
+        Raises:
+            StoreError: the file is damaged or of another version.
+        """
+        path = self.path / "registry.json"
+        if not path.exists():
+            return {"format": _FORMAT, "collections": {}}
+        try:
+            registry = json.loads(path.read_text(encoding="utf-8"))
+            if registry["format"] != _FORMAT:
+                raise StoreError(
+                    f"{path} has format {registry['format']}, this version reads {_FORMAT}; upgrade"
+                )
+            for entry in registry["collections"].values():
+                if not isinstance(entry["folder"], str) or not isinstance(entry["info"], dict):
+                    raise TypeError("an entry without folder and info")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path} is not a registry of collections ({error!r}); restore it") from error
+        return dict(registry)
+
+    def write_registry(self, registry: Mapping[str, Any]) -> None:
+        """Replace `registry.json`."""
+        text = json.dumps(registry, indent=1, ensure_ascii=False)
+        write_atomically(self.path / "registry.json", text.encode())
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """The registry's entry of a collection.
+
+        Raises:
+            CollectionNotFound: there is none; those that are there are named.
+        """
+        collections = self.registry()["collections"]
+        if name not in collections:
+            known = ", ".join(sorted(collections)) or "none"
+            raise CollectionNotFound(f"no collection {name!r} in {self.path}; there: {known}")
+        return dict(collections[name])
+
+    def home(self, name: str) -> Path:
+        """The folder of a collection."""
+        return self.path / "collections" / str(self.entry(name)["folder"])
+
+
+_folders: weakref.WeakValueDictionary[Path, Folder] = weakref.WeakValueDictionary()
+_folders_mutex = threading.Lock()
+
+
+def shared_folder(path: str | os.PathLike[str]) -> Folder:
+    """The one object of this folder in this process."""
+    resolved = Path(path).expanduser().resolve()
+    with _folders_mutex:
+        folder = _folders.get(resolved)
+        if folder is None:
+            folder = _folders[resolved] = Folder(resolved)
+        return folder
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old content or the new, never a part.
+
+    Raises:
+        StoreError: it cannot be written; the old content stays.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error}; make room, or allow writing") from error
+    finally:
+        temporary.unlink(missing_ok=True)
