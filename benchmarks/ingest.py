@@ -20,7 +20,7 @@ from connector.demo import standard_library
 from connector.encoders.multivector import SentenceTransformersEncoder
 from connector.ingest import WINDOW
 
-ROUNDS = 5
+ROUNDS = 3
 PASSAGES = 2 * WINDOW
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Transformer
+from tokenizers import Encoding
 from torch import Tensor
 from transformers import BatchEncoding
 
@@ -186,28 +187,26 @@ def _unit(vectors: Tensor) -> Float32:
     return unit
 
 
-def _places(encoding: Any, rows: NDArray[np.intp], prompt: int) -> tuple[Int32, Int32]:
+def _places(encoding: Encoding, rows: NDArray[np.intp], prompt: int) -> tuple[Int32, Int32]:
     """Offsets and word numbers of these rows; rows of prompt, padding and special tokens have none.
 
     The tokenizer counts characters from the start of the prompt and words likewise; the text's own
-    first word becomes word 0.
+    first word becomes word 0. Query expansion may add rows that the tokenizer knows nothing of.
     """
+    count = len(encoding.ids)
+    known = rows[rows < count]
+    # Each of these attributes is a list that is made anew when it is asked for.
+    spans = np.array(encoding.offsets, np.int32).reshape(count, 2)[known]
+    numbers = np.array([-1 if word is None else word for word in encoding.word_ids], np.int32)[known]
+    inside = (numbers >= 0) & (spans[:, 0] >= prompt)
     offsets = np.zeros((len(rows), 2), np.int32)
     words = np.full(len(rows), -1, np.int32)
-    for place, row in enumerate(rows):
-        word = encoding.word_ids[row] if row < len(encoding.word_ids) else None
-        if word is None or encoding.offsets[row][0] < prompt:
-            continue
-        offsets[place] = encoding.offsets[row]
-        words[place] = word
-    inside = words >= 0
-    offsets[inside] -= prompt
-    if inside.any():
-        words[inside] -= words[inside].min()
+    offsets[: len(known)][inside] = spans[inside] - prompt
+    words[: len(known)][inside] = numbers[inside] - numbers[inside].min(initial=np.iinfo(np.int32).max)
     return offsets, words
 
 
-def _truncated(encoding: Any) -> int:
+def _truncated(encoding: Encoding) -> int:
     """How many of the text's own tokens the tokenizer cut off."""
     return sum(sum(mask == 0 for mask in rest.special_tokens_mask) for rest in encoding.overflowing)
 
