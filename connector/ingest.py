@@ -2,7 +2,8 @@
 
 A document's passages are written last to first, so that passage 0, which carries the hash of the whole
 document, is there only when all others are. A run looks these hashes up and passes over documents that
-are there unchanged; what an earlier run had not finished is simply done.
+are there unchanged; what an earlier run had not finished is simply done. While a document of several
+passages is being written, a mark stands in place of its passage 0, and no search finds the half of it.
 """
 
 from __future__ import annotations
