@@ -18,10 +18,10 @@ from connector.types import Document, Hits, passage_text
 
 QUESTIONS = (
     "How do I walk through all files below a folder?",
-    "remove duplicates from a sequence but keep the order",
-    "Which function waits until a thread has finished?",
-    "parse a date written as text",
+    "find words that are spelled nearly the same",
+    "the most common elements of a list",
     "make a copy of an object and of everything inside it",
+    "stop a program after a number of seconds",
 )
 
 _SAMPLE = 256

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 _BAD_SHOWN = 20
 _SNIPPET = 160
 
-_MARKED = 0.45
+_MARKED = 0.5
 """Least cosine of a word pair that is marked."""
 
 
@@ -146,18 +148,26 @@ def print_demo(connector: Connector, found: dict[str, Hits], result: dict[str, A
 
 def _marked(connector: Connector, question: str, hit: Hit) -> str:
     """The beginning of a hit's text, with the words that words of the question matched marked."""
-    start = len(hit.title) + 1 if hit.title else 0
-    text = _snippet(hit.text, _SNIPPET)
-    words = {
-        match.passage_word
+    title = len(hit.title) + 1 if hit.title else 0  # spans count from the title in front
+    spans = [
+        (match.start - title, match.end - title)
         for match in connector.explain(question, hit)
-        if match.similarity >= _MARKED and match.passage_word.isalnum() and match.start >= start
-    }
-    pieces = text.split(" ")
-    return " ".join(
-        click.style(piece, fg="yellow", bold=True) if piece.strip(".,:;()'\"") in words else piece
-        for piece in pieces
-    )
+        if match.similarity >= _MARKED and match.passage_word.isalnum()
+    ]
+    pieces, width = [], 0
+    for piece in re.finditer(r"\S+", hit.text):
+        width += len(piece[0]) + 1
+        if width > _SNIPPET:
+            pieces.append("…")
+            break
+        matched = any(start < piece.end() and piece.start() < end for start, end in spans)
+        pieces.append(_emphasised(piece[0]) if matched else piece[0])
+    return " ".join(pieces)
+
+
+def _emphasised(word: str) -> str:
+    """Yellow on a terminal, between asterisks where there are no colours."""
+    return click.style(word, fg="yellow", bold=True) if sys.stdout.isatty() else f"*{word}*"
 
 
 def _snippet(text: str, width: int) -> str:

@@ -537,16 +537,19 @@ def test_a_file_in_place_of_the_folder_is_a_store_error(folder: Path) -> None:
 def test_a_create_that_fails_leaves_nothing(
     edge_store: EdgeStore, folder: Path, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = sorted(folder.rglob("*"))
+    def ours() -> list[Path]:  # the engine makes and renames files of its own at any time
+        return sorted([*folder.glob("*"), *folder.glob("collections/*")])
 
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
+
+    before = ours()
 
     with monkeypatch.context() as patch:
         patch.setattr(broken, fail)
         with pytest.raises(StoreError, match="No space left"):
             edge_store.create("b", schema(), {})
-    assert sorted(folder.rglob("*")) == before
+    assert ours() == before
     assert edge_store.names() == ["a"]
     edge_store.create("b", schema(), {})
 
