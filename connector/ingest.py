@@ -38,9 +38,6 @@ MAX_PASSAGE_CHARS = 100_000
 WINDOW = 256
 """Passages that are encoded, and written, at a time."""
 
-_FEW_TOKENS = 10
-"""A codec fitted on fewer tokens than this many times its width may suit later documents badly."""
-
 
 class Chunking(BaseModel):
     """How long texts are split.
@@ -312,13 +309,7 @@ def _stored_rows(collection: Collection, embeddings: list[Embedding]) -> list[An
     codec = collection.codec
     if codec is None or not codec.fitted:
         codec = collection.fit_codec(tokens)
-        if codec.learns and len(tokens) < _FEW_TOKENS * codec.width(tokens.shape[1]):
-            logger.warning(
-                "the codec of %r was fitted on only %d token vectors; for better ranking, ingest more "
-                "documents in the first call",
-                collection.name,
-                len(tokens),
-            )
+        logger.info("fitted codec %s of %r on %d vectors", codec.spec, collection.name, len(tokens))
     ends = np.cumsum([len(embedding) for embedding in reduced])
     return np.split(codec.encode(tokens), ends[:-1])
 

@@ -50,7 +50,6 @@ def test_a_codec_says_what_it_is(spec: str) -> None:
     codec = parse_codec(spec)
     assert codec.spec == spec
     assert codec.server_scorable == ("binary" not in spec)
-    assert codec.learns == ("pca" in spec)
     assert not codec.fitted
     assert codec.fit(tokens()) is codec
     assert codec.fitted

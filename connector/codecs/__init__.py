@@ -52,11 +52,6 @@ class Codec:
         """Whether `fit` or `load` was called."""
         return self._width is not None
 
-    @property
-    def learns(self) -> bool:
-        """Whether the quality of what comes out depends on the sample that `fit` was given."""
-        return any(projection.learns for projection in self._projections)
-
     def width(self, width: int) -> int:
         """The width of the scored space for an encoder whose tokens have this width."""
         for projection in self._projections:

@@ -16,8 +16,6 @@ class Projection(Protocol):
     """A linear map of token vectors, the same for passages and queries, to unit vectors."""
 
     spec: str
-    learns: ClassVar[bool]
-    """Whether `fit` looks at the sample, not only at its width."""
 
     def fit(self, tokens: Float32, seed: int) -> Float32:
         """Learn the map from a sample (N, w) and return the sample mapped, (N, d)."""

@@ -6,8 +6,6 @@ layer does, so that similarities stay cosines.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from connector.codecs.base import State
@@ -18,7 +16,6 @@ from connector.types import Float32
 class _Linear:
     """x ↦ xM / ‖xM‖ for a learned or drawn matrix M (w, d)."""
 
-    learns: ClassVar[bool] = True
     _matrix: Float32 | None = None
 
     def __init__(self, spec: str) -> None:
@@ -80,8 +77,6 @@ class Rotation(_Linear):
     After it, the signs alone estimate angles without bias towards any axis: Charikar, "Similarity
     Estimation Techniques from Rounding Algorithms", STOC 2002, with orthogonal directions.
     """
-
-    learns = False
 
     def __init__(self) -> None:
         super().__init__("rotation")
