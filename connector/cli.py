@@ -6,11 +6,11 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from connector.errors import ConnectorError
+from connector.errors import ConnectorError, InputError
 from connector.terminal import (
     ingest_json,
     print_demo,
@@ -22,9 +22,6 @@ from connector.terminal import (
     print_stats,
     progress_bar,
 )
-
-if TYPE_CHECKING:
-    pass
 
 Command = Callable[..., Any]
 
@@ -209,8 +206,6 @@ def _filter(condition: str | None) -> Any:
     from pydantic import ValidationError
     from qdrant_client import models
 
-    from connector.errors import InputError
-
     if condition is None:
         return None
     try:
@@ -223,7 +218,7 @@ def _filter(condition: str | None) -> Any:
 
 
 @main.command("evaluate")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--split", default="test", show_default=True, help="Judgements to use: qrels/SPLIT.tsv.")
 @click.option("--model", metavar="ID", help="Model id or folder.  [default: all-MiniLM-L6-v2]")
 @click.option(
@@ -270,6 +265,10 @@ def evaluate_command(
 
     chosen = get_recipe(recipe)
     load_judged(folder, split)
+    if run_file is not None and not run_file.parent.is_dir():
+        raise InputError(
+            f"--run {str(run_file)!r}: there is no folder {str(run_file.parent)!r}; make it first"
+        )
     total = sum(1 for _ in Source(folder, skip_bad=skip_bad))
     encoder = load_encoder(model or DEFAULT_MODEL)
     with progress_bar("Encoding and ingesting") as progress:

@@ -9,6 +9,7 @@ The description is flat, because Qdrant merges metadata shallowly:
     cls_width          width of its CLS vectors
     token_width        width of its token vectors
     recipe             the recipe, as JSON
+    uid                drawn when the collection was made; another one of the same name has another
     codec              the fitted codec's fingerprint; missing until the first documents come
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import re
 import threading
+import uuid
 from functools import cached_property
 from importlib.metadata import version
 
@@ -74,6 +76,7 @@ class Collection:
             "cls_width": str(encoder.cls_width),
             "token_width": str(encoder.token_width),
             "recipe": recipe.model_dump_json(),
+            "uid": uuid.uuid4().hex,
         }
         schema = CollectionSchema.of(recipe, encoder.cls_width, encoder.token_width)
         store.create(name, schema, info)
@@ -126,6 +129,17 @@ class Collection:
         )
         return next(vector.bytes_per_row for vector in schema.vectors if vector.name == CLS)
 
+    def check_current(self) -> None:
+        """Raises CollectionError if the name means another collection now than when this one was opened."""
+        if self.store.info(self.name).get("uid") != self._info.get("uid"):
+            raise self.replaced()
+
+    def replaced(self) -> CollectionError:
+        """What to raise when points do not look as this collection's recipe makes them."""
+        return CollectionError(
+            f"collection {self.name!r} was dropped and made anew since it was opened; open it again"
+        )
+
     def check_encoder(self, encoder: Encoder) -> None:
         """Raises EncoderMismatch unless this encoder makes the vectors that the collection holds."""
         if encoder.fingerprint != self._info["encoder"]:
@@ -147,8 +161,9 @@ class Collection:
             return self._fit_codec(tokens)
 
     def _fit_codec(self, tokens: Float32) -> Codec:
-        codec = self.recipe.make_codec().fit(tokens)
-        self.store.put_artifact(self.name, CODEC_FILE, codec.save())
+        fitted = self.recipe.make_codec().fit(tokens).save()
+        # Of several writers that fit at the same time the first one's codec becomes that of all.
+        codec = self.recipe.make_codec().load(self.store.claim_artifact(self.name, CODEC_FILE, fitted))
         self.store.set_info(self.name, {"codec": codec.fingerprint})
         self._info["codec"] = codec.fingerprint
         self._codec = codec

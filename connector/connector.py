@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import Any
 
 from qdrant_client import QdrantClient, models
 
@@ -17,7 +16,8 @@ from connector.collection import Collection, check_name
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
 from connector.explain import Match, match_words
-from connector.ingest import Chunking, IngestReport, ingest
+from connector.ingest import IngestReport, ingest
+from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
 from connector.search import Rerank, fetch, rank
 from connector.stores import Store, open_store
@@ -264,13 +264,12 @@ class Connector:
         """What the collection holds and takes."""
         self._check_open()
         collection, store = self._collection, self._collection.store
-        first = models.Filter(must=[models.FieldCondition(key="passage", match=models.MatchValue(value=0))])
         rows = _mean_rows(store, collection.name)
         cls, tokens = collection.cls_bytes, rows * collection.token_bytes
         return Stats(
             collection=collection.name,
-            documents=store.count(collection.name, first),
-            passages=store.count(collection.name),
+            documents=store.count(collection.name, _passages(gte=0, lte=0)),
+            passages=store.count(collection.name, _passages(gte=0)),
             model=collection.model,
             recipe=collection.recipe.name,
             layout=collection.recipe.layout,
@@ -306,12 +305,17 @@ class Connector:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
 
 
+def _passages(**bounds: float) -> models.Filter:
+    """Points that are passages of these numbers; the marks of unfinished documents are none."""
+    return models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(**bounds))])
+
+
 def _mean_rows(store: Store, name: str) -> float:
     """Mean stored token rows of a passage, over a sample."""
     count = total = 0
     for record in store.scroll(name, ["rows"]):
-        rows: Any = record.payload.get("rows", 0)
-        count, total = count + 1, total + int(rows)
+        if "rows" in record.payload:
+            count, total = count + 1, total + int(record.payload["rows"])
         if count == _STATS_SAMPLE:
             break
     return total / count if count else 0.0

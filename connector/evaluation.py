@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from ir_measures import RR, P, R, nDCG
 from connector.collection import Collection
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
-from connector.errors import SourceError
-from connector.ingest import Chunking, IngestReport, ingest
+from connector.errors import InputError, SourceError
+from connector.ingest import IngestReport, ingest
+from connector.passages import Chunking
 from connector.recipes import Recipe
 from connector.search import fetch, rank
 from connector.sources import Source
@@ -80,6 +82,8 @@ def load_judged(folder: Path, split: str) -> Judged:
     Raises:
         SourceError: a file is missing or damaged; the splits that are there are named.
     """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder; give one with corpus.jsonl, queries.jsonl and qrels")
     path = folder / "qrels" / f"{split}.tsv"
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
@@ -96,6 +100,8 @@ def load_judged(folder: Path, split: str) -> Judged:
                 raise SourceError(
                     f"{path} line {number} is {row!r}; give query id, document id and a whole grade"
                 ) from None
+    if not qrels:
+        raise SourceError(f"{path} holds no judgement; give query id, document id and grade a line")
     texts = _query_texts(folder / "queries.jsonl")
     missing = [query for query in qrels if query not in texts]
     if missing:
@@ -223,10 +229,20 @@ def _percentile(values: list[float], percent: int) -> float:
 
 def write_run(run: Run, path: Path, tag: str) -> None:
     """Write a run in TREC's format: query, Q0, document, rank, score, tag."""
-    with path.open("w", encoding="utf-8") as file:
-        for query, scores in run.items():
-            for place, (document, score) in enumerate(scores.items(), 1):
-                file.write(f"{query} Q0 {document} {place} {score:.6f} {tag}\n")
+    lines = [
+        f"{_word(query)} Q0 {_word(document)} {place} {score:.6f} {tag}\n"
+        for query, scores in run.items()
+        for place, (document, score) in enumerate(scores.items(), 1)
+    ]
+    try:
+        path.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"run {path} cannot be written: {error}; give another file") from error
+
+
+def _word(id_: str) -> str:
+    """An id as one word; white space separates TREC's columns."""
+    return re.sub(r"\s", "_", id_)
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -3,77 +3,42 @@
 A document's passages are written last to first, so that passage 0, which carries the hash of the whole
 document, is there only when all others are. A run looks these hashes up and passes over documents that
 are there unchanged; what an earlier run had not finished is simply done. While a document of several
-passages is being written, a mark stands in place of its passage 0, and no search finds the half of it.
+passages is being written, a mark stands in place of its passage 0, so that no run takes it for finished.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import itertools
 import logging
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from connector.collection import Collection
 from connector.encoders import Encoder
-from connector.errors import DocumentError, InputError
+from connector.errors import DocumentError
+from connector.passages import Checker, Chunking, Passage, content_hash, payload_of, split_document
 from connector.pooling import pool
 from connector.schema import CLS, TOKENS
 from connector.stores import Point
-from connector.types import Document, Embedding, Float32, passage_text, point_id, to_json
+from connector.types import Document, Embedding, Float32, passage_text, point_id
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MAX_PASSAGE_CHARS = 100_000
-"""A longer text is refused unless it is split: an encoder would see less than a hundredth of it."""
-
 WINDOW = 256
 """Passages that are encoded, and written, at a time."""
 
 
-class Chunking(BaseModel):
-    """How long texts are split.
-
-    Args:
-        tokens: the most tokens of a chunk, special tokens not counted; None does not split.
-        overlap: tokens that a chunk shares with the one before.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tokens: int | None = None
-    overlap: int = 0
-
-    @classmethod
-    def checked(cls, tokens: int | None, overlap: int) -> Chunking:
-        """The same, with our own error.
-
-        Raises:
-            InputError: the numbers do not go together.
-        """
-        try:
-            return cls(tokens=tokens, overlap=overlap)
-        except ValidationError as error:
-            raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Chunking:
-        if self.tokens is None and self.overlap:
-            raise ValueError(f"chunk overlap is {self.overlap} but chunk tokens are not given; give both")
-        if self.tokens is not None and not 0 <= self.overlap < self.tokens:
-            raise ValueError(
-                f"chunk overlap is {self.overlap} for chunks of {self.tokens} tokens; "
-                "it must be at least 0 and less than the chunk"
-            )
-        return self
+_writing: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
+"""One run at a time writes to a collection: two that mixed their passages of a document would spoil it."""
 
 
 @dataclass(slots=True)
@@ -118,54 +83,6 @@ class IngestReport:
         return {"cls": round(cls, 1), "tokens": round(tokens, 1), "total": round(cls + tokens, 1)}
 
 
-class Checker:
-    """Refuses documents that a run cannot take: too long, or an id that came with another content.
-
-    Args:
-        chunking: how the run will split texts.
-    """
-
-    def __init__(self, chunking: Chunking) -> None:
-        self._chunking = chunking
-        self._seen: dict[str, str | None] = {}
-
-    def is_new(self, document: Document) -> bool:
-        """Whether the document is seen for the first time; an exact repetition is not.
-
-        Raises:
-            DocumentError: it cannot be taken.
-        """
-        if self._chunking.tokens is None and len(document.text) > MAX_PASSAGE_CHARS:
-            raise DocumentError(
-                f"document {document.id!r}: text has {len(document.text):,} characters, over "
-                f"{MAX_PASSAGE_CHARS:,}; split it with chunk_tokens (--chunk-tokens)"
-            )
-        digest = content_hash(document, self._chunking)
-        before = self._seen.setdefault(document.id, None)
-        if before is None:
-            self._seen[document.id] = digest
-        elif before != digest:
-            raise DocumentError(
-                f"document id {document.id!r} came before with another content; make the ids unique"
-            )
-        return before is None
-
-
-def content_hash(document: Document, chunking: Chunking) -> str:
-    """16 hexadecimal digits over all that decides a document's points."""
-    content = [document.text, document.title, dict(document.metadata), chunking.tokens, chunking.overlap]
-    return hashlib.sha256(to_json(content).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class _Passage:
-    document: Document
-    number: int
-    of: int
-    text: str
-    hash: str
-
-
 def ingest(
     collection: Collection,
     encoder: Encoder,
@@ -189,22 +106,39 @@ def ingest(
         EncoderMismatch: the collection was made by another encoder.
         DocumentError: a document cannot be taken; those before it are written.
     """
+    with _writing[collection.store.location, collection.name]:
+        return _ingest(collection, encoder, documents, chunking, skip_bad, progress)
+
+
+def _ingest(
+    collection: Collection,
+    encoder: Encoder,
+    documents: Iterable[Document],
+    chunking: Chunking,
+    skip_bad: bool,
+    progress: Callable[[IngestReport], None] | None,
+) -> IngestReport:
+    collection.check_current()
     collection.check_encoder(encoder)
     report = IngestReport()
     started = time.perf_counter()
-    for group in _batched(_checked(documents, chunking, skip_bad, report), WINDOW):
-        pending = _pending(collection, group, chunking, report)
-        split = [(_passages(document, encoder, chunking), there) for document, there in pending]
-        _unmake(collection, split)
-        passages = itertools.chain.from_iterable(numbered for numbered, _ in split)
-        for window in _batched(passages, WINDOW):
-            _write(collection, encoder, window, report)
-            report.seconds = time.perf_counter() - started
-            if progress is not None:
+    try:
+        for group in _batched(_checked(documents, chunking, skip_bad, report), WINDOW):
+            pending = _pending(collection, group, chunking, report)
+            split = [(split_document(document, encoder, chunking), there) for document, there in pending]
+            _unmake(collection, split)
+            passages = itertools.chain.from_iterable(numbered for numbered, _ in split)
+            for window in _batched(passages, WINDOW):
+                _write(collection, encoder, window, report)
+                report.seconds = time.perf_counter() - started
+                if progress is not None:
+                    progress(report)
+            if not pending and progress is not None:
                 progress(report)
-    if report.passages:
-        collection.store.finish(collection.name)
-    report.seconds = time.perf_counter() - started
+    finally:  # also when nothing was new: the run before may have been killed just before this
+        if report.passages or report.unchanged:
+            collection.store.finish(collection.name)
+        report.seconds = time.perf_counter() - started
     return report
 
 
@@ -238,11 +172,11 @@ def _pending(
     return pending
 
 
-def _unmake(collection: Collection, split: list[tuple[list[_Passage], int]]) -> None:
+def _unmake(collection: Collection, split: list[tuple[list[Passage], int]]) -> None:
     """Mark documents of several passages as unfinished, then delete their old passages.
 
-    The mark stands in place of passage 0. It has no vector, so no search finds it, no hash, so that no run
-    takes the document for finished, and the largest number of passages that a killed run can leave.
+    The mark stands in place of passage 0. It has no vector, so no search finds it; no hash, so no run takes
+    the document for finished; and the largest number of passages that a killed run can leave.
     """
     marks, old = [], []
     for passages, there in split:
@@ -256,18 +190,7 @@ def _unmake(collection: Collection, split: list[tuple[list[_Passage], int]]) -> 
         collection.store.delete(collection.name, old)
 
 
-def _passages(document: Document, encoder: Encoder, chunking: Chunking) -> list[_Passage]:
-    """The passages of a document, the first one last."""
-    texts = [document.text]
-    if chunking.tokens is not None:
-        spans = encoder.split(document.text, chunking.tokens, chunking.overlap)
-        texts = [document.text[start:end] for start, end in spans]
-    digest = content_hash(document, chunking)
-    numbered = [_Passage(document, n, len(texts), text, digest) for n, text in enumerate(texts)]
-    return numbered[::-1]
-
-
-def _write(collection: Collection, encoder: Encoder, window: list[_Passage], report: IngestReport) -> None:
+def _write(collection: Collection, encoder: Encoder, window: list[Passage], report: IngestReport) -> None:
     texts = [passage_text(passage.document.title, passage.text) for passage in window]
     embeddings = encoder.encode_documents(texts)
     points = _points(collection, window, embeddings, report)
@@ -280,9 +203,9 @@ def _write(collection: Collection, encoder: Encoder, window: list[_Passage], rep
 
 
 def _points(
-    collection: Collection, window: list[_Passage], embeddings: list[Embedding], report: IngestReport
+    collection: Collection, window: list[Passage], embeddings: list[Embedding], report: IngestReport
 ) -> list[Point]:
-    payloads = [_payload(passage) for passage in window]
+    payloads = [payload_of(passage) for passage in window]
     vectors: list[dict[str, Float32]] = [{CLS: embedding.cls} for embedding in embeddings]
     if collection.recipe.layout != "dense":
         report.tokens_before += sum(map(len, embeddings))
@@ -312,22 +235,6 @@ def _stored_rows(collection: Collection, embeddings: list[Embedding]) -> list[An
         logger.info("fitted codec %s of %r on %d vectors", codec.spec, collection.name, len(tokens))
     ends = np.cumsum([len(embedding) for embedding in reduced])
     return np.split(codec.encode(tokens), ends[:-1])
-
-
-def _payload(passage: _Passage) -> dict[str, Any]:
-    document = passage.document
-    payload: dict[str, Any] = {
-        "id": document.id,
-        "passage": passage.number,
-        "text": passage.text,
-        "metadata": dict(document.metadata),
-    }
-    if document.title is not None:
-        payload["title"] = document.title
-    if passage.number == 0:
-        payload["hash"] = passage.hash
-        payload["passages"] = passage.of
-    return payload
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

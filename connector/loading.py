@@ -8,8 +8,9 @@ from typing import Any
 
 from connector.connector import Connector
 from connector.encoders import DEFAULT_MODEL
-from connector.errors import CollectionNotFound, DocumentError, InputError
-from connector.ingest import Checker, Chunking, IngestReport
+from connector.errors import CollectionNotFound, ConnectorError, DocumentError, InputError
+from connector.ingest import IngestReport
+from connector.passages import Checker, Chunking
 from connector.recipes import get_recipe
 from connector.sources import Source
 from connector.types import Document
@@ -40,7 +41,7 @@ def open_or_create(name: str, *, recipe: str | None, model: str | None, **place:
         made = True
         connector = Connector.create(name, recipe=wanted, model=model or DEFAULT_MODEL, **place)
     with connector:
-        if recipe is not None and connector.recipe != wanted:
+        if recipe is not None and not connector.recipe.same_as(wanted):
             raise InputError(
                 f"collection {name!r} has recipe {connector.recipe.name!r}, not {recipe!r}; leave the recipe "
                 "out, or choose another collection"
@@ -48,8 +49,9 @@ def open_or_create(name: str, *, recipe: str | None, model: str | None, **place:
         try:
             yield connector
         except BaseException:
-            if made and connector.stats().passages == 0:
-                connector.drop()
+            with contextlib.suppress(ConnectorError):  # the first error is the one to show
+                if made and connector.stats().passages == 0:
+                    connector.drop()
             raise
 
 
@@ -80,13 +82,15 @@ def ingest_source(
         DocumentError: a record cannot be used, and bad ones are not skipped; nothing was written.
     """
     chunking = Chunking.checked(chunk_tokens, chunk_overlap)
+    get_recipe(recipe or "default")
+    total = count_checked(source, chunking, skip_bad)
     with open_or_create(name, recipe=recipe, model=model, **place) as connector:
         report = connector.ingest(
             source,
             chunk_tokens=chunk_tokens,
             chunk_overlap=chunk_overlap,
             skip_bad=skip_bad,
-            progress=started(count_checked(source, chunking, skip_bad)),
+            progress=started(total),
         )
     report.bad[:0] = source.bad
     return report

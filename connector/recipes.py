@@ -26,8 +26,8 @@ class Recipe(BaseModel):
             payload, which only this library scores.
         pooling: a token pooling such as "ward-4", or None.
         codec: a codec such as "pca-128+float16"; None in the dense layout.
-        cls: stored type of the CLS vector. "turbo4" is Qdrant's 4-bit rotated quantization; where an
-            engine lacks it, the vector is stored as float32.
+        cls: stored type of the CLS vector. "turbo4" is Qdrant's own 4-bit rotated quantization, which
+            old servers refuse.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +52,11 @@ class Recipe(BaseModel):
         if codec is not None and self.layout == "multivector" and not codec.server_scorable:
             raise ValueError(f"Qdrant cannot score {self.codec} as a multivector; use layout codes")
         return self
+
+    def same_as(self, other: Recipe) -> bool:
+        """Whether both make the same points, whatever they are called."""
+        words = {"name", "summary", "source"}
+        return self.model_dump(exclude=words) == other.model_dump(exclude=words)
 
     def make_codec(self) -> Codec:
         """A new, unfitted codec.

@@ -80,15 +80,18 @@ def rank(
     where = on_metadata(filter)
     if mode is not None and not _codec(collection).fitted:  # nothing was ever written
         return Ranking([], [], [], {"candidates": 0.0, "rerank": 0.0})
-    started = time.perf_counter()
-    found = _candidates(collection, query, mode, max(candidates, k), where)
-    fetched = time.perf_counter()
-    parts = _parts(collection, query, mode, found)
-    order = _best_passages(found, parts, k)
-    ended = time.perf_counter()
-    return Ranking(
-        found, parts, order, {"candidates": 1e3 * (fetched - started), "rerank": 1e3 * (ended - fetched)}
-    )
+    limit, ms = max(candidates, k), {"candidates": 0.0, "rerank": 0.0}
+    while True:
+        started = time.perf_counter()
+        found = _candidates(collection, query, mode, limit, where)
+        fetched = time.perf_counter()
+        parts = _parts(collection, query, mode, found)
+        order = _best_passages(found, parts, k)
+        ms["candidates"] += 1e3 * (fetched - started)
+        ms["rerank"] += 1e3 * (time.perf_counter() - fetched)
+        if len(order) == k or len(found) < limit:
+            return Ranking(found, parts, order, ms)
+        limit *= 2  # the passages were of fewer than k documents
 
 
 def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
@@ -162,10 +165,15 @@ def _client_maxsim(collection: Collection, query: Embedding, found: list[Record]
     codec = _codec(collection)
     tokens = codec.encode_query(query.tokens)
     if collection.recipe.layout == "codes":
-        blobs = [binascii.a2b_base64(record.payload["codes"]) for record in found]
+        try:
+            blobs = [binascii.a2b_base64(record.payload["codes"]) for record in found]
+        except KeyError:
+            raise collection.replaced() from None
         lengths = np.array([len(blob) for blob in blobs]) // collection.token_bytes
         return maxsim(codec.similarities(codec.stored(b"".join(blobs)), tokens), lengths)
-    rows = [record.vectors[TOKENS] for record in found]
+    rows = [record.vectors[TOKENS] for record in found if TOKENS in record.vectors]
+    if len(rows) < len(found):
+        raise collection.replaced()
     return maxsim(codec.similarities(np.concatenate(rows), tokens), [len(row) for row in rows])
 
 
@@ -194,6 +202,8 @@ def _hits(collection: Collection, ranking: Ranking, k: int) -> list[Hit]:
     texts = collection.store.retrieve(
         collection.name, [record.id for record, _ in found], ["text", "title", "metadata"]
     )
+    # A passage may have been deleted, or marked as unfinished, since the candidates were found.
+    found = [pair for pair in found if pair[0].id in texts]
     return [
         Hit(
             id=record.payload["id"],
@@ -205,7 +215,7 @@ def _hits(collection: Collection, ranking: Ranking, k: int) -> list[Hit]:
             parts=parts,
         )
         for record, parts in found
-        if record.id in texts  # else it was deleted since the candidates were found
+        if "text" in texts[record.id].payload
     ]
 
 

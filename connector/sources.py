@@ -117,8 +117,13 @@ def _with(fields: Record, metadata: Any) -> Record:
 
 
 def _reader(path: Path) -> Callable[[Path], Rows]:
-    if not path.exists():
-        raise SourceError(f"{path} does not exist; give a .jsonl, .csv or .parquet file, or a folder")
+    try:
+        path.stat()
+    except OSError as error:
+        why = (
+            "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        )
+        raise SourceError(f"{path} {why}; give a .jsonl, .csv or .parquet file, or a folder") from error
     if path.is_dir():
         if (path / "corpus.jsonl").is_file():
             return lambda folder: _jsonl(folder / "corpus.jsonl")

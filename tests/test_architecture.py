@@ -24,7 +24,7 @@ LAYERS = [
     {"errors", "types"},
     {"pruning", "pooling", "codecs", "scoring", "alignment", "saliency"},
     {"recipes", "schema", "encoders", "stores"},
-    {"collection"},
+    {"collection", "passages"},
     {"ingest", "search", "explain", "sources"},
     {"connector"},
     {"training", "tuning", "evaluation", "migrate", "loading", "demo"},

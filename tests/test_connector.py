@@ -473,7 +473,8 @@ def test_ingesting_again_writes_nothing(
     calls: list[IngestReport] = []
     report = connector.ingest(documents, progress=calls.append)
     assert (report.unchanged, report.documents, report.passages, report.token_bytes) == (12, 0, 0, 0)
-    assert (wrapped.encoded, calls) == (0, [])
+    assert wrapped.encoded == 0
+    assert [call.unchanged for call in calls] == [12], "a progress bar moves"
 
 
 def test_only_what_changed_is_written(
@@ -598,7 +599,7 @@ def test_a_text_over_the_limit_must_be_split(
     connector = make("dense")
     with pytest.raises(DocumentError, match=r"100,001 characters.*chunk_tokens"):
         connector.ingest([Document(id="a", text="a" * 100_001)])
-    monkeypatch.setattr(ingest_module, "MAX_PASSAGE_CHARS", len(LONG) - 1)
+    monkeypatch.setattr("connector.passages.MAX_PASSAGE_CHARS", len(LONG) - 1)
     too_long = [Document(id="a", text=LONG), Document(id="b", text=WHALES)]
     assert len(connector.ingest(too_long, skip_bad=True).bad) == 1
     assert connector.ingest(too_long, chunk_tokens=20).documents == 2
@@ -782,10 +783,62 @@ def test_threads_that_ingest_together_fit_one_codec(
 
     monkeypatch.setattr(Codec, "fit", counting)
     with Connector.create("a", path=tmp_path, recipe="compact", model=wrapped) as connector:
-        wrapped.before = threading.Barrier(2, timeout=60).wait
-        run_together([lambda: connector.ingest(documents[:6]), lambda: connector.ingest(documents[6:])])
+        with Connector.open("a", path=tmp_path, model=wrapped) as other:
+            run_together([lambda: connector.ingest(documents[:6]), lambda: other.ingest(documents[6:])])
         assert len(fitted) == 1
         assert connector.stats().documents == 12
+        for document in documents:
+            assert connector.search(document.text, 1)[0].id == document.id
+
+
+def test_a_connector_does_not_write_into_another_collection_of_its_name(
+    tmp_path: Path, encoder: Encoder, documents: list[Document]
+) -> None:
+    with Connector.create("a", path=tmp_path, recipe="compact", model=encoder) as old:
+        old.ingest(documents)
+        Connector.open("a", path=tmp_path).drop()
+        with Connector.create("a", path=tmp_path, recipe="default", model=encoder) as new:
+            with pytest.raises(CollectionError, match="open it again"):
+                old.ingest(documents)
+            new.ingest(documents)
+            with pytest.raises(CollectionError, match="open it again"):
+                old.search("bread")
+
+
+def test_k_documents_are_found_also_where_the_best_passages_are_of_few(
+    make: Callable[..., Connector], encoder: Encoder
+) -> None:
+    connector = make("compact", encoder)
+    long = Document(id="long", text="Bread rises with yeast. " * 200)
+    others = [Document(id=f"{n}", text=f"Moon number {n} of Jupiter.") for n in range(12)]
+    connector.ingest([long, *others], chunk_tokens=10)
+    assert len(connector.search("bread and yeast", 10, candidates=10)) == 10
+
+
+def test_a_title_leaves_less_room_in_each_chunk(make: Callable[..., Connector], encoder: Encoder) -> None:
+    document = Document(id="a", title="The title of this very long text", text="Bread rises. " * 300)
+    report = make("compact", encoder).ingest([document], chunk_tokens=254)
+    assert (report.truncated, report.tokens_lost) == (0, 0)
+
+
+def test_threads_may_split_and_encode_together(encoder: Encoder) -> None:
+    """A fast tokenizer keeps its truncation as state, which another thread must not see."""
+    text = "bread " * 600
+    failures: list[str] = []
+
+    def encode() -> None:
+        for _ in range(5):
+            (embedding,) = encoder.encode_documents([text])
+            if (len(embedding), embedding.truncated) != (256, 346):
+                failures.append(f"{len(embedding)} tokens, {embedding.truncated} truncated")
+
+    def split() -> None:
+        for _ in range(200):
+            if len(encoder.split(text, 100, 0)) != 6:
+                failures.append("another number of chunks")
+
+    run_together([encode, split, split])
+    assert failures == []
 
 
 # Stats

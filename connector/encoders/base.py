@@ -39,13 +39,14 @@ class Encoder(Protocol):
         """One embedding a query, in order."""
         ...
 
-    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
+    def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
         """Character spans of chunks of at most `tokens` tokens that begin and end between words.
 
         Args:
             text: not empty.
             tokens: size of a chunk, without special tokens; at least 1.
             overlap: tokens that a chunk shares with the one before, less than `tokens`.
+            title: what will stand in front of each chunk; where it leaves less room, chunks are smaller.
 
         Returns:
             Spans [start, end) in order, which together hold every token.

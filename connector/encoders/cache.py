@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ class CachedEncoder:
     def token_width(self) -> int:
         return self._encoder.token_width
 
-    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
-        return self._encoder.split(text, tokens, overlap)
+    def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
+        return self._encoder.split(text, tokens, overlap, title)
 
     def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
         return self._cached("document", texts, self._encoder.encode_documents)
@@ -103,7 +104,7 @@ def _save(path: Path, embeddings: list[Embedding], seconds: float) -> None:
         "lengths": np.array([len(item) for item in embeddings]),
         "truncated": np.array([item.truncated for item in embeddings]),
     }
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     save_file(arrays, temporary, metadata={"seconds": repr(seconds)})
     temporary.replace(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -44,6 +45,7 @@ class SentenceTransformersEncoder:
         self._name = name
         self._model = model.eval()
         self._batch_size = batch_size
+        self._tokenizing = threading.Lock()  # a fast tokenizer keeps its truncation as state
 
     @property
     def name(self) -> str:
@@ -72,7 +74,7 @@ class SentenceTransformersEncoder:
         transformer = self._transformer
         settings = {
             "vocabulary": sorted(tokenizer.get_vocab().items()),
-            "normalizer": tokenizer(_TOKENIZER_PROBE)["input_ids"],
+            "normalizer": self._tokenized(_TOKENIZER_PROBE, special=True).ids,
             "lengths": [transformer.max_seq_length, transformer.query_length, transformer.document_length],
             "expansion": transformer.query_expansion,
             "prompts": [self._prompt("query"), self._prompt("document")],
@@ -82,7 +84,9 @@ class SentenceTransformersEncoder:
             ],
             "architecture": _set_options(transformer.model.config.to_diff_dict()),
         }
-        digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+        digest.update(
+            json.dumps(settings, sort_keys=True, default=lambda value: type(value).__name__).encode()
+        )
         return digest.hexdigest()[:16]
 
     def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
@@ -98,7 +102,8 @@ class SentenceTransformersEncoder:
 
     def features(self, texts: Sequence[str], task: str) -> BatchEncoding:
         """One tokenized and padded batch, on the model's device."""
-        features = self._model.preprocess(list(texts), prompt=self._prompt(task), task=task)
+        with self._tokenizing:
+            features = self._model.preprocess(list(texts), prompt=self._prompt(task), task=task)
         return features.to(self._model.device)
 
     def forward(self, features: BatchEncoding, task: str) -> dict[str, Tensor]:
@@ -107,30 +112,36 @@ class SentenceTransformersEncoder:
             outputs: dict[str, Tensor] = self._model(features, task=task)
         return outputs
 
-    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
+    def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
         if not 0 <= overlap < tokens:
             raise InputError(
                 f"chunks of {tokens} tokens with an overlap of {overlap}; "
                 "give at least 1 token and an overlap from 0 to below that"
             )
-        room = self._room()
+        room = self._window - len(self._tokenized(self._prompt("document") or "", special=True).ids)
         if tokens > room:
             raise InputError(f"chunks of {tokens} tokens do not fit {self._name}; ask for at most {room}")
-        encoding = self._model.tokenizer(
-            text, add_special_tokens=False, truncation=False, verbose=False
-        ).encodings[0]
+        if title:
+            tokens = max(min(tokens, room - len(self._tokenized(title).ids)), 1)
+            overlap = min(overlap, tokens - 1)
+        encoding = self._tokenized(text)
         return _chunk_spans(encoding.offsets, encoding.word_ids, tokens, overlap) or [(0, len(text))]
 
-    def _room(self) -> int:
-        """Tokens of a document's own text that fit into the window."""
+    @property
+    def _window(self) -> int:
+        """Tokens of a document that the encoder reads, with its prompt and special tokens."""
         transformer = self._transformer
-        window = (
-            transformer.document_length
-            or transformer.max_seq_length
-            or self._model.tokenizer.model_max_length
-        )
-        prompt = self._model.tokenizer(self._prompt("document") or "", verbose=False)["input_ids"]
-        return int(window) - len(prompt)
+        window = transformer.document_length or transformer.max_seq_length
+        return int(window or self._model.tokenizer.model_max_length)
+
+    def _tokenized(self, text: str, special: bool = False) -> Encoding:
+        """The text's tokens, not truncated."""
+        with self._tokenizing:
+            batch = self._model.tokenizer(
+                text, add_special_tokens=special, truncation=False, padding=False, verbose=False
+            )
+        encoding: Encoding = batch.encodings[0]
+        return encoding
 
     @property
     def _transformer(self) -> Transformer:

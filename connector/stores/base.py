@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from qdrant_client import models
 
+from connector.errors import InputError
 from connector.schema import CollectionSchema
 from connector.types import Float32
 
@@ -57,6 +58,43 @@ class Nearest:
     prefetch: Nearest | None = None
 
 
+MAX_MULTIVECTOR_FLOATS = 1_048_576
+"""Rows × width of one multivector that Qdrant takes. Edge does not check it, so we do."""
+
+_BYTES_PER_FLOAT = 12
+"""Of a float in a request, as JSON."""
+
+
+def batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
+    """Points in order, cut by the bytes of a request, not by count; a larger point stands alone.
+
+    Raises:
+        InputError: a multivector is larger than Qdrant takes.
+    """
+    batch: list[Point] = []
+    total = 0
+    for point in points:
+        weight = _weight(point)
+        if batch and total + weight > size:
+            yield batch
+            batch, total = [], 0
+        batch.append(point)
+        total += weight
+    if batch:
+        yield batch
+
+
+def _weight(point: Point) -> int:
+    for vector in point.vectors.values():
+        if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_FLOATS:
+            raise InputError(
+                f"a passage of {vector.shape[0]} × {vector.shape[1]} token floats is over Qdrant's limit of "
+                f"{MAX_MULTIVECTOR_FLOATS}; pool its tokens, project them, or split it with chunk_tokens"
+            )
+    floats = sum(vector.size for vector in point.vectors.values())
+    return floats * _BYTES_PER_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
+
+
 class Store(Protocol):
     """Collections in one place: a folder, a server or a cluster.
 
@@ -96,6 +134,10 @@ class Store(Protocol):
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
         """Keep bytes with the collection under a key, replacing what was there."""
+        ...
+
+    def claim_artifact(self, name: str, key: str, data: bytes) -> bytes:
+        """Keep bytes unless some are there under the key; gives those that are. One of many callers wins."""
         ...
 
     def get_artifact(self, name: str, key: str) -> bytes:

@@ -52,8 +52,12 @@ class Folder:
             StoreLocked: another process has the folder open.
         """
         with self.mutex:
-            if self.path.exists():
+            if (
+                self.path / "registry.json"
+            ).exists():  # else there is nothing to protect, or no folder of ours
                 self.lock()
+            elif self.path.exists() and not self.path.is_dir():
+                raise StoreError(f"{self.path} is not a folder; give another path")
             self._users += 1
 
     def leave(self) -> None:

@@ -8,22 +8,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from connector.errors import CollectionExists, CollectionNotFound, InputError, StoreError, StoreUnavailable
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.base import Nearest, Point, Record
+from connector.stores.base import Nearest, Point, Record, batches
 from connector.types import Float32, point_id
 
 T = TypeVar("T")
 
-MAX_MULTIVECTOR_FLOATS = 1_048_576
-"""Rows × width of one multivector that Qdrant takes."""
-
 MAX_REQUEST_BYTES = 16 * 2**20
 """Batches are cut here; a server refuses requests over 32 MiB."""
 
-_BYTES_PER_JSON_FLOAT = 12
 _PAGE = 256
 _ARTIFACTS = "__artifacts"
 
@@ -55,27 +51,26 @@ class ServerStore:
         return sorted(item.name for item in found if not item.name.endswith(_ARTIFACTS))
 
     def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
-        if self._call(lambda: self._client.collection_exists(name)):
-            raise CollectionExists(
-                f"collection {name!r} exists at {self._location}; open it, or drop it first"
-            )
-        try:
-            self._call(lambda: self._client.create_collection(name + _ARTIFACTS, vectors_config={}))
+        exists = CollectionExists(f"collection {name!r} exists at {self._location}; open it or drop it")
+        if self._there(name):
+            raise exists
+        vectors = {vector.name: _params(vector) for vector in schema.vectors}
+        try:  # creation is what one of two creators wins
             self._call(
-                lambda: self._client.create_collection(
-                    name,
-                    vectors_config={vector.name: _params(vector) for vector in schema.vectors},
-                    metadata=dict(info),
-                )
+                lambda: self._client.create_collection(name, vectors_config=vectors, metadata=dict(info))
             )
-        except BaseException:
-            self._client.delete_collection(name + _ARTIFACTS)
+        except StoreUnavailable:
             raise
+        except StoreError as error:
+            if self._there(name):
+                raise exists from error
+            raise
+        self._call(lambda: self._client.delete_collection(name + _ARTIFACTS))  # of a drop that was killed
 
     def drop(self, name: str) -> None:
         self._check(name)
-        self._call(lambda: self._client.delete_collection(name))
         self._call(lambda: self._client.delete_collection(name + _ARTIFACTS))
+        self._call(lambda: self._client.delete_collection(name))
 
     def info(self, name: str) -> dict[str, str]:
         self._check(name)
@@ -86,13 +81,29 @@ class ServerStore:
         self._call(lambda: self._client.update_collection(name, metadata=dict(info)))
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
-        point = models.PointStruct(
-            id=point_id(key, 0), vector={}, payload={"key": key, "data": base64.b64encode(data).decode()}
-        )
-        self._on(name, lambda: self._client.upsert(name + _ARTIFACTS, [point], wait=True))
+        self._put_artifact(name, key, data, models.UpdateMode.UPSERT)
+
+    def claim_artifact(self, name: str, key: str, data: bytes) -> bytes:
+        self._put_artifact(name, key, data, models.UpdateMode.INSERT_ONLY)
+        return self.get_artifact(name, key)
+
+    def _put_artifact(self, name: str, key: str, data: bytes, mode: models.UpdateMode) -> None:
+        self._check(name)
+        home = name + _ARTIFACTS
+        if not self._there(home):
+            try:
+                self._call(lambda: self._client.create_collection(home, vectors_config={}))
+            except StoreError:
+                if not self._there(home):  # else another one has just made it
+                    raise
+        payload = {"key": key, "data": base64.b64encode(data).decode()}
+        point = models.PointStruct(id=point_id(key, 0), vector={}, payload=payload)
+        self._call(lambda: self._client.upsert(home, [point], wait=True, update_mode=mode))
 
     def get_artifact(self, name: str, key: str) -> bytes:
-        found = self._on(name, lambda: self._client.retrieve(name + _ARTIFACTS, [point_id(key, 0)]))
+        self._check(name)
+        home, id_ = name + _ARTIFACTS, point_id(key, 0)
+        found = self._call(lambda: self._client.retrieve(home, [id_])) if self._there(home) else []
         if not found or not found[0].payload:
             raise StoreError(f"collection {name!r} at {self._location} has lost its {key}; restore a backup")
         return base64.b64decode(found[0].payload["data"])
@@ -100,8 +111,9 @@ class ServerStore:
     # Points
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
-        for batch in _batches(points):
-            self._on(name, lambda batch=batch: self._client.upsert(name, batch, wait=True))  # type: ignore[misc]
+        for batch in batches(points, MAX_REQUEST_BYTES):
+            rows = [_struct(point) for point in batch]
+            self._on(name, lambda rows=rows: self._client.upsert(name, rows, wait=True))  # type: ignore[misc]
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         if not ids:  # refused by the engine
@@ -167,8 +179,11 @@ class ServerStore:
         if self._owned:
             self._client.close()
 
+    def _there(self, name: str) -> bool:
+        return bool(self._call(lambda: self._client.collection_exists(name)))
+
     def _check(self, name: str) -> None:
-        if not self._call(lambda: self._client.collection_exists(name)):
+        if not self._there(name):
             known = ", ".join(self.names()) or "none"
             raise CollectionNotFound(f"no collection {name!r} at {self._location}; there: {known}")
 
@@ -195,12 +210,12 @@ class ServerStore:
             raise StoreError(f"{self._location}: {error.status_code} {reason}") from error
         except ResponseHandlingException as error:
             raise StoreUnavailable(f"no Qdrant server answers at {self._location}: {error}") from error
-        except (ApiException, ValueError) as error:
+        except Exception as error:  # gRPC and the local mode have errors of their own
             raise StoreError(f"{self._location}: {error}") from error
 
 
-CONNECT_SECONDS = 4
-"""How long to wait for the first answer of a server."""
+CONNECT_SECONDS = 2
+"""How long to wait for a server's connection, and as long again for its first answer."""
 
 REQUEST_SECONDS = 60
 
@@ -209,7 +224,7 @@ def connect(url: str, api_key: str | None = None) -> ServerStore:
     """The store at this address, after it has answered once.
 
     Raises:
-        StoreUnavailable: nothing that speaks Qdrant answers within `CONNECT_SECONDS`.
+        StoreUnavailable: nothing that speaks Qdrant answers within twice `CONNECT_SECONDS`.
     """
     options: dict[str, Any] = {"url": url, "api_key": api_key, "check_compatibility": False}
     try:
@@ -243,31 +258,9 @@ def _params(vector: VectorSchema) -> models.VectorParams:
     return params
 
 
-def _batches(points: Sequence[Point]) -> Iterator[list[models.PointStruct]]:
-    """Cut by bytes, not by count."""
-    batch: list[models.PointStruct] = []
-    size = 0
-    for point in points:
-        weight = _weight(point)
-        if batch and size + weight > MAX_REQUEST_BYTES:
-            yield batch
-            batch, size = [], 0
-        vectors = {name: value.tolist() for name, value in point.vectors.items()}
-        batch.append(models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload)))
-        size += weight
-    if batch:
-        yield batch
-
-
-def _weight(point: Point) -> int:
-    for vector in point.vectors.values():
-        if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_FLOATS:
-            raise InputError(
-                f"a passage of {vector.shape[0]} × {vector.shape[1]} token floats is over Qdrant's limit of "
-                f"{MAX_MULTIVECTOR_FLOATS}; pool its tokens, project them, or split it with chunk_tokens"
-            )
-    floats = sum(vector.size for vector in point.vectors.values())
-    return floats * _BYTES_PER_JSON_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
+def _struct(point: Point) -> models.PointStruct:
+    vectors = {name: value.tolist() for name, value in point.vectors.items()}
+    return models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))
 
 
 def _prefetch(query: Nearest | None, filter: models.Filter | None) -> models.Prefetch | None:

@@ -1,0 +1,128 @@
+"""Documents to passages: how texts are split, and which documents a run can take."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from connector.encoders import Encoder
+from connector.errors import DocumentError, InputError
+from connector.types import Document, to_json
+
+MAX_PASSAGE_CHARS = 100_000
+"""A longer text is refused unless it is split: an encoder would see less than a hundredth of it."""
+
+
+class Chunking(BaseModel):
+    """How long texts are split.
+
+    Args:
+        tokens: the most tokens of a chunk, special tokens not counted; None does not split.
+        overlap: tokens that a chunk shares with the one before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int | None = None
+    overlap: int = 0
+
+    @classmethod
+    def checked(cls, tokens: int | None, overlap: int) -> Chunking:
+        """The same, with our own error.
+
+        Raises:
+            InputError: the numbers do not go together.
+        """
+        try:
+            return cls(tokens=tokens, overlap=overlap)
+        except ValidationError as error:
+            raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Chunking:
+        if self.tokens is None and self.overlap:
+            raise ValueError(f"chunk overlap is {self.overlap} but chunk tokens are not given; give both")
+        if self.tokens is not None and not 0 <= self.overlap < self.tokens:
+            raise ValueError(
+                f"chunk overlap is {self.overlap} for chunks of {self.tokens} tokens; "
+                "it must be at least 0 and less than the chunk"
+            )
+        return self
+
+
+class Checker:
+    """Refuses documents that a run cannot take: too long, or an id that came with another content.
+
+    Args:
+        chunking: how the run will split texts.
+    """
+
+    def __init__(self, chunking: Chunking) -> None:
+        self._chunking = chunking
+        self._seen: dict[str, str | None] = {}
+
+    def is_new(self, document: Document) -> bool:
+        """Whether the document is seen for the first time; an exact repetition is not.
+
+        Raises:
+            DocumentError: it cannot be taken.
+        """
+        if self._chunking.tokens is None and len(document.text) > MAX_PASSAGE_CHARS:
+            raise DocumentError(
+                f"document {document.id!r}: text has {len(document.text):,} characters, over "
+                f"{MAX_PASSAGE_CHARS:,}; split it with chunk_tokens (--chunk-tokens)"
+            )
+        digest = content_hash(document, self._chunking)
+        before = self._seen.setdefault(document.id, None)
+        if before is None:
+            self._seen[document.id] = digest
+        elif before != digest:
+            raise DocumentError(
+                f"document id {document.id!r} came before with another content; make the ids unique"
+            )
+        return before is None
+
+
+def content_hash(document: Document, chunking: Chunking) -> str:
+    """16 hexadecimal digits over all that decides a document's points."""
+    content = [document.text, document.title, dict(document.metadata), chunking.tokens, chunking.overlap]
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    document: Document
+    number: int
+    of: int
+    text: str
+    hash: str
+
+
+def split_document(document: Document, encoder: Encoder, chunking: Chunking) -> list[Passage]:
+    """The passages of a document, the first one last."""
+    texts = [document.text]
+    if chunking.tokens is not None:
+        spans = encoder.split(document.text, chunking.tokens, chunking.overlap, document.title)
+        texts = [document.text[start:end] for start, end in spans]
+    digest = content_hash(document, chunking)
+    numbered = [Passage(document, n, len(texts), text, digest) for n, text in enumerate(texts)]
+    return numbered[::-1]
+
+
+def payload_of(passage: Passage) -> dict[str, Any]:
+    document = passage.document
+    payload: dict[str, Any] = {
+        "id": document.id,
+        "passage": passage.number,
+        "text": passage.text,
+        "metadata": dict(document.metadata),
+    }
+    if document.title is not None:
+        payload["title"] = document.title
+    if passage.number == 0:
+        payload["hash"] = passage.hash
+        payload["passages"] = passage.of
+    return payload
