@@ -456,9 +456,8 @@ def test_closing_twice_does_not_close_for_another_user(edge_store: EdgeStore, fo
 
 
 def test_a_folder_held_by_another_process_is_refused_at_once(folder: Path) -> None:
-    with holder(folder):
-        with pytest.raises(StoreLocked, match="open in another process"):
-            open_store(path=folder)
+    with holder(folder), pytest.raises(StoreLocked, match="open in another process"):
+        open_store(path=folder)
 
 
 def test_a_refused_opening_leaves_no_trace(folder: Path) -> None:
