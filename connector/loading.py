@@ -8,7 +8,7 @@ from typing import Any
 
 from connector.connector import Connector
 from connector.encoders import DEFAULT_MODEL
-from connector.errors import CollectionNotFound, ConnectorError, DocumentError, InputError
+from connector.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
 from connector.ingest import IngestReport
 from connector.passages import Checker, Chunking
 from connector.recipes import get_recipe
@@ -80,10 +80,16 @@ def ingest_source(
 
     Raises:
         DocumentError: a record cannot be used, and bad ones are not skipped; nothing was written.
+        SourceError: there is no document, or the source cannot be read.
     """
     chunking = Chunking.checked(chunk_tokens, chunk_overlap)
     get_recipe(recipe or "default")
     total = count_checked(source, chunking, skip_bad)
+    if total == 0:
+        why = (
+            f"; {len(source.bad)} bad records were skipped, the first: {source.bad[0]}" if source.bad else ""
+        )
+        raise SourceError(f"{source.path} holds no document to ingest{why}; give another source")
     with open_or_create(name, recipe=recipe, model=model, **place) as connector:
         report = connector.ingest(
             source,

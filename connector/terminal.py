@@ -74,7 +74,7 @@ def print_ingest(report: IngestReport, collection: str) -> None:
             f"{report.tokens_lost:,} tokens; split them with --chunk-tokens",
         )
     if report.bad:
-        _row("skipped", f"{len(report.bad):,} bad records:")
+        _row("skipped", f"bad records: {len(report.bad):,}")
         for line in report.bad[:_BAD_SHOWN]:
             click.echo(f"    {line}")
         if len(report.bad) > _BAD_SHOWN:

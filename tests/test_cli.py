@@ -144,8 +144,19 @@ def test_bad_records_are_skipped_counted_and_named(invoke: Invoke, source: Path,
     assert report["documents"] == 3
     assert len(report["bad"]) == len(BAD_LINES)
     said = invoke("ingest", source, *place, "--skip-bad").stdout
-    assert f"{len(BAD_LINES)} bad records" in said
+    assert f"bad records: {len(BAD_LINES)}" in said
     assert "line 4" in said
+
+
+def test_a_source_without_documents_makes_no_collection(
+    invoke: Invoke, tmp_path: Path, place: list[str]
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n")
+    refused(invoke("ingest", empty, *place), "empty.jsonl", "no document")
+    empty.write_text("oops\n")
+    refused(invoke("ingest", empty, *place, "--skip-bad"), "no document", "line 1")
+    refused(invoke("stats", *place), "no collection 'docs'")
 
 
 def test_a_long_text_can_be_split(invoke: Invoke, source: Path, place: list[str]) -> None:
