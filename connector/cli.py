@@ -34,6 +34,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except ConnectorError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # the reader of a pipe has seen enough; click ends quietly
+            raise
+        except OSError as error:
+            raise click.ClickException(f"{error}; check that the place exists and may be used") from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -89,7 +89,8 @@ def load_judged(folder: Path, split: str) -> Judged:
         there = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
         raise SourceError(f"{folder} has no judgements for split {split!r} ({path}); splits there: {there}")
     qrels: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    # Bytes that are no UTF-8 make ids that no query has, which is then said.
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
             if number == 1 and row[-1:] == ["score"]:
                 continue

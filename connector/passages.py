@@ -70,6 +70,10 @@ class Checker:
         Raises:
             DocumentError: it cannot be taken.
         """
+        if not isinstance(document, Document):
+            raise DocumentError(
+                f"{document!r:.80} is a {type(document).__name__}; give connector.Document objects"
+            )
         if self._chunking.tokens is None and len(document.text) > MAX_PASSAGE_CHARS:
             raise DocumentError(
                 f"document {document.id!r}: text has {len(document.text):,} characters, over "

@@ -55,6 +55,7 @@ class Source:
         self._id_fields = (id_field,) if id_field else ID_FIELDS
         self._text_fields = (text_field,) if text_field else TEXT_FIELDS
         self._title_fields = (title_field,) if title_field else TITLE_FIELDS
+        self._id_field = id_field
         self._skip_bad = skip_bad
         self._rows = _reader(self.path)
 
@@ -85,6 +86,11 @@ class Source:
         if isinstance(record, DocumentError):
             raise record
         fields = dict(record)
+        if self._id_field and self._id_field not in fields:
+            names = ", ".join(map(repr, record)) or "none"
+            raise DocumentError(
+                f"{where}: no field {self._id_field!r}; its fields are {names}: name one of them"
+            )
         id_ = _take(fields, self._id_fields)
         text = _take(fields, self._text_fields)
         title = _take(fields, self._title_fields)
@@ -128,6 +134,8 @@ def _reader(path: Path) -> Callable[[Path], Rows]:
         if (path / "corpus.jsonl").is_file():
             return lambda folder: _jsonl(folder / "corpus.jsonl")
         return _folder
+    if not path.is_file():
+        raise SourceError(f"{path} is neither a file nor a folder; give one of them, as it is read twice")
     readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -166,16 +174,21 @@ def _csv(path: Path) -> Rows:
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB a field is less than a long text
     # Bytes that are no UTF-8 become lone surrogates, which the check of each document then names.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, strict=True)
+        names = list(reader.fieldnames or [])
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise SourceError(f"{path} has the field {twice[0]!r} twice; rename one in the header")
         while True:
-            where = f"{path.name} line {reader.line_num + 1}"
             try:
                 row = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
+                where = f"{path.name} line {reader.line_num}"
                 yield where, DocumentError(f"{where} is not CSV ({error}); correct the line")
                 continue
+            where = f"{path.name} line {reader.line_num}"
             if None in row:
                 yield where, DocumentError(f"{where} has more fields than the header; quote its commas")
             else:

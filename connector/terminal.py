@@ -87,7 +87,7 @@ def print_hits(hits: Hits) -> None:
         click.echo("No hits.")
     for place, hit in enumerate(hits, 1):
         title = f"  {hit.title}" if hit.title and hit.title != hit.id else ""
-        click.echo(f"{place:>3}. {hit.score:8.4f}  {click.style(hit.id, bold=True)}{title}")
+        click.echo(f"{place:>3}. {hit.score:8.4f}  {click.style(_plain(hit.id), bold=True)}{_plain(title)}")
         click.echo(f"               {_snippet(hit.text, _SNIPPET)}")
     click.echo(
         f"{hits.ms['total']:.1f} ms: encode {hits.ms['encode']:.1f}, candidates {hits.ms['candidates']:.1f}, "
@@ -170,8 +170,13 @@ def _emphasised(word: str) -> str:
     return click.style(word, fg="yellow", bold=True) if sys.stdout.isatty() else f"*{word}*"
 
 
+def _plain(text: str) -> str:
+    """Without control characters, which a terminal would obey."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+
+
 def _snippet(text: str, width: int) -> str:
-    line = " ".join(text.split())
+    line = " ".join(_plain(text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

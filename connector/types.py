@@ -92,8 +92,14 @@ def check_text(text: str, what: str) -> None:
         ) from None
 
 
-def _check_json(value: Any, what: str) -> None:
+_MAX_DEPTH = 64
+"""Qdrant Edge writes deeper payloads to its log but cannot read them back: about 120 levels."""
+
+
+def _check_json(value: Any, what: str, depth: int = 0) -> None:
     """Refuse what JSON, or Qdrant's payload, would change or lose."""
+    if depth > _MAX_DEPTH:
+        raise DocumentError(f"{what[:80]}… is nested deeper than {_MAX_DEPTH} levels; flatten it")
     if isinstance(value, str):
         check_text(value, what)
     elif isinstance(value, bool) or value is None:
@@ -109,10 +115,10 @@ def _check_json(value: Any, what: str) -> None:
             if not isinstance(key, str):
                 raise DocumentError(f"{what} has the key {key!r}; keys must be strings")
             check_text(key, f"{what}: key")
-            _check_json(item, f"{what}.{key}")
+            _check_json(item, f"{what}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _check_json(item, f"{what}[{index}]")
+            _check_json(item, f"{what}[{index}]", depth + 1)
     else:
         raise DocumentError(f"{what} is a {type(value).__name__}, which JSON does not have; convert it")
 

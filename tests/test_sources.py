@@ -80,8 +80,12 @@ def test_folder_of_texts(tmp_path: Path) -> None:
 def test_named_fields_and_missing_ids(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('\n{"words": "one", "key": 7}\n{"words": "two"}\n', encoding="utf-8")
-    got = list(Source(path, text_field="words", id_field="key"))
-    assert [(d.id, d.text, d.metadata) for d in got] == [("7", "one", {}), ("x.jsonl line 3", "two", {})]
+    got = list(Source(path, text_field="words"))
+    assert [(d.id, d.text, d.metadata) for d in got] == [
+        ("x.jsonl line 2", "one", {"key": 7}),
+        ("x.jsonl line 3", "two", {}),
+    ]
+    assert next(iter(Source(path, text_field="words", id_field="key"))).id == "7"
     with pytest.raises(DocumentError, match=r"x\.jsonl line 2: no text; its fields are 'words', 'key'"):
         list(Source(path))
 
@@ -115,3 +119,24 @@ def test_empty_folder(tmp_path: Path) -> None:
 def test_a_csv_field_may_be_long(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("id,text\na," + "word " * 50_000 + "\n", encoding="utf-8")
     assert len(next(iter(Source(tmp_path / "x.csv"))).text) == 250_000
+
+
+def test_a_named_field_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"id": "a", "text": "x"}', encoding="utf-8")
+    with pytest.raises(DocumentError, match="no field 'nope'; its fields are 'id', 'text'"):
+        list(Source(tmp_path / "x.jsonl", id_field="nope"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [('id,text\na,"unclosed\nb,c\n', "not CSV"), ("id,text,text\na,b,c\n", "'text' twice")],
+)
+def test_csv_loses_nothing_silently(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "x.csv").write_text(content, encoding="utf-8")
+    with pytest.raises((SourceError, DocumentError), match=words):
+        list(Source(tmp_path / "x.csv"))
+
+
+def test_csv_line_numbers_count_the_header(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text\none\n\ntwo\n", encoding="utf-8")
+    assert [document.id for document in Source(tmp_path / "x.csv")] == ["x.csv line 2", "x.csv line 4"]

@@ -212,3 +212,14 @@ def test_json_is_canonical() -> None:
     assert to_json({"b": [1, "é"], "a": None}) == '{"a":null,"b":[1,"é"]}'
     with pytest.raises(ValueError, match="JSON"):
         to_json(math.nan)
+
+
+def test_metadata_too_deep_for_the_engines_log_is_refused() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(130):
+        deep = {"a": deep}
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    for metadata in (deep, {"x": cyclic}):
+        with pytest.raises(DocumentError, match="deeper than 64 levels; flatten"):
+            Document(id="a", text="b", metadata=metadata)

@@ -52,6 +52,8 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
 
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ModelError(f"model folder {name!r} does not exist; give the folder of a model, or a model id")
+    if Path(name).is_dir():
+        name = str(Path(name).resolve())  # a collection remembers it, and is opened from other folders
     place = _offline_folder() or name if name == DEFAULT_MODEL else name
     try:
         if not Path(place).exists():

@@ -32,6 +32,8 @@ def open_store(
     if len(given) != 1:
         raise InputError(f"give one of path, url and client, got {' and '.join(given) or 'none'}")
     if path is not None:
+        if not str(path):
+            raise InputError("path is empty; give a folder, such as ./qdrant")
         return EdgeStore(path)
     if client is not None:
         return ServerStore(client, "the given client")

@@ -54,6 +54,16 @@ def to_edge(filter: models.Filter | None) -> edge.Filter | None:
     """
     if filter is None:
         return None
+    try:
+        return _to_edge(filter)
+    except (ValueError, TypeError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"filter cannot be used: {reason}; quote keys that have spaces, give point ids as UUIDs"
+        ) from error
+
+
+def _to_edge(filter: models.Filter) -> edge.Filter:
     return edge.Filter(
         must=_conditions(filter.must),
         should=_conditions(filter.should),
