@@ -46,7 +46,7 @@ class PCA(_Linear):
     """The d directions that keep most of the inner products: eigenvectors of Σ xxᵀ.
 
     The second moment is not centred, because late interaction scores inner products, not differences
-    from a mean. On the training queries of SciFact a centred fit ranked no better.
+    from a mean.
 
     Args:
         dimensions: d, at least 1; an encoder of smaller width keeps its own.
