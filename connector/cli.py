@@ -18,6 +18,7 @@ from connector.terminal import (
     print_hits,
     print_ingest,
     print_json,
+    print_methods,
     print_recipe,
     print_stats,
     progress_bar,
@@ -67,6 +68,22 @@ def _place(command: Command) -> Command:
     return command
 
 
+def _reductions(command: Command) -> Command:
+    """Reductions in place of the recipe's."""
+    for option in (
+        click.option(
+            "--query-reduction", metavar="STEPS", help="Other than the recipe's, such as idf-weight."
+        ),
+        click.option(
+            "--reduction",
+            metavar="STEPS",
+            help="In place of the recipe's, such as punctuation+ward-4, or none; see `connector reductions`.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
@@ -84,6 +101,7 @@ def _where(path: str | None, url: str | None) -> dict[str, Any]:
 @_place
 @click.option("--model", metavar="ID", help="Model id or folder of a new collection.")
 @click.option("--recipe", metavar="NAME", help="Recipe of a new collection; see `connector recipes`.")
+@_reductions
 @click.option(
     "--chunk-tokens", type=click.IntRange(1), metavar="N", help="Split texts into chunks of N tokens."
 )
@@ -104,6 +122,8 @@ def ingest_command(
     url: str | None,
     model: str | None,
     recipe: str | None,
+    reduction: str | None,
+    query_reduction: str | None,
     chunk_tokens: int | None,
     chunk_overlap: int,
     id_field: str | None,
@@ -118,9 +138,12 @@ def ingest_command(
     the same command again is harmless: what is there unchanged is passed over.
     """
     from connector.loading import ingest_source
+    from connector.recipes import get_recipe
     from connector.sources import Source
 
     place = _where(path, url)
+    asked = recipe or reduction or query_reduction
+    chosen = get_recipe(recipe or "default").varied(reduction=reduction, query_reduction=query_reduction)
     documents = Source(
         source, id_field=id_field, text_field=text_field, title_field=title_field, skip_bad=skip_bad
     )
@@ -128,7 +151,7 @@ def ingest_command(
         report = ingest_source(
             documents,
             collection,
-            recipe=recipe,
+            recipe=chosen if asked else None,
             model=model,
             chunk_tokens=chunk_tokens,
             chunk_overlap=chunk_overlap,
@@ -228,6 +251,7 @@ def _filter(condition: str | None) -> Any:
 @click.option(
     "--recipe", default="default", show_default=True, metavar="NAME", help="See `connector recipes`."
 )
+@_reductions
 @click.option(
     "--candidates", default=200, show_default=True, type=click.IntRange(1), help="Passages to rerank."
 )
@@ -249,6 +273,8 @@ def evaluate_command(
     split: str,
     model: str | None,
     recipe: str,
+    reduction: str | None,
+    query_reduction: str | None,
     candidates: int,
     cache: Path | None,
     run_file: Path | None,
@@ -267,7 +293,7 @@ def evaluate_command(
     from connector.recipes import get_recipe
     from connector.sources import Source
 
-    chosen = get_recipe(recipe)
+    chosen = get_recipe(recipe).varied(reduction=reduction, query_reduction=query_reduction)
     load_judged(folder, split)
     if run_file is not None and not run_file.parent.is_dir():
         raise InputError(
@@ -288,7 +314,7 @@ def evaluate_command(
             progress=progress(total),
         )
     if run_file is not None:
-        write_run(result.run, run_file, f"connector-{recipe}")
+        write_run(result.run, run_file, f"connector-{chosen.name}")
     if as_json:
         print_json(to_dict(result))
         return
@@ -323,6 +349,32 @@ def recipes_command(as_json: bool) -> None:
         print_recipe(recipe)
 
 
+@main.command("reductions")
+@_json_option
+def reductions_command(as_json: bool) -> None:
+    """List the steps of reductions: which tokens are kept or merged.
+
+    K is a count (32), a share (25%) or bytes a passage (512B). A SIZE is a factor (4), or what to pool to:
+    to-32, to-25%, to-512B. Steps are joined with "+", and done from left to right: punctuation+ward-4.
+    """
+    from connector.reduction import PASSAGE_METHODS, QUERY_METHODS, Method
+
+    steps: dict[str, tuple[Method[Any], ...]] = {
+        "reduction": PASSAGE_METHODS,
+        "query_reduction": QUERY_METHODS,
+    }
+    if as_json:
+        print_json(
+            {
+                side: [{"form": it.form, "summary": it.summary, "source": it.source} for it in methods]
+                for side, methods in steps.items()
+            }
+        )
+        return
+    for side, methods in steps.items():
+        print_methods(side, methods)
+
+
 @main.command("demo")
 @click.option(
     "--path", default="demo-qdrant", show_default=True, metavar="DIR", help="Folder of the embedded Qdrant."
@@ -339,9 +391,10 @@ def demo_command(path: str, recipe: str, as_json: bool) -> None:
     """
     from connector.demo import QUESTIONS, sizes_and_times, standard_library
     from connector.loading import open_or_create
+    from connector.recipes import get_recipe
 
     documents = standard_library()
-    with open_or_create("stdlib", path=path, recipe=recipe, model=None) as connector:
+    with open_or_create("stdlib", path=path, recipe=get_recipe(recipe), model=None) as connector:
         with progress_bar("Ingesting docstrings") as progress:
             connector.ingest(documents, progress=progress(len(documents)))
         found = {question: connector.search(question, 3) for question in QUESTIONS}

@@ -11,6 +11,10 @@ The description is flat, because Qdrant merges metadata shallowly:
     recipe             the recipe, as JSON
     uid                drawn when the collection was made; another one of the same name has another
     codec              the fitted codec's fingerprint; missing until the first documents come
+    cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one
+    frequencies        the artifact with the corpus's token frequencies, if the recipe asks for them
+
+Beside it, as artifacts, the codec's arrays and the frequencies.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import re
 import threading
 import uuid
+from collections.abc import Iterable
 from functools import cached_property
 from importlib.metadata import version
 
@@ -25,12 +30,14 @@ from connector.codecs import Codec
 from connector.encoders import Encoder
 from connector.errors import CollectionError, EncoderMismatch, InputError
 from connector.recipes import Recipe, load_recipe
+from connector.reduction import Frequencies, QueryReduction, Reduction, Setting
 from connector.schema import CLS, CollectionSchema
 from connector.stores import Store
-from connector.types import Float32
+from connector.types import Embedding, Float32
 
-FORMAT = "1"
+FORMAT = "2"
 CODEC_FILE = "codec.safetensors"
+FREQUENCIES_FILE = "frequencies.safetensors"
 
 
 class Collection:
@@ -49,12 +56,13 @@ class Collection:
         self.store = store
         self.name = name
         self._codec: Codec | None = None
+        self._frequencies = Frequencies()
         self._fitting = threading.Lock()
         self._info = store.info(name)
         if self._info.get("format") != FORMAT:
             raise CollectionError(
                 f"collection {name!r} has format {self._info.get('format')}, this version reads {FORMAT}: "
-                "it was made by another program or a later version; choose another name or upgrade"
+                "it was made by another program or another version; choose another name and ingest again"
             )
 
     @classmethod
@@ -67,7 +75,7 @@ class Collection:
         """
         check_name(name)
         if recipe.codec is not None:
-            recipe.make_codec().bytes_per_token(encoder.token_width)
+            recipe.make_reduction(Setting(recipe.make_codec().bytes_per_token(encoder.token_width)))
         info = {
             "format": FORMAT,
             "library": version("qdrant-late-interaction"),
@@ -78,6 +86,8 @@ class Collection:
             "recipe": recipe.model_dump_json(),
             "uid": uuid.uuid4().hex,
         }
+        if encoder.cls_weight is not None:
+            info["cls_weight"] = repr(encoder.cls_weight)
         schema = CollectionSchema.of(recipe, encoder.cls_width, encoder.token_width)
         store.create(name, schema, info)
         return cls(store, name)
@@ -114,6 +124,49 @@ class Collection:
                 f"{codec.fingerprint}; restore its codec file"
             )
         return codec
+
+    @property
+    def cls_weight(self) -> float | None:
+        """The share of the CLS vectors in a score; None where tokens alone decide."""
+        weight = self._info.get("cls_weight")
+        return None if weight is None else float(weight)
+
+    @cached_property
+    def reduction(self) -> Reduction:
+        """The recipe's reduction of passages; one that asks for frequencies reads the collection's."""
+        return self.recipe.make_reduction(Setting(self.token_bytes, self._frequencies))
+
+    @cached_property
+    def _query_reduction(self) -> QueryReduction:
+        return self.recipe.make_query_reduction(self._frequencies)
+
+    def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
+        """The rows that a query asks with, and their weights, if the recipe weighs them."""
+        if self._counts:
+            self._load_frequencies()
+        return self._query_reduction(query)
+
+    @cached_property
+    def _counts(self) -> bool:
+        return "frequencies" in self.reduction.needs | self._query_reduction.needs
+
+    def count(self, embeddings: Iterable[Embedding]) -> None:
+        """Add passages to the token frequencies, and store these, if the recipe asks for them."""
+        if self._counts:
+            self._load_frequencies()
+            self._frequencies.add(embeddings)
+            self.store.put_artifact(self.name, FREQUENCIES_FILE, self._frequencies.save())
+            if "frequencies" not in self._info:
+                self.store.set_info(self.name, {"frequencies": FREQUENCIES_FILE})
+                self._info["frequencies"] = FREQUENCIES_FILE
+
+    def _load_frequencies(self) -> None:
+        if self._frequencies.passages:
+            return
+        if "frequencies" not in self._info:  # another connector may have counted since
+            self._info = self.store.info(self.name)
+        if "frequencies" in self._info:
+            self._frequencies.load(self.store.get_artifact(self.name, FREQUENCIES_FILE))
 
     @cached_property
     def token_bytes(self) -> int:

@@ -24,7 +24,6 @@ from connector.collection import Collection
 from connector.encoders import Encoder
 from connector.errors import DocumentError
 from connector.passages import Checker, Chunking, Passage, content_hash, payload_of, split_document
-from connector.pooling import pool
 from connector.schema import CLS, TOKENS
 from connector.stores import Point
 from connector.types import Document, Embedding, Float32, passage_text, point_id
@@ -192,7 +191,8 @@ def _unmake(collection: Collection, split: list[tuple[list[Passage], int]]) -> N
 
 def _write(collection: Collection, encoder: Encoder, window: list[Passage], report: IngestReport) -> None:
     texts = [passage_text(passage.document.title, passage.text) for passage in window]
-    embeddings = encoder.encode_documents(texts)
+    embeddings = encoder.encode_documents(texts, attention="attention" in collection.reduction.needs)
+    collection.count(embeddings)
     points = _points(collection, window, embeddings, report)
     collection.store.upsert(collection.name, points)
     report.passages += len(window)
@@ -226,8 +226,7 @@ def _points(
 
 def _stored_rows(collection: Collection, embeddings: list[Embedding]) -> list[Any]:
     """The reduced and encoded token rows of each passage."""
-    pooling = collection.recipe.make_pooling()
-    reduced = embeddings if pooling is None else [pool(embedding, pooling) for embedding in embeddings]
+    reduced = [collection.reduction(embedding) for embedding in embeddings]
     tokens = np.concatenate([embedding.tokens for embedding in reduced])
     codec = collection.codec
     if codec is None or not codec.fitted:

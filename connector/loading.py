@@ -11,7 +11,7 @@ from connector.encoders import DEFAULT_MODEL
 from connector.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
 from connector.ingest import IngestReport
 from connector.passages import Checker, Chunking
-from connector.recipes import get_recipe
+from connector.recipes import RECIPES, Recipe
 from connector.sources import Source
 from connector.types import Document
 
@@ -20,7 +20,9 @@ Started = Callable[[int], Callable[[IngestReport], None] | None]
 
 
 @contextlib.contextmanager
-def open_or_create(name: str, *, recipe: str | None, model: str | None, **place: Any) -> Iterator[Connector]:
+def open_or_create(
+    name: str, *, recipe: Recipe | None, model: str | None, **place: Any
+) -> Iterator[Connector]:
     """A connector to a collection, which is made if missing and removed again if nothing was written to it.
 
     Args:
@@ -33,7 +35,7 @@ def open_or_create(name: str, *, recipe: str | None, model: str | None, **place:
         InputError: the collection that is there has another recipe.
         EncoderMismatch: it was made by another model.
     """
-    wanted = get_recipe(recipe or "default")
+    wanted = recipe or RECIPES["default"]
     made = False
     try:
         connector = Connector.open(name, model=model, **place)
@@ -43,8 +45,8 @@ def open_or_create(name: str, *, recipe: str | None, model: str | None, **place:
     with connector:
         if recipe is not None and not connector.recipe.same_as(wanted):
             raise InputError(
-                f"collection {name!r} has recipe {connector.recipe.name!r}, not {recipe!r}; leave the recipe "
-                "out, or choose another collection"
+                f"collection {name!r} has recipe {connector.recipe.name!r}, not {wanted.name!r}; leave the "
+                "recipe out, or choose another collection"
             )
         try:
             yield connector
@@ -59,7 +61,7 @@ def ingest_source(
     source: Source,
     name: str,
     *,
-    recipe: str | None = None,
+    recipe: Recipe | None = None,
     model: str | None = None,
     chunk_tokens: int | None = None,
     chunk_overlap: int = 0,
@@ -83,7 +85,6 @@ def ingest_source(
         SourceError: there is no document, or the source cannot be read.
     """
     chunking = Chunking.checked(chunk_tokens, chunk_overlap)
-    get_recipe(recipe or "default")
     total = count_checked(source, chunking, skip_bad)
     if total == 0:
         why = (

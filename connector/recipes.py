@@ -8,7 +8,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from connector.codecs import Codec, parse_codec
 from connector.errors import RecipeError
-from connector.pooling import TokenPooling, parse_pooling
+from connector.reduction import (
+    Frequencies,
+    QueryReduction,
+    Reduction,
+    Setting,
+    parse_query_reduction,
+    parse_reduction,
+)
 
 Layout = Literal["dense", "multivector", "codes"]
 Datatype = Literal["float32", "float16", "turbo4"]
@@ -24,7 +31,10 @@ class Recipe(BaseModel):
         layout: "dense" stores the CLS vector alone; "multivector" stores tokens as rows of a Qdrant
             multivector, which any Qdrant client can score; "codes" stores them as bytes in the
             payload, which only this library scores.
-        pooling: a token pooling such as "ward-4", or None.
+        reduction: which token vectors of a passage are kept or merged, such as "ward-4" or
+            "punctuation+idf-50%"; None keeps all.
+        query_reduction: which tokens of a query are asked with and what they weigh, such as
+            "idf-weight"; None asks with all alike.
         codec: a codec such as "pca-128+float16"; None in the dense layout.
         cls: stored type of the CLS vector. "turbo4" is Qdrant's own 4-bit rotated quantization, which
             old servers refuse.
@@ -36,7 +46,8 @@ class Recipe(BaseModel):
     summary: str = ""
     source: str = ""
     layout: Layout
-    pooling: str | None = None
+    reduction: str | None = None
+    query_reduction: str | None = None
     codec: str | None = None
     cls: Datatype = "float32"
 
@@ -44,14 +55,35 @@ class Recipe(BaseModel):
     def _consistent(self) -> Recipe:
         if (self.codec is None) != (self.layout == "dense"):
             raise ValueError(f"layout {self.layout} with codec {self.codec}: only dense goes without one")
-        if self.codec is None and self.pooling is not None:
-            raise ValueError(f"layout dense stores no tokens, so there is nothing for {self.pooling} to pool")
-        if self.pooling is not None:
-            parse_pooling(self.pooling)
+        steps = self.reduction or self.query_reduction
+        if self.codec is None and steps is not None:
+            raise ValueError(f"layout dense stores no tokens, so there is nothing for {steps} to do")
+        self.make_reduction()
+        self.make_query_reduction()
         codec = None if self.codec is None else self.make_codec()
         if codec is not None and self.layout == "multivector" and not codec.server_scorable:
             raise ValueError(f"Qdrant cannot score {self.codec} as a multivector; use layout codes")
         return self
+
+    def varied(self, **parts: str | None) -> Recipe:
+        """This recipe with other parts, named after them: "compact:ward-4".
+
+        Args:
+            parts: fields such as `reduction`; None leaves a field as it is, "none" empties it.
+
+        Raises:
+            RecipeError: the parts do not go together.
+        """
+        given = {field: None if part == "none" else part for field, part in parts.items() if part is not None}
+        if not given:
+            return self
+        name = ":".join([self.name, *(part for part in parts.values() if part is not None)])
+        try:
+            return Recipe(**{**self.model_dump(exclude={"summary"}), **given, "name": name})
+        except ValidationError as error:
+            raise RecipeError(
+                f"recipe {name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+            ) from None
 
     def same_as(self, other: Recipe) -> bool:
         """Whether both make the same points, whatever they are called."""
@@ -68,9 +100,23 @@ class Recipe(BaseModel):
             raise RecipeError(f"recipe {self.name} stores no tokens and has no codec")
         return parse_codec(self.codec)
 
-    def make_pooling(self) -> TokenPooling | None:
-        """The token pooling, if any."""
-        return None if self.pooling is None else parse_pooling(self.pooling)
+    def make_reduction(self, setting: Setting | None = None) -> Reduction:
+        """The reduction of passages; of no steps if there is none.
+
+        Args:
+            setting: what its steps may have to know.
+        """
+        return Reduction("", ()) if self.reduction is None else parse_reduction(self.reduction, setting)
+
+    def make_query_reduction(self, frequencies: Frequencies | None = None) -> QueryReduction:
+        """The reduction of queries; of no steps if there is none.
+
+        Args:
+            frequencies: how often the corpus has each token.
+        """
+        if self.query_reduction is None:
+            return QueryReduction("", ())
+        return parse_query_reduction(self.query_reduction, Setting(frequencies=frequencies or Frequencies()))
 
 
 RECIPES: dict[str, Recipe] = {
@@ -94,7 +140,7 @@ RECIPES: dict[str, Recipe] = {
             summary="tokens pooled by 6, half precision; Qdrant itself scores MaxSim",
             source="Clavié, Chaffin and Adams, Token Pooling, 2024",
             layout="multivector",
-            pooling="ward-6",
+            reduction="ward-6",
             codec="pca-192+float16",
         ),
         Recipe(
@@ -102,7 +148,7 @@ RECIPES: dict[str, Recipe] = {
             summary="tokens pooled by 6, 192 dimensions, one bit each: about one dense vector in all",
             source="Clavié, Chaffin and Adams, Token Pooling, 2024; Charikar, STOC 2002",
             layout="codes",
-            pooling="ward-6",
+            reduction="ward-6",
             codec="pca-192+binary",
             cls="turbo4",
         ),

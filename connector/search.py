@@ -108,12 +108,18 @@ def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
 def _mode(collection: Collection, rerank: Rerank | None) -> Mode:
     layout = collection.recipe.layout
     if rerank == "auto":
-        return _AUTO[layout]
+        mode = _AUTO[layout]
+        return "client" if mode == "server" and collection.cls_weight is not None else mode
     if rerank not in ("client", "server", None):
         raise InputError(f"rerank is {rerank!r}; give auto, client, server or None")
     if rerank is not None and layout == "dense":
         raise CollectionError(
             f"collection {collection.name!r} stores no tokens to rerank by; leave rerank out"
+        )
+    if rerank == "server" and collection.cls_weight is not None:
+        raise CollectionError(
+            f"collection {collection.name!r} scores CLS and tokens together, which Qdrant does not; "
+            "rerank on the client"
         )
     if rerank == "server" and layout == "codes":
         raise CollectionError(
@@ -134,7 +140,7 @@ def _candidates(
     if mode is None:
         return store.search(name, by_cls, payload=_KEYS, filter=where)
     if mode == "server":
-        by_tokens = Nearest(_codec(collection).encode_query(query.tokens), TOKENS, limit, prefetch=by_cls)
+        by_tokens = Nearest(_query_tokens(collection, query), TOKENS, limit, prefetch=by_cls)
         return store.search(name, by_tokens, payload=_KEYS, filter=where)
     if collection.recipe.layout == "codes":
         return store.search(name, by_cls, payload=[*_KEYS, "codes"], filter=where)
@@ -153,9 +159,21 @@ def _parts(
     if mode == "server":
         return [{"maxsim": record.score} for record in found]
     scores = _client_maxsim(collection, query, found)
-    return [
+    parts = [
         {"cls": record.score, "maxsim": float(score)} for record, score in zip(found, scores, strict=True)
     ]
+    weight = collection.cls_weight
+    if weight is not None:
+        for part in parts:
+            part["mixed"] = weight * part["cls"] + (1 - weight) * part["maxsim"]
+    return parts
+
+
+def _query_tokens(collection: Collection, query: Embedding) -> Float32:
+    """(m, d) the query's tokens that are asked with, in the scored space, as long as they weigh."""
+    reduced, weights = collection.reduce_query(query)
+    tokens = _codec(collection).encode_query(reduced.tokens)
+    return tokens if weights is None else tokens * weights[:, None]
 
 
 def _client_maxsim(collection: Collection, query: Embedding, found: list[Record]) -> Float32:
@@ -163,7 +181,7 @@ def _client_maxsim(collection: Collection, query: Embedding, found: list[Record]
     if not found:
         return np.empty(0, np.float32)
     codec = _codec(collection)
-    tokens = codec.encode_query(query.tokens)
+    tokens = _query_tokens(collection, query)
     if collection.recipe.layout == "codes":
         try:
             blobs = [binascii.a2b_base64(record.payload["codes"]) for record in found]

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from connector.evaluation import Evaluation
     from connector.ingest import IngestReport
     from connector.recipes import Recipe
+    from connector.reduction import Method
     from connector.types import Hit, Hits
 
 _BAD_SHOWN = 20
@@ -125,9 +126,18 @@ def print_stats(stats: Stats) -> None:
 def print_recipe(recipe: Recipe) -> None:
     """A recipe in three lines."""
     click.echo(f"{click.style(recipe.name, bold=True)}: {recipe.summary}")
-    parts = {"layout": recipe.layout, "pooling": recipe.pooling, "codec": recipe.codec, "CLS": recipe.cls}
+    parts = {"layout": recipe.layout, "reduction": recipe.reduction, "query": recipe.query_reduction}
+    parts |= {"codec": recipe.codec, "CLS": recipe.cls}
     click.echo("  " + ", ".join(f"{key} {value}" for key, value in parts.items() if value))
     click.echo(f"  {recipe.source}")
+
+
+def print_methods(side: str, methods: Sequence[Method[Any]]) -> None:
+    """The steps of one side's reductions, two lines each."""
+    click.echo(f"--{side.replace('_', '-')}")
+    for method in methods:
+        click.echo(f"  {click.style(method.form, bold=True):<22} {method.summary}")
+        click.echo(f"  {'':<22} {method.source}")
 
 
 def print_demo(connector: Connector, found: dict[str, Hits], result: dict[str, Any]) -> None:

@@ -123,6 +123,19 @@ def _check_json(value: Any, what: str, depth: int = 0) -> None:
         raise DocumentError(f"{what} is a {type(value).__name__}, which JSON does not have; convert it")
 
 
+ROW_FIELDS: dict[str, tuple[int, ...]] = {
+    "token_ids": (),
+    "offsets": (2,),
+    "word_ids": (),
+    "attention": (),
+    "saliency": (),
+}
+"""What an `Embedding` says of each token beside its vector, with the shape of one row."""
+
+OPTIONAL_FIELDS = ("attention", "saliency")
+"""Those of them that may be None."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
     """One encoded text. Row i means the same token in every field.
@@ -134,6 +147,10 @@ class Embedding:
         offsets: (n, 2) int32, character span [start, end) in the encoded text; (0, 0) for special tokens.
         word_ids: (n,) int32, the word that the token is a piece of; −1 for special tokens.
         truncated: how many tokens of the text lay beyond the encoder's window and are lost.
+        text: the encoded text, which offsets count in; empty if it is not known.
+        attention: (n,) float32, the attention that each token received in the encoder's last layer,
+            summed over heads and over the tokens that attended; None where the model does not tell.
+        saliency: (n,) float32 ≥ 0, how much a trained gate thinks of each token; None without one.
 
     Raises:
         InputError: shapes disagree, there is no row, or a vector is not finite (its row is named).
@@ -145,6 +162,9 @@ class Embedding:
     offsets: Int32
     word_ids: Int32
     truncated: int = 0
+    text: str = ""
+    attention: Float32 | None = None
+    saliency: Float32 | None = None
 
     def __post_init__(self) -> None:
         if self.cls.ndim != 1:
@@ -152,11 +172,12 @@ class Embedding:
         if self.tokens.ndim != 2 or len(self.tokens) == 0:
             raise InputError(f"tokens have shape {self.tokens.shape}; need at least one row of a matrix")
         n = len(self.tokens)
-        for name, shape in (("token_ids", (n,)), ("offsets", (n, 2)), ("word_ids", (n,))):
-            if getattr(self, name).shape != shape:
-                raise InputError(
-                    f"{name} has shape {getattr(self, name).shape} for {n} tokens; must be {shape}"
-                )
+        for name, row in ROW_FIELDS.items():
+            array = getattr(self, name)
+            if array is None and name in OPTIONAL_FIELDS:
+                continue
+            if array.shape != (n, *row):
+                raise InputError(f"{name} has shape {array.shape} for {n} tokens; must be {(n, *row)}")
         if not np.isfinite(self.cls).all():
             raise InputError("cls is not finite; look at the encoder's weights and its input")
         check_rows(self.tokens)
@@ -171,13 +192,16 @@ class Embedding:
             rows: (k,) row numbers.
             tokens: (k, w) vectors to stand in their place, else the rows' own.
         """
-        return replace(
-            self,
-            tokens=self.tokens[rows] if tokens is None else tokens,
-            token_ids=self.token_ids[rows],
-            offsets=self.offsets[rows],
-            word_ids=self.word_ids[rows],
-        )
+        kept: dict[str, Any] = {"tokens": self.tokens[rows] if tokens is None else tokens}
+        for name in ROW_FIELDS:
+            array = getattr(self, name)
+            kept[name] = None if array is None else array[rows]
+        return replace(self, **kept)
+
+    @property
+    def special(self) -> NDArray[np.bool_]:
+        """(n,) bool, the tokens that no word of the text made, such as [CLS]."""
+        return self.word_ids < 0
 
 
 def check_rows(tokens: NDArray[Any]) -> None:
@@ -203,8 +227,8 @@ class Hit:
         title: the document's title, if any.
         metadata: the document's metadata.
         passage: number of the best passage in the document; 0 unless the document was split.
-        parts: the parts of the score by name: "cls" (inner product of the CLS vectors) and
-            "maxsim", where they were computed.
+        parts: the parts of the score by name: "cls" (inner product of the CLS vectors), "maxsim" and, for
+            a model that mixes the two, "mixed", where they were computed.
     """
 
     id: str

@@ -18,11 +18,11 @@ import connector
 
 ROOT = Path(connector.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
-PACKAGES = ["connector", "connector.codecs", "connector.encoders", "connector.stores"]
+PACKAGES = ["connector", "connector.codecs", "connector.encoders", "connector.reduction", "connector.stores"]
 
 LAYERS = [
     {"errors", "types"},
-    {"pruning", "pooling", "codecs", "scoring", "alignment", "saliency"},
+    {"reduction", "codecs", "scoring", "alignment", "saliency"},
     {"recipes", "schema", "encoders", "stores"},
     {"collection", "passages"},
     {"ingest", "search", "explain", "sources"},

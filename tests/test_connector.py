@@ -9,6 +9,7 @@ import string
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,9 @@ class Remembering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
-    def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
-        return self._remember("document", texts, self._encoder.encode_documents)
+    def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
+        encode = partial(self._encoder.encode_documents, attention=attention)
+        return self._remember(f"document {attention}", texts, encode)
 
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
         return self._remember("query", texts, self._encoder.encode_queries)
@@ -145,10 +147,10 @@ class Wrapped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
-    def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
+    def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
         self.before()
         self.encoded += len(texts)
-        return self._encoder.encode_documents(texts)
+        return self._encoder.encode_documents(texts, attention)
 
 
 class Stop(Exception):

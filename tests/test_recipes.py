@@ -16,7 +16,7 @@ every_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=str)
 
 CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"layout": "dense", "codec": "float16"}, "dense.*float16"),
-    ({"layout": "dense", "pooling": "ward-4"}, "ward-4"),
+    ({"layout": "dense", "reduction": "ward-4"}, "ward-4"),
     ({"layout": "multivector"}, "multivector.*None"),
     ({"layout": "codes"}, "codes.*None"),
     ({"layout": "multivector", "codec": "binary"}, "binary.*use layout codes"),
@@ -24,8 +24,8 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"layout": "multivector", "codec": "int3"}, "int3.*float32, float16 or binary"),
     ({"layout": "codes", "codec": "int3"}, "int3.*float32, float16 or binary"),
     ({"layout": "codes", "codec": "svd-8+binary"}, "svd-8.*pca-D"),
-    ({"layout": "codes", "codec": "binary", "pooling": "kmeans-4"}, "kmeans-4.*ward-FACTOR"),
-    ({"layout": "codes", "codec": "binary", "pooling": "ward-1"}, "factor is 1"),
+    ({"layout": "codes", "codec": "binary", "reduction": "svd-4"}, "svd-4.*ward-SIZE"),
+    ({"layout": "codes", "codec": "binary", "reduction": "ward-1"}, "factor is 1"),
     ({"layout": "sparse", "codec": "float16"}, "layout"),
     ({"layout": "codes", "codec": "binary", "cls": "int8"}, "cls"),
     ({"layout": "codes", "codec": "binary", "colour": "blue"}, "colour"),
@@ -47,8 +47,8 @@ def test_a_recipe_survives_json(recipe: Recipe) -> None:
 
 @every_recipe
 def test_a_recipe_makes_its_parts_anew(recipe: Recipe) -> None:
-    pooling = recipe.make_pooling()
-    assert (None if pooling is None else pooling.spec) == recipe.pooling
+    assert recipe.make_reduction().spec == (recipe.reduction or "")
+    assert recipe.make_query_reduction().spec == (recipe.query_reduction or "")
     if recipe.codec is None:
         with pytest.raises(RecipeError, match=f"recipe {recipe.name} stores no tokens"):
             recipe.make_codec()

@@ -102,10 +102,12 @@ def _load(place: str, device: str | None) -> MultiVectorEncoder:
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
     from sentence_transformers.sentence_transformer.modules import Pooling
 
+    from connector.encoders.modules import MODULES
+
     token_modules = [MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
     kind = _kind(place)
     if kind == "late-interaction":
-        model = MultiVectorEncoder(place, device=device)
+        model = MultiVectorEncoder._load_with_module_classes(place, MODULES, device=device)
         modules: list[Any] = list(model.children())
         if any(isinstance(module, Pooling) for module in modules):
             return model

@@ -31,8 +31,21 @@ class Encoder(Protocol):
         """Width of the token vectors."""
         ...
 
-    def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
-        """One embedding a text, in order."""
+    @property
+    def cls_weight(self) -> float | None:
+        """σ(γ), the trained share of the CLS vectors in a score; None where tokens alone are scored."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
+        """One embedding a text, in order.
+
+        Args:
+            texts: what to encode.
+            attention: say in each `Embedding.attention` how much attention its tokens received.
+
+        Raises:
+            ModelError: attention is asked for and the model does not tell it.
+        """
         ...
 
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:

@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from connector.encoders.base import Encoder
-from connector.types import Embedding, to_json
+from connector.types import ROW_FIELDS, Embedding, to_json
 
 logger = logging.getLogger(__name__)
+
+_LAYOUT = 2
+"""Of the files; those of another layout are not found."""
 
 
 class CachedEncoder:
@@ -57,11 +61,16 @@ class CachedEncoder:
     def token_width(self) -> int:
         return self._encoder.token_width
 
+    @property
+    def cls_weight(self) -> float | None:
+        return self._encoder.cls_weight
+
     def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
         return self._encoder.split(text, tokens, overlap, title)
 
-    def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
-        return self._cached("document", texts, self._encoder.encode_documents)
+    def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
+        task = "document with attention" if attention else "document"
+        return self._cached(task, texts, partial(self._encoder.encode_documents, attention=attention))
 
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
         return self._cached("query", texts, self._encoder.encode_queries)
@@ -71,16 +80,18 @@ class CachedEncoder:
     ) -> list[Embedding]:
         if not texts:
             return []
-        key = hashlib.sha256(to_json([self.fingerprint, task, list(texts)]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(to_json([_LAYOUT, self.fingerprint, task, list(texts)]).encode()).hexdigest()[
+            :32
+        ]
         path = self._folder / f"{key}.safetensors"
         if _readable(path):
-            embeddings, seconds = _load(path)
+            embeddings, seconds = _load(path, texts)
             self.spared += seconds
             return embeddings
         started = time.perf_counter()
         embeddings = encode(texts)
         _save(path, embeddings, time.perf_counter() - started)
-        return _load(path)[0]
+        return _load(path, texts)[0]
 
 
 def _readable(path: Path) -> bool:
@@ -98,34 +109,33 @@ def _save(path: Path, embeddings: list[Embedding], seconds: float) -> None:
     arrays: dict[str, NDArray[Any]] = {
         "cls": np.stack([item.cls for item in embeddings]),
         "tokens": np.concatenate([item.tokens for item in embeddings]).astype(np.float16),
-        "token_ids": np.concatenate([item.token_ids for item in embeddings]),
-        "offsets": np.concatenate([item.offsets for item in embeddings]),
-        "word_ids": np.concatenate([item.word_ids for item in embeddings]),
         "lengths": np.array([len(item) for item in embeddings]),
         "truncated": np.array([item.truncated for item in embeddings]),
     }
+    for name in ROW_FIELDS:
+        rows = [getattr(item, name) for item in embeddings]
+        if rows[0] is not None:
+            arrays[name] = np.concatenate(rows)
     temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     save_file(arrays, temporary, metadata={"seconds": repr(seconds)})
     temporary.replace(path)
 
 
-def _load(path: Path) -> tuple[list[Embedding], float]:
+def _load(path: Path, texts: Sequence[str]) -> tuple[list[Embedding], float]:
     with safe_open(path, "numpy") as file:
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
         seconds = float(file.metadata()["seconds"])
     ends = np.cumsum(arrays["lengths"])[:-1]
-    tokens, token_ids, offsets, word_ids = (
-        np.split(arrays[key], ends) for key in ("tokens", "token_ids", "offsets", "word_ids")
-    )
+    rows = {name: np.split(arrays[name], ends) for name in ROW_FIELDS if name in arrays}
+    tokens = np.split(arrays["tokens"], ends)
     embeddings = [
         Embedding(
             cls=arrays["cls"][i],
             tokens=tokens[i].astype(np.float32),
-            token_ids=token_ids[i],
-            offsets=offsets[i],
-            word_ids=word_ids[i],
             truncated=int(arrays["truncated"][i]),
+            text=text,
+            **{name: parts[i] for name, parts in rows.items()},
         )
-        for i in range(len(arrays["lengths"]))
+        for i, text in enumerate(texts)
     ]
     return embeddings, seconds

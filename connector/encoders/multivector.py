@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -14,12 +15,15 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Transformer
+from sentence_transformers.multi_vector_encoder.modules import BaseTokenPooling
 from tokenizers import Encoding
 from torch import Tensor
 from transformers import BatchEncoding
 
+from connector.encoders.attention import make_recordable, recording, spread
+from connector.encoders.modules import ScoreMix
 from connector.errors import InputError, ModelError
-from connector.types import Embedding, Float32, Int32
+from connector.types import OPTIONAL_FIELDS, Embedding, Float32, Int32
 
 BATCH_SIZE = 32
 
@@ -42,8 +46,14 @@ class SentenceTransformersEncoder:
     def __init__(self, name: str, model: MultiVectorEncoder, batch_size: int = BATCH_SIZE) -> None:
         if not getattr(model.tokenizer, "is_fast", False):
             raise ModelError(f"model {name!r} has no fast tokenizer, which offsets need; save it with one")
+        if pooling := [it for it in model.children() if isinstance(it, BaseTokenPooling)]:
+            raise ModelError(
+                f"model {name!r} has a {type(pooling[0]).__name__}, after which rows are no tokens any more; "
+                "take that module off and pool in the recipe, such as with reduction ward-4"
+            )
         self._name = name
         self._model = model.eval()
+        make_recordable(self._transformer.model)
         self._batch_size = batch_size
         self._tokenizing = threading.Lock()  # a fast tokenizer keeps its truncation as state
 
@@ -58,6 +68,10 @@ class SentenceTransformersEncoder:
     @property
     def token_width(self) -> int:
         return int(self._probe.tokens.shape[1])
+
+    @property
+    def cls_weight(self) -> float | None:
+        return next((it.cls_weight for it in self._model.children() if isinstance(it, ScoreMix)), None)
 
     @cached_property
     def _probe(self) -> Embedding:
@@ -89,8 +103,8 @@ class SentenceTransformersEncoder:
         )
         return digest.hexdigest()[:16]
 
-    def encode_documents(self, texts: Sequence[str]) -> list[Embedding]:
-        return self._encode(texts, "document")
+    def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
+        return self._encode(texts, "document", attention)
 
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
         return self._encode(texts, "query")
@@ -151,13 +165,18 @@ class SentenceTransformersEncoder:
         names = ("query",) if task == "query" else ("document", "passage", "corpus")
         return next((self._model.prompts[name] for name in names if self._model.prompts.get(name)), None)
 
-    def _encode(self, texts: Sequence[str], task: str) -> list[Embedding]:
+    def _encode(self, texts: Sequence[str], task: str, attention: bool = False) -> list[Embedding]:
         embeddings: dict[int, Embedding] = {}
         prompt = len(self._prompt(task) or "")
         for batch in self.batches(texts):
             features = self.features([texts[index] for index in batch], task)
-            encodings = features.encodings
-            outputs = self.forward(features, task)
+            encodings, read = features.encodings, features["attention_mask"].bool()
+            with recording() if attention else nullcontext() as recorder:
+                outputs = self.forward(features, task)
+            own = {name: outputs[name] for name in OPTIONAL_FIELDS if outputs.get(name) is not None}
+            if recorder is not None and "attention" not in own:
+                own["attention"] = spread(recorder.received(read), read)
+            fields = {name: values.float().cpu().numpy() for name, values in own.items()}
             cls = _unit(outputs["sentence_embedding"])
             tokens = _unit(outputs["token_embeddings"])
             ids = outputs["input_ids"].cpu().numpy().astype(np.int32)
@@ -173,6 +192,8 @@ class SentenceTransformersEncoder:
                     offsets=offsets,
                     word_ids=words,
                     truncated=_truncated(encodings[row]),
+                    text=texts[index],
+                    **{name: values[row][rows] for name, values in fields.items()},
                 )
         return [embeddings[index] for index in range(len(texts))]
 

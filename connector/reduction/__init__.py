@@ -1,0 +1,152 @@
+"""Reduction: which token vectors of a passage are kept, and which are merged.
+
+A reduction is a chain of steps, written with "+" between them and done from left to right:
+"whole-words", "punctuation+idf-50%", "stopwords-en+ward-4". A step that prunes keeps a subset of the rows
+in order; a step that pools merges rows. Whatever the steps, a passage keeps at least one row.
+
+The same on the side of the query: "icf-8", "idf-weight", "icf-8+idf-weight".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from connector.errors import RecipeError
+from connector.reduction import pooling, pruning, query, voronoi, words
+from connector.reduction.base import (
+    Budget,
+    Method,
+    Need,
+    PruningPolicy,
+    S,
+    Setting,
+    Step,
+    TokenPooling,
+    reduce,
+)
+from connector.reduction.frequencies import Frequencies
+from connector.reduction.query import IDFWeights, QueryStep
+from connector.types import Embedding, Float32
+
+__all__ = [
+    "PASSAGE_METHODS",
+    "QUERY_METHODS",
+    "Budget",
+    "Frequencies",
+    "Method",
+    "PruningPolicy",
+    "QueryReduction",
+    "Reduction",
+    "Setting",
+    "TokenPooling",
+    "parse_query_reduction",
+    "parse_reduction",
+    "reduce",
+]
+
+PASSAGE_METHODS: tuple[Method[Step], ...] = (
+    *pruning.METHODS,
+    *words.METHODS,
+    *pooling.METHODS,
+    *voronoi.METHODS,
+)
+"""The steps for passages, as recipes name them."""
+
+QUERY_METHODS: tuple[Method[QueryStep], ...] = query.METHODS
+"""The steps for queries, as recipes name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A chain of steps for passages.
+
+    Args:
+        spec: the chain as text; `parse_reduction(spec)` makes the same one.
+        steps: done in order.
+    """
+
+    spec: str
+    steps: Sequence[Step]
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the steps ask for beside the vectors."""
+        return frozenset[Need]().union(*(step.needs for step in self.steps))
+
+    def __call__(self, embedding: Embedding) -> Embedding:
+        """The reduced embedding of a passage, with at least one row.
+
+        Raises:
+            InputError: the embedding lacks what a step needs; see each step.
+        """
+        for step in self.steps:
+            embedding = reduce(embedding, step)
+        return embedding
+
+
+@dataclass(frozen=True, slots=True)
+class QueryReduction:
+    """A chain of steps for queries: which rows are asked with, and what each weighs."""
+
+    spec: str
+    steps: Sequence[QueryStep]
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the steps ask for beside the vectors."""
+        return frozenset[Need]().union(*(step.needs for step in self.steps))
+
+    def __call__(self, embedding: Embedding) -> tuple[Embedding, Float32 | None]:
+        """The reduced embedding, and (n,) float32 weights of its rows if a step weighs them.
+
+        Weights go on after the codec's projections, which would scale them away.
+        """
+        weights = None
+        for step in self.steps:
+            if isinstance(step, IDFWeights):
+                weights = step.weights(embedding)
+            else:
+                embedding = reduce(embedding, step)
+        return embedding, weights
+
+
+def parse_reduction(spec: str, setting: Setting | None = None) -> Reduction:
+    """The reduction that a text such as "punctuation+ward-4" names.
+
+    Args:
+        spec: steps with "+" between them; `PASSAGE_METHODS` lists them.
+        setting: what the steps may have to know; its frequencies are shared, and may be counted later.
+
+    Raises:
+        RecipeError: a step is not known, or its number is not.
+        MissingExtra: a step needs a package that is not installed.
+    """
+    return Reduction(spec, list(_parsed(spec, PASSAGE_METHODS, setting or Setting())))
+
+
+def parse_query_reduction(spec: str, setting: Setting | None = None) -> QueryReduction:
+    """The reduction of queries that a text such as "icf-8+idf-weight" names.
+
+    Raises:
+        RecipeError: a step is not known, its number is not, or a step comes after "idf-weight".
+    """
+    steps = list(_parsed(spec, QUERY_METHODS, setting or Setting()))
+    if any(isinstance(step, IDFWeights) for step in steps[:-1]):
+        raise RecipeError(
+            f"query reduction {spec!r}: put idf-weight last, as it weighs the rows that are left"
+        )
+    return QueryReduction(spec, steps)
+
+
+def _parsed(spec: str, methods: Sequence[Method[S]], setting: Setting) -> Iterator[S]:
+    for part in spec.split("+"):
+        method = next((it for it in methods if part == it.form or part.startswith(f"{it.name}-")), None)
+        takes_more = method is not None and method.name != method.form
+        if method is None or takes_more != (part != method.name):
+            known = ", ".join(it.form for it in methods)
+            raise RecipeError(f"reduction {spec!r}: {part!r} is not known; the known steps: {known}")
+        try:
+            yield method.make(part[len(method.name) + 1 :], setting)
+        except RecipeError as error:
+            raise RecipeError(f"reduction {spec!r}: {part}: {error}") from None

@@ -1,0 +1,162 @@
+"""Token pooling: which similar token vectors of a passage become one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connector.errors import RecipeError
+from connector.reduction.base import Budget, Labels, Method, Need, Setting, Step, grouped
+from connector.types import Embedding, Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many clusters a passage gets.
+
+    Args:
+        factor: how many tokens go into one on average, at least 2; or
+        budget: how many rows stay in all.
+    """
+
+    factor: int | None = None
+    budget: Budget | None = None
+
+    @classmethod
+    def parse(cls, text: str, setting: Setting) -> Size:
+        """A factor ("4"), or a fixed size ("to-32", "to-25%", "to-512B").
+
+        Raises:
+            RecipeError: the text is neither.
+        """
+        if text.startswith("to-"):
+            return cls(budget=Budget.parse(text.removeprefix("to-"), setting))
+        if not text.isdecimal() or not text.isascii():
+            raise RecipeError(f"{text!r} is no size; give a factor (4), or what to pool to (to-32, to-25%)")
+        if int(text) < 2:
+            raise RecipeError(f"pooling factor is {int(text)}; give at least 2, or no pooling")
+        return cls(factor=int(text))
+
+    def clusters(self, rows: int, protected: int) -> int:
+        """Into how many clusters `rows` rows go, when `protected` others stay as they are."""
+        if self.budget is not None:
+            return self.budget.rows(rows + protected) - protected
+        return max(rows // (self.factor or 1), 1)
+
+
+class _Clustering:
+    """Rows into clusters, with [CLS] kept apart where there is room for it."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+
+    def labels(self, embedding: Embedding) -> Labels:
+        protected = int(embedding.special[0] and len(embedding) > 1)
+        clusters = self.size.clusters(len(embedding) - protected, protected)
+        if clusters < 1:
+            return np.zeros(len(embedding), np.intp)
+        rows = embedding.tokens[protected:]
+        if clusters >= len(rows):
+            return np.arange(len(embedding), dtype=np.intp)
+        labels = by_appearance(self.cluster(rows, clusters))
+        return np.concatenate([np.zeros(protected, np.intp), labels + protected])
+
+    def cluster(self, rows: Float32, clusters: int) -> NDArray[np.integer]:
+        """(n,) cluster number of each of the (n, w) rows, for 1 ≤ clusters < n."""
+        raise NotImplementedError
+
+
+class Ward(_Clustering):
+    """Ward's hierarchical clusters of the cosine distances between tokens; [CLS] is kept apart.
+
+    With a factor, the other m rows become max(⌊m / factor⌋, 1) clusters. Source: Clavié, Chaffin and Adams,
+    "Reducing the Footprint of Multi-Vector Retrieval with Minimal Performance Impact via Token
+    Pooling", 2024; the same clusters as sentence-transformers' `HierarchicalTokenPooling`, which the
+    tests compare with.
+    """
+
+    def cluster(self, rows: Float32, clusters: int) -> NDArray[np.integer]:
+        from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.spatial.distance import squareform
+
+        distances = np.clip(1 - rows @ rows.T, 0, 2)
+        tree = linkage(squareform(distances, checks=False), method="ward")
+        return fcluster(tree, t=clusters, criterion="maxclust")
+
+
+class Sequential(_Clustering):
+    """Neighbouring tokens, cut into runs of equal length; [CLS] is kept apart.
+
+    Source: "sequential pooling", Clavié et al., 2024.
+    """
+
+    def cluster(self, rows: Float32, clusters: int) -> NDArray[np.integer]:
+        return np.arange(len(rows)) * clusters // len(rows)
+
+
+class KMeans(_Clustering):
+    """Spherical k-means of the tokens, started from the runs of `Sequential`; [CLS] is kept apart.
+
+    A centroid is the mean of its rows scaled to unit length, so cosines of rows and centroids follow from
+    the Gram matrix G = XXᵀ alone: cos(xᵢ, c) = Σ_{j∈c} G_ij / √(Σ_{j,l∈c} G_jl). Once that is made, an
+    iteration does not touch the vectors. A cluster that loses all its rows gets the row that lies farthest
+    from its centroid. Source: "k-means pooling", Clavié et al., 2024.
+    """
+
+    def cluster(self, rows: Float32, clusters: int) -> NDArray[np.integer]:
+        gram = rows @ rows.T
+        labels: Labels = np.arange(len(rows)) * clusters // len(rows)
+        for _ in range(_KMEANS_ITERATIONS):
+            order, starts = grouped(labels)
+            sums = np.add.reduceat(gram[order], starts, axis=0)
+            own = sums[labels, np.arange(len(rows))]
+            norms = np.sqrt(np.maximum(np.add.reduceat(own[order], starts), 1e-12))
+            cosines = sums / norms[:, None]
+            moved = _without_empty(cosines.argmax(axis=0), cosines.max(axis=0), clusters)
+            if np.array_equal(moved, labels):
+                break
+            labels = moved
+        return labels
+
+
+_KMEANS_ITERATIONS = 10
+
+
+def _without_empty(labels: Labels, cosines: Float32, clusters: int) -> Labels:
+    """Give each empty cluster the row that is farthest from its centroid, of those that are not alone."""
+    sizes = np.bincount(labels, minlength=clusters)
+    farthest = iter(np.argsort(cosines, kind="stable"))
+    for empty in np.flatnonzero(sizes == 0):
+        row = next(row for row in farthest if sizes[labels[row]] > 1)
+        sizes[labels[row]] -= 1
+        labels[row] = empty
+        sizes[empty] = 1
+    return labels
+
+
+def by_appearance(labels: NDArray[np.integer]) -> Labels:
+    """Renumber cluster labels 0, 1, … in the order in which they first appear."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.intp)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+_CLAVIE = "Clavié, Chaffin and Adams, Token Pooling, 2024"
+
+
+def _maker(kind: Callable[[Size], Step]) -> Callable[[str, Setting], Step]:
+    return lambda text, setting: kind(Size.parse(text, setting))
+
+
+METHODS: tuple[Method[Step], ...] = (
+    Method("ward-SIZE", "hierarchical clusters of similar tokens", _CLAVIE, _maker(Ward)),
+    Method("kmeans-SIZE", "k-means clusters of similar tokens", _CLAVIE, _maker(KMeans)),
+    Method("sequential-SIZE", "runs of neighbouring tokens", _CLAVIE, _maker(Sequential)),
+)

@@ -1,0 +1,133 @@
+"""Reduction by words: drop those that say little, merge the pieces and occurrences of one word."""
+
+from __future__ import annotations
+
+import functools
+import string
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from connector.errors import InputError, MissingExtra, RecipeError
+from connector.reduction.base import Labels, Method, Need, Rows, Step
+from connector.types import Embedding
+
+
+@dataclass(frozen=True, slots=True)
+class Stopwords:
+    """All rows but those of the language's stop words, compared without case and accents.
+
+    The lists are those of Stopwords ISO (package `stopwordsiso`, extra `stopwords`), 58 languages.
+
+    Args:
+        language: ISO 639-1 code, such as "en".
+
+    Raises:
+        RecipeError: there is no list for the language; those that are there are named.
+        MissingExtra: the package is not installed.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    language: str
+
+    def __post_init__(self) -> None:
+        _stop_list(self.language)
+
+    def keep(self, embedding: Embedding) -> Rows:
+        listed = _stop_list(self.language)
+        return _rows_of_words(embedding, lambda word: fold(word) not in listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Punctuation:
+    """All rows but those of words that consist of punctuation marks alone.
+
+    A mark is a character of Unicode's categories P*, or one of Python's `string.punctuation`, which ColBERT
+    leaves out: Khattab and Zaharia, "ColBERT", SIGIR 2020, section 3.2.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def keep(self, embedding: Embedding) -> Rows:
+        return _rows_of_words(embedding, lambda word: not all(map(_is_mark, word)))
+
+
+@dataclass(frozen=True, slots=True)
+class WholeWords:
+    """One row a unique whole word: the mean of its pieces over all its occurrences in the passage.
+
+    Two words are the same if their token ids are, so under an uncased tokenizer case does not matter.
+    Special tokens stay as they are. Source: BOW², Hofstätter et al., ColBERTer, CIKM 2022, section 3.2.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def labels(self, embedding: Embedding) -> Labels:
+        ids, words, special = embedding.token_ids, embedding.word_ids, embedding.special
+        starts = np.flatnonzero(np.concatenate([[True], (words[1:] != words[:-1]) | special[1:]]))
+        ends = np.append(starts[1:], len(words))
+        clusters: dict[bytes | int, int] = {}
+        numbers = [
+            clusters.setdefault(int(start) if special[start] else ids[start:end].tobytes(), len(clusters))
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return np.repeat(np.array(numbers, np.intp), ends - starts)
+
+
+def fold(word: str) -> str:
+    """Without case and accents."""
+    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
+def _is_mark(letter: str) -> bool:
+    return letter in string.punctuation or unicodedata.category(letter).startswith("P")
+
+
+def _rows_of_words(embedding: Embedding, wanted: Callable[[str], bool]) -> Rows:
+    """The rows of special tokens and of words whose surface form is wanted."""
+    if not embedding.text:
+        raise InputError("the embedding does not hold its text, whose words are asked for; give it")
+    kept = np.ones(len(embedding), np.bool_)
+    starts, ends = embedding.offsets[:, 0], embedding.offsets[:, 1]
+    rows = np.flatnonzero(~embedding.special)
+    for pieces in np.split(rows, np.flatnonzero(np.diff(embedding.word_ids[rows])) + 1):
+        if len(pieces):
+            kept[pieces] = wanted(embedding.text[starts[pieces[0]] : ends[pieces[-1]]])
+    return np.flatnonzero(kept)
+
+
+@functools.cache
+def _stop_list(language: str) -> frozenset[str]:
+    try:
+        from stopwordsiso import langs, stopwords
+    except ImportError:
+        raise MissingExtra("stopwordsiso", "stopwords") from None
+    if language not in langs():
+        raise RecipeError(f"no stop words for language {language!r}; there are {', '.join(sorted(langs()))}")
+    return frozenset(map(fold, stopwords(language)))
+
+
+METHODS: tuple[Method[Step], ...] = (
+    Method(
+        "stopwords-LANGUAGE",
+        "all but the stop words of a language, such as en (extra stopwords)",
+        "Stopwords ISO; Lassance et al., SIGIR 2022",
+        lambda language, _: Stopwords(language),
+    ),
+    Method(
+        "punctuation",
+        "all but punctuation marks",
+        "Khattab and Zaharia, ColBERT, SIGIR 2020",
+        lambda _, __: Punctuation(),
+    ),
+    Method(
+        "whole-words",
+        "one vector a unique word: the mean of its pieces over all its occurrences",
+        "Hofstätter et al., ColBERTer, CIKM 2022",
+        lambda _, __: WholeWords(),
+    ),
+)
