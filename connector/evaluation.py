@@ -88,6 +88,20 @@ def load_judged(folder: Path, split: str) -> Judged:
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
         raise SourceError(f"{folder} has no judgements for split {split!r} ({path}); splits there: {there}")
+    qrels = load_qrels(path)
+    texts = load_queries(folder / "queries.jsonl")
+    missing = [query for query in qrels if query not in texts]
+    if missing:
+        raise SourceError(f"{folder / 'queries.jsonl'} lacks the judged query {missing[0]!r}; restore it")
+    return Judged({query: texts[query] for query in qrels}, qrels)
+
+
+def load_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Judgements, query id to document id to grade, from a file with these three in a line, tab between.
+
+    Raises:
+        SourceError: the file is damaged or holds none.
+    """
     qrels: dict[str, dict[str, int]] = {}
     # Bytes that are no UTF-8 make ids that no query has, which is then said.
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
@@ -103,14 +117,15 @@ def load_judged(folder: Path, split: str) -> Judged:
                 ) from None
     if not qrels:
         raise SourceError(f"{path} holds no judgement; give query id, document id and grade a line")
-    texts = _query_texts(folder / "queries.jsonl")
-    missing = [query for query in qrels if query not in texts]
-    if missing:
-        raise SourceError(f"{folder / 'queries.jsonl'} lacks the judged query {missing[0]!r}; restore it")
-    return Judged({query: texts[query] for query in qrels}, qrels)
+    return qrels
 
 
-def _query_texts(path: Path) -> dict[str, str]:
+def load_queries(path: Path) -> dict[str, str]:
+    """Query id to text, from the `queries.jsonl` of a BEIR folder.
+
+    Raises:
+        SourceError: the file is missing or damaged.
+    """
     texts = {}
     try:
         lines = path.read_bytes().splitlines()

@@ -516,7 +516,6 @@ def test_a_reduction_is_parsed_from_its_spec(spec: str) -> None:
     [
         "",
         "first",
-        "first-",
         "whole-words-3",
         "words",
         "ward",

@@ -226,15 +226,16 @@ def _places(encoding: Encoding, rows: NDArray[np.intp], prompt: int) -> tuple[In
     first word becomes word 0. Query expansion may add rows that the tokenizer knows nothing of.
     """
     count = len(encoding.ids)
-    known = rows[rows < count]
     # Each of these attributes is a list that is made anew when it is asked for.
-    spans = np.array(encoding.offsets, np.int32).reshape(count, 2)[known]
-    numbers = np.array([-1 if word is None else word for word in encoding.word_ids], np.int32)[known]
+    spans = np.array(encoding.offsets, np.int32).reshape(count, 2)
+    numbers = np.array([-1 if word is None else word for word in encoding.word_ids], np.int32)
     inside = (numbers >= 0) & (spans[:, 0] >= prompt)
+    numbers = np.where(inside, numbers - numbers[inside].min(initial=np.iinfo(np.int32).max), -1)
+    known = rows[rows < count]
     offsets = np.zeros((len(rows), 2), np.int32)
     words = np.full(len(rows), -1, np.int32)
-    offsets[: len(known)][inside] = spans[inside] - prompt
-    words[: len(known)][inside] = numbers[inside] - numbers[inside].min(initial=np.iinfo(np.int32).max)
+    offsets[: len(known)] = np.where(inside[known, None], spans[known] - prompt, 0)
+    words[: len(known)] = numbers[known]
     return offsets, words
 
 
