@@ -1,10 +1,10 @@
-"""Ingest against the bare forward pass of the model on the same batches.
+"""Ingest against the bare forward pass of the model on the same batches, for each reduction.
 
-What ingest adds (tokenizing, pooling, the codec, the upsert) should cost next to nothing. Docstrings of
+What ingest adds (tokenizing, reduction, the codec, the upsert) should cost next to nothing. Docstrings of
 Python's standard library, once as they are and once joined to passages that fill the model's window.
-Ingest and the bare forward pass take turns.
+Ingest and the bare forward pass take turns. Then Ward and sentence-transformers' own Ward do.
 
-    python benchmarks/ingest.py [RECIPE …]
+    python benchmarks/ingest.py [REDUCTION …]
 """
 
 from __future__ import annotations
@@ -15,13 +15,32 @@ import sys
 import tempfile
 import time
 
-from connector import Connector, Document, load_encoder
+import torch
+from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+from connector import RECIPES, Connector, Document, Embedding, Recipe, load_encoder
 from connector.demo import standard_library
 from connector.encoders.multivector import SentenceTransformersEncoder
 from connector.ingest import WINDOW
+from connector.reduction import parse_reduction
+from connector.types import passage_text
 
-ROUNDS = 3
-PASSAGES = 2 * WINDOW
+ROUNDS = 5
+PASSAGES = WINDOW
+RECIPE = RECIPES["compact"]
+REDUCTIONS = [
+    "none",
+    "first-25%",
+    "idf-25%",
+    "attention-25%",
+    "stopwords-en",
+    "punctuation",
+    "whole-words",
+    "sequential-4",
+    "kmeans-4",
+    "ward-6",
+    "voronoi-25%",
+]
 
 
 def short_passages() -> list[Document]:
@@ -54,7 +73,7 @@ def forward_seconds(encoder: SentenceTransformersEncoder, windows: list[list[str
     return time.perf_counter() - started
 
 
-def ingest_seconds(encoder: SentenceTransformersEncoder, documents: list[Document], recipe: str) -> float:
+def ingest_seconds(encoder: SentenceTransformersEncoder, documents: list[Document], recipe: Recipe) -> float:
     with (
         tempfile.TemporaryDirectory() as folder,
         Connector.create("bench", path=folder, recipe=recipe, model=encoder) as connector,
@@ -62,26 +81,52 @@ def ingest_seconds(encoder: SentenceTransformersEncoder, documents: list[Documen
         return connector.ingest(documents).seconds
 
 
+def compare(encoder: SentenceTransformersEncoder, documents: list[Document], reductions: list[str]) -> None:
+    texts = [passage_text(item.title, item.text) for item in documents]
+    windows = [texts[i : i + WINDOW] for i in range(0, len(texts), WINDOW)]
+    forward_seconds(encoder, windows[:1])
+    ratios: dict[str, list[float]] = {reduction: [] for reduction in reductions}
+    for _ in range(ROUNDS):
+        for reduction in reductions:
+            bare = forward_seconds(encoder, windows)
+            ratios[reduction].append(
+                bare / ingest_seconds(encoder, documents, RECIPE.varied(reduction=reduction))
+            )
+    for reduction in reductions:
+        print(f"  {reduction:<14} ratio {statistics.median(ratios[reduction]):.3f}", flush=True)
+
+
+def ward_against_its_peer(passages: list[Embedding]) -> None:
+    """Ward at factor 6 and sentence-transformers' `HierarchicalTokenPooling` of the same passages."""
+    ours, theirs = parse_reduction("ward-6"), HierarchicalTokenPooling(6)
+    tensors = [torch.from_numpy(passage.tokens) for passage in passages]
+    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        for passage in passages:
+            ours(passage)
+        between = time.perf_counter()
+        for tensor in tensors:
+            theirs.pool_one(tensor)
+        times["ours"].append(between - started)
+        times["theirs"].append(time.perf_counter() - between)
+    ms = {side: 1e3 * statistics.median(seconds) / len(passages) for side, seconds in times.items()}
+    ratio = statistics.median(b / a for a, b in zip(times["ours"], times["theirs"], strict=True))
+    print(
+        f"ward-6, 256 tokens: ours {ms['ours']:.2f} ms a passage, sentence-transformers' {ms['theirs']:.2f} ms, "
+        f"ratio {ratio:.2f}"
+    )
+
+
 def main() -> None:
     encoder = load_encoder()
     if not isinstance(encoder, SentenceTransformersEncoder):
         raise SystemExit("the default encoder is no sentence-transformers model")
-    for recipe in sys.argv[1:] or ["default", "compact"]:
-        for what, documents in (("as they are", short_passages()), ("256 tokens", long_passages())):
-            texts = [f"{item.title} {item.text}" if item.title else item.text for item in documents]
-            windows = [texts[i : i + WINDOW] for i in range(0, len(texts), WINDOW)]
-            forward_seconds(encoder, windows[:1])
-            bare, ours = [], []
-            for _ in range(ROUNDS):
-                bare.append(forward_seconds(encoder, windows))
-                ours.append(ingest_seconds(encoder, documents, recipe))
-            ratio = statistics.median(b / o for b, o in zip(bare, ours, strict=True))
-            print(
-                f"{recipe:<8} {len(documents)} passages, {what:<11}: "
-                f"forward {len(documents) / statistics.median(bare):6.1f} documents/s, "
-                f"ingest {len(documents) / statistics.median(ours):6.1f}, ratio {ratio:.3f}",
-                flush=True,
-            )
+    reductions = sys.argv[1:] or REDUCTIONS
+    for what, documents in (("256 tokens", long_passages()), ("as they are", short_passages())):
+        print(f"{len(documents)} passages, {what}: ingest's speed over the bare forward pass's")
+        compare(encoder, documents, reductions)
+    ward_against_its_peer(encoder.encode_documents([document.text for document in long_passages()[:64]]))
 
 
 if __name__ == "__main__":

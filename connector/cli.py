@@ -373,6 +373,9 @@ def reductions_command(as_json: bool) -> None:
         return
     for side, methods in steps.items():
         print_methods(side, methods)
+    click.echo("K: a count (32), a share (25%) or bytes a passage (512B).")
+    click.echo("SIZE: a factor (4), or what to pool to (to-32, to-25%, to-512B).")
+    click.echo('Steps are joined with "+": --reduction punctuation+ward-4')
 
 
 @main.command("demo")

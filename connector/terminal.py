@@ -135,9 +135,10 @@ def print_recipe(recipe: Recipe) -> None:
 def print_methods(side: str, methods: Sequence[Method[Any]]) -> None:
     """The steps of one side's reductions, two lines each."""
     click.echo(f"--{side.replace('_', '-')}")
+    width = max(len(method.form) for method in methods)
     for method in methods:
-        click.echo(f"  {click.style(method.form, bold=True):<22} {method.summary}")
-        click.echo(f"  {'':<22} {method.source}")
+        click.echo(f"  {click.style(method.form.ljust(width), bold=True)}  {method.summary}")
+        click.echo(f"  {'':<{width}}  {click.style(method.source, dim=True)}")
 
 
 def print_demo(connector: Connector, found: dict[str, Hits], result: dict[str, Any]) -> None:

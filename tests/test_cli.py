@@ -202,3 +202,45 @@ def test_the_program_prints_results_on_stdout_and_nothing_else(source: Path, pla
     )
     assert json.loads(run.stdout)["documents"] == 3
     assert run.stderr == ""
+
+
+# Reductions
+
+
+def test_another_reduction_than_the_recipes(invoke: Invoke, source: Path, place: list[str]) -> None:
+    words = ["--recipe", "compact", "--reduction", "first-3", "--query-reduction", "idf-weight"]
+    report = loaded(invoke("ingest", source, *place, *words, "--json"))
+    assert report["tokens_after"] == 9
+    assert loaded(invoke("stats", *place, "--json"))["recipe"] == "compact:first-3:idf-weight"
+    assert loaded(invoke("search", "yeast", *place, "--json"))["hits"][0]["id"] == "c"
+    assert loaded(invoke("ingest", source, *place, *words, "--json"))["unchanged"] == 3
+    assert loaded(invoke("ingest", source, *place, "--json"))["unchanged"] == 3
+    refused(
+        invoke("ingest", source, *place, "--reduction", "first-4"), "compact:first-3:idf-weight", "first-4"
+    )
+
+
+def test_all_tokens_are_kept_where_the_reduction_is_none(
+    invoke: Invoke, source: Path, place: list[str]
+) -> None:
+    report = loaded(invoke("ingest", source, *place, "--recipe", "compact", "--reduction", "none", "--json"))
+    assert report["tokens_after"] == report["tokens_before"]
+
+
+def test_an_unknown_reduction_makes_no_collection(
+    invoke: Invoke, source: Path, place: list[str], tmp_path: Path
+) -> None:
+    refused(invoke("ingest", source, *place, "--reduction", "word"), "'word' is not known", "whole-words")
+    refused(invoke("ingest", source, *place, "--reduction", "stopwords-xx"), "'xx'", "there are af")
+    assert not (tmp_path / "qdrant").exists()
+
+
+def test_every_step_is_listed(invoke: Invoke) -> None:
+    listed = loaded(invoke("reductions", "--json"))
+    assert [it["form"] for it in listed["query_reduction"]] == ["icf-K", "idf-weight"]
+    assert {"first-K", "whole-words", "ward-SIZE"} <= {it["form"] for it in listed["reduction"]}
+    shown = invoke("reductions").stdout
+    for side in listed.values():
+        for step in side:
+            assert step["form"] in shown
+            assert step["source"] in shown
