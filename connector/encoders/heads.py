@@ -15,6 +15,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from connector.encoders import local_place
 from connector.encoders.modules import SaliencyGate, ScoreMix, TokenReduction
 from connector.errors import ModelError
 
@@ -30,7 +31,7 @@ def me_bert(base: str, vectors: int = 4) -> MultiVectorEncoder:
         base: a transformer, as id or folder.
         vectors: m, at least 1.
     """
-    transformer = Transformer(base)
+    transformer = Transformer(local_place(base))
     return MultiVectorEncoder(
         modules=[
             transformer,
@@ -58,7 +59,7 @@ def colberter(
         token_width: of the token vectors.
         stopwords: drop the words of passages that a gate stops; a new gate lets all through.
     """
-    transformer = Transformer(base)
+    transformer = Transformer(local_place(base))
     width = transformer.get_embedding_dimension()
     gate = [SaliencyGate(token_width), TokenReduction("contextual-stopwords")] if stopwords else []
     return MultiVectorEncoder(

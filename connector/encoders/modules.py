@@ -17,7 +17,7 @@ from torch import Tensor
 from connector.encoders.attention import write_attention
 from connector.errors import InputError
 from connector.reduction import Frequencies, Setting, parse_reduction
-from connector.reduction.base import Labels, assign, grouped, reduce
+from connector.reduction.base import Labels, assign, grouped, regroup
 from connector.types import OPTIONAL_FIELDS, Embedding
 
 
@@ -103,7 +103,7 @@ class TokenReduction(_Saved):
                 order, starts = grouped(labels)
                 vectors[number, rows[order[starts]]] = _merge(vectors[number, rows], labels)
                 rows = rows[order[starts]]
-                embedding = reduce(embedding, step)
+                embedding = regroup(embedding, labels)
             kept[number, rows] = True
         features["token_embeddings"], features["attention_mask"] = vectors, kept
         return features
@@ -134,6 +134,8 @@ class TokenReduction(_Saved):
         self, features: dict[str, Any], number: int, rows: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]
     ) -> np.ndarray[Any, Any]:
         encodings = getattr(features, "encodings", None)
+        if self._tokenizer is None:
+            raise InputError("the module knows no tokenizer: call its on_model_ready(model) after append")
         if encodings is None:
             raise InputError("these features do not say which tokens make a word; give a BatchEncoding")
         known = encodings[number].word_ids

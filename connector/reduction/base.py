@@ -150,12 +150,16 @@ def assign(embedding: Embedding, step: Step) -> Labels:
 
 
 def reduce(embedding: Embedding, step: Step) -> Embedding:
-    """The embedding after one step: its rows kept in order, or merged.
+    """The embedding after one step: its rows kept in order, or merged; see `regroup`."""
+    return regroup(embedding, assign(embedding, step))
+
+
+def regroup(embedding: Embedding, labels: Labels) -> Embedding:
+    """The embedding of the rows that `assign` says.
 
     A merged row is the mean of its tokens, scaled to unit length. Its ids, offsets and word ids are those of
     its first token, its attention is the sum and its saliency the largest of its tokens'.
     """
-    labels = assign(embedding, step)
     order, starts = grouped(labels)
     if len(starts) == len(embedding):
         return embedding
