@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -113,3 +114,16 @@ def test_damaged_judgements(folder: Path, file: str, content: str, words: str) -
 def test_unknown_split_names_the_known(folder: Path) -> None:
     with pytest.raises(SourceError, match="splits there: test"):
         load_judged(folder, "dev")
+
+
+def test_one_encoding_with_attention_serves_those_that_ask_for_less(encoder: Encoder, tmp_path: Path) -> None:
+    cached = CachedEncoder(encoder, tmp_path)
+    with_it = cached.encode_documents(TEXTS[:3], attention=True)
+    again = cached.encode_documents(TEXTS[:3])
+    assert len(list(tmp_path.iterdir())) == 1
+    for left, right in zip(with_it, again, strict=True):
+        assert left.attention is not None
+        assert np.array_equal(left.attention, right.attention)
+        assert np.array_equal(left.tokens, right.tokens)
+        assert left.text == right.text
+    assert cached.encode_documents(TEXTS[3:5])[0].attention is None

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 _LAYOUT = 2
 """Of the files; those of another layout are not found."""
 
+_WITH_ATTENTION = "document with attention"
+
 
 class CachedEncoder:
     """Keeps each call's embeddings in one safetensors file, named by the encoder and the texts.
@@ -69,7 +71,8 @@ class CachedEncoder:
         return self._encoder.split(text, tokens, overlap, title)
 
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
-        task = "document with attention" if attention else "document"
+        attention = attention or _readable(self._path(_WITH_ATTENTION, texts))  # which has all the rest, too
+        task = _WITH_ATTENTION if attention else "document"
         return self._cached(task, texts, partial(self._encoder.encode_documents, attention=attention))
 
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
@@ -80,10 +83,7 @@ class CachedEncoder:
     ) -> list[Embedding]:
         if not texts:
             return []
-        key = hashlib.sha256(to_json([_LAYOUT, self.fingerprint, task, list(texts)]).encode()).hexdigest()[
-            :32
-        ]
-        path = self._folder / f"{key}.safetensors"
+        path = self._path(task, texts)
         if _readable(path):
             embeddings, seconds = _load(path, texts)
             self.spared += seconds
@@ -92,6 +92,10 @@ class CachedEncoder:
         embeddings = encode(texts)
         _save(path, embeddings, time.perf_counter() - started)
         return _load(path, texts)[0]
+
+    def _path(self, task: str, texts: Sequence[str]) -> Path:
+        what = to_json([_LAYOUT, self.fingerprint, task, list(texts)])
+        return self._folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _readable(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,8 +10,7 @@ import numpy as np
 
 from connector.errors import InputError, RecipeError
 from connector.reduction.base import Budget, Method, Need, Rows, Step, highest
-from connector.reduction.frequencies import Frequencies
-from connector.types import Embedding
+from connector.types import Embedding, Float32, Int32
 
 _LASSANCE = "Lassance, Maachou, Park and Clinchant, Learned Token Pruning, SIGIR 2022"
 
@@ -27,19 +27,24 @@ class First:
 
 
 @dataclass(frozen=True, slots=True)
-class RarestInDocuments:
-    """The k rows whose tokens are in the fewest passages of the corpus; special tokens come last.
+class Rarest:
+    """The k rows with the rarest tokens; special tokens, which stand in no text, come last.
 
-    Source: "IDF-k", Lassance et al., SIGIR 2022.
+    With `Frequencies.idf` this is "IDF-k" of Lassance et al., SIGIR 2022, for passages, and with
+    `Frequencies.icf` the query embedding pruning of Tonellotto and Macdonald, CIKM 2021.
+
+    Args:
+        budget: k.
+        rarity: (n,) token ids to (n,) float32 ≥ 0, larger is rarer.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"frequencies"})
     budget: Budget
-    frequencies: Frequencies
+    rarity: Callable[[Int32], Float32]
 
     def keep(self, embedding: Embedding) -> Rows:
-        rarity = self.frequencies.idf(embedding.token_ids)
-        return highest(np.where(embedding.special, -1, rarity), self.budget.rows(len(embedding)))
+        rarity = np.where(embedding.special, -1, self.rarity(embedding.token_ids))
+        return highest(rarity, self.budget.rows(len(embedding)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ METHODS: tuple[Method[Step], ...] = (
         "idf-K",
         "the K tokens that the fewest passages of the corpus have",
         _LASSANCE,
-        lambda text, setting: RarestInDocuments(Budget.parse(text, setting), setting.frequencies),
+        lambda text, setting: Rarest(Budget.parse(text, setting), setting.frequencies.idf),
     ),
     Method(
         "attention-K",

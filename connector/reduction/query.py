@@ -7,25 +7,10 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from connector.reduction.base import Budget, Method, Need, PruningPolicy, Rows, highest
+from connector.reduction.base import Budget, Method, Need, PruningPolicy
 from connector.reduction.frequencies import Frequencies
+from connector.reduction.pruning import Rarest
 from connector.types import Embedding, Float32
-
-
-@dataclass(frozen=True, slots=True)
-class RarestInCollection:
-    """The k rows whose tokens occur least often in the corpus; special tokens come last.
-
-    Source: "ICF", Tonellotto and Macdonald, "Query Embedding Pruning for Dense Retrieval", CIKM 2021.
-    """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"frequencies"})
-    budget: Budget
-    frequencies: Frequencies
-
-    def keep(self, embedding: Embedding) -> Rows:
-        rarity = self.frequencies.icf(embedding.token_ids)
-        return highest(np.where(embedding.special, -1, rarity), self.budget.rows(len(embedding)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +42,7 @@ METHODS: tuple[Method[QueryStep], ...] = (
         "icf-K",
         "the K query tokens that occur least often in the corpus",
         "Tonellotto and Macdonald, Query Embedding Pruning, CIKM 2021",
-        lambda text, setting: RarestInCollection(Budget.parse(text, setting), setting.frequencies),
+        lambda text, setting: Rarest(Budget.parse(text, setting), setting.frequencies.icf),
     ),
     Method(
         "idf-weight",
