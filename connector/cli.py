@@ -354,8 +354,9 @@ def recipes_command(as_json: bool) -> None:
 def reductions_command(as_json: bool) -> None:
     """List the steps of reductions: which tokens are kept or merged.
 
-    K is a count (32), a share (25%) or bytes a passage (512B). A SIZE is a factor (4), or what to pool to:
-    to-32, to-25%, to-512B. Steps are joined with "+", and done from left to right: punctuation+ward-4.
+    K is a count (32), a share (25%) or, for most, bytes a passage (512B). A SIZE is a factor (4), or what to
+    pool to: to-32, to-25%, to-512B. Steps are joined with "+", and done from left to right, as in
+    punctuation+ward-4.
     """
     from connector.reduction import PASSAGE_METHODS, QUERY_METHODS, Method
 
@@ -373,7 +374,7 @@ def reductions_command(as_json: bool) -> None:
         return
     for side, methods in steps.items():
         print_methods(side, methods)
-    click.echo("K: a count (32), a share (25%) or bytes a passage (512B).")
+    click.echo("K: a count (32), a share (25%), or bytes a passage (512B; not for unused-K and icf-K).")
     click.echo("SIZE: a factor (4), or what to pool to (to-32, to-25%, to-512B).")
     click.echo('Steps are joined with "+": --reduction punctuation+ward-4')
 

@@ -12,17 +12,18 @@ The description is flat, because Qdrant merges metadata shallowly:
     uid                drawn when the collection was made; another one of the same name has another
     codec              the fitted codec's fingerprint; missing until the first documents come
     cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one
-    frequencies        the artifact with the corpus's token frequencies, if the recipe asks for them
+    frequencies        how many passages the token frequencies count, if the recipe asks for them
 
 Beside it, as artifacts, the codec's arrays and the frequencies.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 
@@ -34,6 +35,8 @@ from connector.reduction import Frequencies, QueryReduction, Reduction, Setting
 from connector.schema import CLS, CollectionSchema
 from connector.stores import Store
 from connector.types import Embedding, Float32
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "2"
 CODEC_FILE = "codec.safetensors"
@@ -76,6 +79,15 @@ class Collection:
         check_name(name)
         if recipe.codec is not None:
             recipe.make_reduction(Setting(recipe.make_codec().bytes_per_token(encoder.token_width)))
+        if recipe.reduction is not None and encoder.reduction is not None:
+            logger.warning(
+                "model %r reduces passages to %s by itself, and recipe %s reduces them again with %s; "
+                "to prevent that, choose reduction none",
+                encoder.name,
+                encoder.reduction,
+                recipe.name,
+                recipe.reduction,
+            )
         info = {
             "format": FORMAT,
             "library": version("qdrant-late-interaction"),
@@ -142,31 +154,43 @@ class Collection:
 
     def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
         """The rows that a query asks with, and their weights, if the recipe weighs them."""
-        if self._counts:
-            self._load_frequencies()
+        if "frequencies" in self._query_reduction.needs:
+            self._info = self.store.info(self.name)  # passages may have been counted since
+            if self._info.get("frequencies") != str(self._frequencies.passages):
+                self._load_frequencies()
         return self._query_reduction(query)
 
     @cached_property
     def _counts(self) -> bool:
         return "frequencies" in self.reduction.needs | self._query_reduction.needs
 
-    def count(self, embeddings: Iterable[Embedding]) -> None:
-        """Add passages to the token frequencies, and store these, if the recipe asks for them."""
-        if self._counts:
-            self._load_frequencies()
-            self._frequencies.add(embeddings)
-            self.store.put_artifact(self.name, FREQUENCIES_FILE, self._frequencies.save())
-            if "frequencies" not in self._info:
-                self.store.set_info(self.name, {"frequencies": FREQUENCIES_FILE})
-                self._info["frequencies"] = FREQUENCIES_FILE
+    def count(self, embeddings: Sequence[Embedding]) -> bytes | None:
+        """Add passages to the token frequencies, if the recipe asks for them.
 
-    def _load_frequencies(self) -> None:
-        if self._frequencies.passages:
-            return
-        if "frequencies" not in self._info:  # another connector may have counted since
-            self._info = self.store.info(self.name)
+        Returns:
+            What `store_counts` takes when the passages are written: those that never are, are not counted.
+        """
+        if not self._counts:
+            return None
+        self._info = self.store.info(self.name)
+        counted = Frequencies().load(self._load_frequencies().save())  # searches may load others meanwhile
+        counted.add(embeddings)
+        self._frequencies.load(counted.save())
+        return counted.save()
+
+    def store_counts(self, counts: bytes | None) -> None:
+        """Store what `count` gave."""
+        if counts is not None:
+            passages = str(Frequencies().load(counts).passages)
+            self.store.put_artifact(self.name, FREQUENCIES_FILE, counts)
+            self.store.set_info(self.name, {"frequencies": passages})
+            self._info["frequencies"] = passages
+
+    def _load_frequencies(self) -> Frequencies:
+        """Read the stored frequencies, if there are some, into those that the reductions use."""
         if "frequencies" in self._info:
             self._frequencies.load(self.store.get_artifact(self.name, FREQUENCIES_FILE))
+        return self._frequencies
 
     @cached_property
     def token_bytes(self) -> int:

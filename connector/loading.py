@@ -46,7 +46,7 @@ def open_or_create(
         if recipe is not None and not connector.recipe.same_as(wanted):
             raise InputError(
                 f"collection {name!r} has recipe {connector.recipe.name!r}, not {wanted.name!r}; leave the "
-                "recipe out, or choose another collection"
+                "recipe and reductions out, or choose another collection"
             )
         try:
             yield connector

@@ -79,14 +79,14 @@ class Recipe(BaseModel):
             return self
         name = ":".join([self.name, *(part for part in parts.values() if part is not None)])
         try:
-            return Recipe(**{**self.model_dump(exclude={"summary"}), **given, "name": name})
+            return Recipe(**{**self.model_dump(exclude={"summary", "source"}), **given, "name": name})
         except ValidationError as error:
             raise RecipeError(
                 f"recipe {name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
             ) from None
 
     def same_as(self, other: Recipe) -> bool:
-        """Whether both make the same points, whatever they are called."""
+        """Whether both make and search the same points alike, whatever they are called."""
         words = {"name", "summary", "source"}
         return self.model_dump(exclude=words) == other.model_dump(exclude=words)
 

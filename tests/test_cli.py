@@ -231,7 +231,7 @@ def test_an_unknown_reduction_makes_no_collection(
     invoke: Invoke, source: Path, place: list[str], tmp_path: Path
 ) -> None:
     refused(invoke("ingest", source, *place, "--reduction", "word"), "'word' is not known", "whole-words")
-    refused(invoke("ingest", source, *place, "--reduction", "stopwords-xx"), "'xx'", "there are af")
+    refused(invoke("ingest", source, *place, "--reduction", "stopwords-xx"), "'xx'", "there are da")
     assert not (tmp_path / "qdrant").exists()
 
 

@@ -78,7 +78,7 @@ STEPS = [
 def test_a_checkpoint_with_a_step_gives_what_the_step_makes_of_an_embedding(
     spec: str, encoder: Encoder, tmp_path: Path
 ) -> None:
-    texts = [*TEXTS[:3], LONG, "!", "otter"]
+    texts = [*TEXTS[:3], LONG, "!", "otter", "😀 😀 otters 😀.", "你好，世界。我们", "", "[MASK] otters"]
     whole = encoder.encode_documents(texts, attention=True)
     frequencies = Frequencies()
     frequencies.add(whole)
@@ -113,11 +113,13 @@ def test_only_our_own_modules_load_without_trust(tmp_path: Path) -> None:
 def test_the_fingerprint_tells_reductions_and_frequencies_apart(encoder: Encoder, tmp_path: Path) -> None:
     frequencies = Frequencies()
     frequencies.add(encoder.encode_documents(TEXTS[:2]))
+    more = Frequencies()
+    more.add(encoder.encode_documents(TEXTS[:3]))
     modules = [
-        TokenReduction("idf-5"),
-        TokenReduction("idf-6"),
         TokenReduction("idf-5", frequencies=frequencies),
-        TokenReduction("idf-5", tasks=["query"]),
+        TokenReduction("idf-6", frequencies=frequencies),
+        TokenReduction("idf-5", frequencies=more),
+        TokenReduction("idf-5", tasks=["query"], frequencies=frequencies),
     ]
     prints = {saved(pipeline(it), tmp_path / str(i)).fingerprint for i, it in enumerate(modules)}
     assert len(prints) == 4
@@ -134,6 +136,48 @@ def test_gradients_flow_through_merged_rows() -> None:
     weights = next(model.children()).model.embeddings.word_embeddings.weight.grad
     assert weights is not None
     assert weights.abs().sum() > 0
+
+
+def test_merged_rows_have_the_attention_of_all_their_tokens(encoder: Encoder, tmp_path: Path) -> None:
+    loaded = saved(pipeline(TokenReduction("whole-words+attention-3")), tmp_path)
+    whole = encoder.encode_documents([LONG], attention=True)[0]
+    expected = parse_reduction("whole-words+attention-3")(whole)
+    (passage,) = loaded.encode_documents([LONG])
+    assert passage.attention is not None
+    assert expected.attention is not None
+    assert np.allclose(passage.attention, expected.attention, atol=1e-3)
+
+
+def test_rows_that_cancel_leave_the_first_of_them() -> None:
+    from connector.encoders.modules import _merge
+
+    rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    assert _merge(rows, np.array([0, 0, 1])).tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_sentence_transformer_may_end_in_a_reduction(encoder: Encoder, tmp_path: Path) -> None:
+    sentence = SentenceTransformer(BASE, device="cpu")
+    sentence.append(TokenReduction("punctuation+whole-words"))
+    sentence.save_pretrained(str(tmp_path))
+    loaded = load_encoder(str(tmp_path))
+    expected = parse_reduction("punctuation+whole-words")(encoder.encode_documents([LONG])[0])
+    assert same(loaded.encode_documents([LONG])[0], expected)
+    assert loaded.reduction == "punctuation+whole-words"
+
+
+def test_counts_must_be_there_when_a_checkpoint_is_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="idf-3 cannot be saved without counts"):
+        pipeline(TokenReduction("idf-3")).save_pretrained(str(tmp_path))
+
+
+def test_a_model_that_reduces_is_reduced_again_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = saved(me_bert(BASE, 4), tmp_path / "model")
+    for recipe, warned in (("default", True), ("colbert", False)):
+        caplog.clear()
+        Connector.create(recipe, path=tmp_path / "q", recipe=recipe, model=model).close()
+        assert ("reduces passages to first-4 by itself" in caplog.text) == warned
 
 
 def test_a_module_with_an_unknown_step_is_refused() -> None:
@@ -225,6 +269,17 @@ def test_colberter_has_two_widths_and_one_row_a_word(width: int, tmp_path: Path)
     assert loaded.cls_weight == 0.5
 
 
+def test_a_gate_learns_from_the_score() -> None:
+    model = colberter(BASE)
+    model.train()
+    features = model.preprocess([LONG], task="document")
+    outputs = model(features, task="document")
+    outputs["token_embeddings"][outputs["attention_mask"].bool()].sum().backward()
+    gate = next(it for it in model.children() if isinstance(it, SaliencyGate))
+    assert gate.linear.bias.grad is not None
+    assert gate.linear.bias.grad.abs() > 0
+
+
 def test_a_gate_drops_what_it_stops(tmp_path: Path) -> None:
     """The gate ReLU(w·x + b) written out, on the rows of the same model without one."""
     gate = SaliencyGate(384)
@@ -252,9 +307,25 @@ def test_unused_tokens_stand_before_the_passage_and_are_all_that_is_kept(tmp_pat
     assert passage.offsets.tolist() == [[0, 0]] * 4
     (query,) = loaded.encode_queries(["otter"])
     assert 1 not in query.token_ids
+    for text in ("😀 otters", "[MASK] otters", "", "!"):
+        assert loaded.encode_documents([text])[0].token_ids.tolist() == [1, 2, 3, 4]
     other = loaded.encode_documents([TEXTS[1]])[0]
     assert not np.allclose(other.tokens, passage.tokens, atol=1e-2)
     assert len(parse_reduction("unused-4")(passage)) == 4
+
+
+@pytest.mark.parametrize("name", ["document", "passage"])
+def test_unused_tokens_come_after_the_prompt_of_passages(name: str, tmp_path: Path) -> None:
+    model = pipeline()
+    model.prompts[name] = "passage: "
+    loaded = saved(with_unused_tokens(model, 2), tmp_path)
+    (passage,) = loaded.encode_documents(["otters"])
+    assert passage.token_ids.tolist() == [1, 2]
+    assert {key: prompt for key, prompt in model.prompts.items() if prompt} == {
+        name: "passage: [unused0] [unused1] "
+    }
+    with pytest.raises(ModelError, match="already"):
+        with_unused_tokens(model, 2)
 
 
 def test_more_unused_tokens_than_the_vocabulary_has_are_refused() -> None:
@@ -329,9 +400,9 @@ def test_two_modules_may_ask_for_attention(encoder: Encoder, tmp_path: Path) -> 
 
 def test_a_module_that_was_appended_asks_to_be_made_ready() -> None:
     model = pipeline()
-    module = TokenReduction("whole-words")
+    module = TokenReduction("punctuation")
     model.append(module)
     with pytest.raises(InputError, match="on_model_ready"):
         model.encode_document(LONG)
     module.on_model_ready(model)
-    assert len(model.encode_document(LONG)) < len(LONG.split()) + 4
+    assert len(model.encode_document(LONG)) == len(LONG.split()) + 3  # [CLS], [SEP], and the s of "otter's"

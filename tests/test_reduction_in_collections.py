@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,8 +102,7 @@ def test_frequencies_are_counted_once_a_document_and_kept(
     connector.ingest(documents)  # the first five are there unchanged
     expected = Frequencies()
     expected.add(encoder.encode_documents([document.text for document in documents]))
-    store = connector.collection.store
-    stored = Frequencies().load(store.get_artifact(name, FREQUENCIES_FILE))
+    stored = _stored(connector, name)
     assert stored.passages == len(documents)
     assert np.array_equal(stored.document, expected.document)
     assert np.array_equal(stored.collection, expected.collection)
@@ -158,6 +159,65 @@ def test_another_connector_finds_the_frequencies_that_came_since(
         writer.drop()
 
 
+def test_two_connectors_count_together(
+    place: dict[str, Any], name: str, encoder: Encoder, documents: list[Document]
+) -> None:
+    mine = recipe(query_reduction="idf-weight")
+    with Connector.create(name, **place, recipe=mine, model=encoder) as first:
+        first.ingest(documents[:3])
+        with Connector.open(name, **place, model=encoder) as second:
+            second.search("otter")
+            first.ingest(documents[3:8])
+            asked = encoder.encode_queries(["otter"])[0]
+            weights = [it.collection.reduce_query(asked)[1] for it in (first, second)]
+            assert np.array_equal(*weights)
+            second.ingest(documents[8:])
+            assert _stored(first, name).passages == len(documents)
+        first.drop()
+
+
+def _stored(connector: Connector, name: str) -> Frequencies:
+    return Frequencies().load(connector.collection.store.get_artifact(name, FREQUENCIES_FILE))
+
+
+def test_a_write_that_failed_is_not_counted(
+    make: Any, name: str, documents: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = make(recipe(reduction="idf-50%"))
+    connector.ingest(documents[:5])
+    store = connector.collection.store
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "upsert", lambda *_: (_ for _ in ()).throw(StoreError("full")))
+        for _ in range(3):
+            with pytest.raises(StoreError, match="full"):
+                connector.ingest(documents)
+    connector.ingest(documents)
+    assert _stored(connector, name).passages == len(documents)
+
+
+def test_searches_beside_an_ingest_change_no_count(
+    make: Any, name: str, encoder: Encoder, documents: list[Document]
+) -> None:
+    connector = make(recipe(query_reduction="idf-weight"))
+    connector.ingest(documents[:1])
+    asked, stop = encoder.encode_queries(["otter"])[0], threading.Event()
+
+    def search() -> None:
+        while not stop.is_set():
+            connector.collection.reduce_query(asked)
+            time.sleep(0.001)  # or the other thread waits for the interpreter at each of its steps
+
+    searcher = threading.Thread(target=search)
+    searcher.start()
+    try:
+        for document in documents[1:]:
+            connector.ingest([document])
+    finally:
+        stop.set()
+        searcher.join()
+    assert _stored(connector, name).passages == len(documents)
+
+
 def test_lost_frequencies_are_said_to_be_lost(
     tmp_path: Any, encoder: Encoder, documents: list[Document]
 ) -> None:
@@ -198,7 +258,7 @@ def test_a_recipe_is_varied() -> None:
         ("compact", {"reduction": "frist-3"}, "'frist-3' is not known"),
         ("dense", {"reduction": "first-3"}, "nothing for first-3 to do"),
         ("dense", {"query_reduction": "idf-weight"}, "nothing for idf-weight to do"),
-        ("compact", {"query_reduction": "ward-3"}, "'ward-3' is not known"),
+        ("compact", {"query_reduction": "ward-3"}, "'ward-3' is a step for passages"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(base: str, parts: dict[str, str], message: str) -> None:

@@ -120,7 +120,7 @@ def _load(place: str, device: str | None) -> MultiVectorEncoder:
         modules.insert(after, Pooling(modules[after - 1].get_embedding_dimension(), "cls"))
         return MultiVectorEncoder(modules=modules, prompts=model.prompts, device=device)
     if kind == "sentence":
-        sentence = SentenceTransformer(place, device=device)
+        sentence = SentenceTransformer._load_with_module_classes(place, MODULES, device=device)
         modules = [*sentence.children(), *token_modules]
         return MultiVectorEncoder(modules=modules, prompts=sentence.prompts, device=device)
     transformer = Transformer(place)

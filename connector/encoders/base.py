@@ -36,6 +36,11 @@ class Encoder(Protocol):
         """σ(γ), the trained share of the CLS vectors in a score; None where tokens alone are scored."""
         ...
 
+    @property
+    def reduction(self) -> str | None:
+        """What the checkpoint itself reduces passages with; None where it leaves every token."""
+        ...
+
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
         """One embedding a text, in order.
 

@@ -67,6 +67,10 @@ class CachedEncoder:
     def cls_weight(self) -> float | None:
         return self._encoder.cls_weight
 
+    @property
+    def reduction(self) -> str | None:
+        return self._encoder.reduction
+
     def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
         return self._encoder.split(text, tokens, overlap, title)
 

@@ -17,6 +17,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from connector.encoders import local_place
 from connector.encoders.modules import SaliencyGate, ScoreMix, TokenReduction
+from connector.encoders.places import prompt_names, prompt_of
 from connector.errors import ModelError
 
 
@@ -91,7 +92,7 @@ def with_unused_tokens(model: MultiVectorEncoder, count: int) -> MultiVectorEnco
         The model.
 
     Raises:
-        ModelError: the vocabulary has fewer such tokens.
+        ModelError: the vocabulary has fewer such tokens, or the model has such tokens already.
     """
     tokenizer = model.tokenizer
     found = (re.fullmatch(r"\[unused([0-9]+)\]", name) for name in tokenizer.get_vocab())
@@ -102,8 +103,12 @@ def with_unused_tokens(model: MultiVectorEncoder, count: int) -> MultiVectorEnco
             f"{count} [unusedN] tokens are asked for and the vocabulary has {len(known)}; give a number "
             "from 1 to that, or another model"
         )
+    if any(isinstance(it, TokenReduction) and it.reduction.startswith("unused") for it in model.children()):
+        raise ModelError("the model has [unusedN] tokens already; begin with one that has none")
     tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
-    model.prompts["document"] = (model.prompts.get("document") or "") + "".join(f"{name} " for name in names)
+    prompt = prompt_of(model.prompts, "document") or ""
+    name = next((it for it in prompt_names("document") if model.prompts.get(it)), "document")
+    model.prompts[name] = prompt + "".join(f"{token} " for token in names)
     module = TokenReduction(f"unused-{count}")
     model.append(module)
     module.on_model_ready(model)

@@ -6,19 +6,21 @@ module that is not its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers.base.modules import Module, Transformer
 from torch import Tensor
 
 from connector.encoders.attention import write_attention
+from connector.encoders.places import places, prompt_of
 from connector.errors import InputError
 from connector.reduction import Frequencies, Setting, parse_reduction
 from connector.reduction.base import Labels, assign, grouped, regroup
-from connector.types import OPTIONAL_FIELDS, Embedding
+from connector.types import OPTIONAL_FIELDS, Embedding, Int32
 
 
 class _Saved(Module):  # type: ignore[misc]
@@ -81,80 +83,84 @@ class TokenReduction(_Saved):
         self.frequencies = frequencies or Frequencies()
         self._reduction = parse_reduction(reduction, Setting(bytes_per_token, self.frequencies))
         self._tokenizer: Any = None
+        self._prompts: Mapping[str, str | None] = {}
 
     def on_model_ready(self, model: Any) -> None:
-        self._tokenizer = model.tokenizer
+        """Called by the model that is made or loaded with the module; after `append`, call it."""
+        self._tokenizer, self._prompts = model.tokenizer, model.prompts
         if "attention" in self._reduction.needs:
             write_attention(next(module for module in model.children() if isinstance(module, Transformer)))
 
     def forward(self, features: dict[str, Any], task: str | None = None) -> dict[str, Any]:
         if (task or "document") not in self.tasks:
             return features
-        vectors = features["token_embeddings"].clone()
+        prompt = len(prompt_of(self._prompts, task) or "")
+        fields = [name for name in OPTIONAL_FIELDS if features.get(name) is not None]
+        changed = {name: features[name].clone() for name in ("token_embeddings", *fields)}
         masks = features["attention_mask"].bool()
         kept = torch.zeros_like(masks)
         for number, mask in enumerate(masks):
             rows = mask.nonzero()[:, 0]
             if len(rows) == 0:
                 continue
-            embedding = self._embedding(features, number, rows.cpu().numpy())
+            embedding = self._embedding(features, fields, number, rows.cpu().numpy(), prompt)
+            vectors = changed["token_embeddings"][number]
             for step in self._reduction.steps:
                 labels = assign(embedding, step)
                 order, starts = grouped(labels)
-                vectors[number, rows[order[starts]]] = _merge(vectors[number, rows], labels)
-                rows = rows[order[starts]]
-                embedding = regroup(embedding, labels)
+                first = rows[torch.from_numpy(order[starts]).to(rows.device)]
+                vectors[first] = _merge(vectors[rows], labels)
+                rows, embedding = first, regroup(embedding, labels)
+            for name in fields:
+                changed[name][number, rows] = torch.from_numpy(getattr(embedding, name)).to(rows.device)
             kept[number, rows] = True
-        features["token_embeddings"], features["attention_mask"] = vectors, kept
+        features.update(changed, attention_mask=kept)
         return features
 
-    def _embedding(self, features: dict[str, Any], number: int, rows: np.ndarray[Any, Any]) -> Embedding:
+    def _embedding(
+        self, features: dict[str, Any], fields: list[str], number: int, rows: NDArray[np.intp], prompt: int
+    ) -> Embedding:
         """What the pipeline knows of one text, as the steps want it."""
-        ids = features["input_ids"][number].cpu().numpy().astype(np.int32)[rows]
+        encodings = getattr(features, "encodings", None)
+        if encodings is None:
+            raise InputError("these features do not say which tokens make a word; give a BatchEncoding")
         tokens = torch.nn.functional.normalize(features["token_embeddings"][number].detach().float(), dim=-1)
-        tokens = tokens.cpu().numpy()[rows]
-        words = self._words(features, number, rows, ids)
-        text, offsets = self._text(ids, words)
+        ids = features["input_ids"][number].cpu().numpy().astype(np.int32)[rows]
+        offsets, words = places(encodings[number], rows, prompt)
         own: dict[str, Any] = {
-            name: features[name][number].detach().float().cpu().numpy()[rows]
-            for name in OPTIONAL_FIELDS
-            if features.get(name) is not None
+            name: features[name][number].detach().float().cpu().numpy()[rows] for name in fields
         }
         return Embedding(
-            cls=tokens[0],
-            tokens=tokens,
+            cls=tokens[0].cpu().numpy(),
+            tokens=tokens.cpu().numpy()[rows],
             token_ids=ids,
             offsets=offsets,
             word_ids=words,
-            text=text,
+            text=self._text(ids, offsets, words) if "text" in self._reduction.needs else "",
             **own,
         )
 
-    def _words(
-        self, features: dict[str, Any], number: int, rows: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]
-    ) -> np.ndarray[Any, Any]:
-        encodings = getattr(features, "encodings", None)
+    def _text(self, ids: Int32, offsets: Int32, words: Int32) -> str:
+        """The words where they stand in the text, as the tokenizer writes them: the text itself is gone.
+
+        An uncased tokenizer may have taken their accents, too; an unknown word is blank.
+        """
         if self._tokenizer is None:
             raise InputError("the module knows no tokenizer: call its on_model_ready(model) after append")
-        if encodings is None:
-            raise InputError("these features do not say which tokens make a word; give a BatchEncoding")
-        known = encodings[number].word_ids
-        words = [known[row] if row < len(known) and known[row] is not None else -1 for row in rows]
-        special = np.isin(ids, self._tokenizer.all_special_ids)
-        return np.where(special, -1, np.array(words)).astype(np.int32)
-
-    def _text(
-        self, ids: np.ndarray[Any, Any], words: np.ndarray[Any, Any]
-    ) -> tuple[str, np.ndarray[Any, Any]]:
-        """The words as the tokenizer writes them, with a space between, and each row's span: its word's."""
-        offsets = np.zeros((len(ids), 2), np.int32)
-        text = ""
+        text = [" "] * int(offsets.max(initial=0))
         for word in np.unique(words[words >= 0]):
-            here = words == word
-            surface = self._tokenizer.decode(ids[here].tolist()).strip()
-            offsets[here] = len(text), len(text) + len(surface)
-            text += surface + " "
-        return text, offsets
+            here = np.flatnonzero(words == word)
+            start, end = offsets[here[0], 0], offsets[here[-1], 1]
+            surface = self._tokenizer.decode(ids[here].tolist(), skip_special_tokens=True).strip()
+            text[start:end] = list(surface.ljust(end - start)[: end - start])
+        return "".join(text)
+
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        if "frequencies" in self._reduction.needs and not self.frequencies.passages:
+            raise InputError(
+                f"{self.reduction} cannot be saved without counts of a corpus; give the module frequencies"
+            )
+        super().save(output_path, *args, **kwargs)
 
     def get_extra_state(self) -> Tensor:
         """The frequencies, which the checkpoint keeps among the weights."""
@@ -165,16 +171,19 @@ class TokenReduction(_Saved):
 
 
 class SaliencyGate(_Saved):
-    """Writes "saliency" (B, T), the gate ReLU(w·x + b) of each token vector x.
+    """Writes "saliency" (B, T), the gate ReLU(w·x + b) of each token vector x of a passage.
 
-    "contextual-stopwords" drops the rows at zero. A new gate lets everything through: w = 0, b = 1.
-    Source: Hofstätter et al., ColBERTer, CIKM 2022, section 3.3.
+    "contextual-stopwords" drops the rows at zero. In training the vectors are multiplied by the gate, as in
+    ColBERTer, so that it learns from the score; when texts are encoded they are not, because the vectors that
+    this library stores have unit length. A new gate lets everything through: w = 0, b = 1. Source: Hofstätter
+    et al., ColBERTer, CIKM 2022, section 3.3.
 
     Args:
         width: of the token vectors.
     """
 
     config_keys = ["width"]  # noqa: RUF012
+    forward_kwargs = {"task"}  # noqa: RUF012
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -183,13 +192,19 @@ class SaliencyGate(_Saved):
         torch.nn.init.zeros_(self.linear.weight)
         torch.nn.init.ones_(self.linear.bias)
 
-    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
-        features["saliency"] = torch.relu(self.linear(features["token_embeddings"])[..., 0])
+    def forward(self, features: dict[str, Any], task: str | None = None) -> dict[str, Any]:
+        if task == "query":
+            return features
+        vectors = features["token_embeddings"]
+        gate = torch.relu(self.linear(vectors)[..., 0])
+        features["saliency"] = gate
+        if self.training:
+            features["token_embeddings"] = vectors * gate[..., None]
         return features
 
 
 class ScoreMix(_Saved):
-    """Holds γ: a score is σ(γ) · CLS + (1 − σ(γ)) · tokens. Changes no feature.
+    """Holds γ: a score is σ(γ) · CLS + (1 − σ(γ)) · tokens. Changes no feature; the loss must use it.
 
     Source: Hofstätter et al., ColBERTer, CIKM 2022, section 3.1.
     """
@@ -215,11 +230,14 @@ MODULES: dict[str, type[Any]] = {
 
 
 def _merge(vectors: Tensor, labels: Labels) -> Tensor:
-    """(k, w) rows: those that stand alone as they are, if all do; else means scaled to unit length."""
+    """(k, w) rows as they are, if all stand alone; else means of unit rows, scaled to unit length."""
     order, starts = grouped(labels)
     rows = vectors[torch.from_numpy(order).to(vectors.device)]
     if len(order) == len(starts):
         return rows
     numbers = torch.from_numpy(labels[order]).to(vectors.device)
+    rows = torch.nn.functional.normalize(rows, dim=-1)
     sums = rows.new_zeros(len(starts), rows.shape[1]).index_add(0, numbers, rows)
-    return torch.nn.functional.normalize(sums, dim=-1)
+    cancelled = sums.norm(dim=-1, keepdim=True) < 1e-6
+    first = rows[torch.from_numpy(starts).to(vectors.device)]
+    return torch.nn.functional.normalize(torch.where(cancelled, first, sums), dim=-1)

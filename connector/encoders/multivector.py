@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.multi_vector_encoder.modules import BaseTokenPooling
@@ -21,9 +20,10 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from connector.encoders.attention import make_recordable, recording, spread
-from connector.encoders.modules import ScoreMix
+from connector.encoders.modules import ScoreMix, TokenReduction
+from connector.encoders.places import places, prompt_of
 from connector.errors import InputError, ModelError
-from connector.types import OPTIONAL_FIELDS, Embedding, Float32, Int32
+from connector.types import OPTIONAL_FIELDS, Embedding, Float32
 
 BATCH_SIZE = 32
 
@@ -72,6 +72,11 @@ class SentenceTransformersEncoder:
     @property
     def cls_weight(self) -> float | None:
         return next((it.cls_weight for it in self._model.children() if isinstance(it, ScoreMix)), None)
+
+    @property
+    def reduction(self) -> str | None:
+        modules = [it for it in self._model.children() if isinstance(it, TokenReduction)]
+        return "+".join(it.reduction for it in modules if "document" in it.tasks) or None
 
     @cached_property
     def _probe(self) -> Embedding:
@@ -162,8 +167,7 @@ class SentenceTransformersEncoder:
         return next(module for module in self._model.children() if isinstance(module, Transformer))
 
     def _prompt(self, task: str) -> str | None:
-        names = ("query",) if task == "query" else ("document", "passage", "corpus")
-        return next((self._model.prompts[name] for name in names if self._model.prompts.get(name)), None)
+        return prompt_of(self._model.prompts, task)
 
     def _encode(self, texts: Sequence[str], task: str, attention: bool = False) -> list[Embedding]:
         embeddings: dict[int, Embedding] = {}
@@ -184,7 +188,7 @@ class SentenceTransformersEncoder:
             for row, index in enumerate(batch):
                 rows = np.flatnonzero(masks[row])
                 rows = rows if len(rows) else np.zeros(1, np.intp)
-                offsets, words = _places(encodings[row], rows, prompt)
+                offsets, words = places(encodings[row], rows, prompt)
                 embeddings[index] = Embedding(
                     cls=cls[row].copy(),
                     tokens=tokens[row][rows],
@@ -217,26 +221,6 @@ def _set_options(options: dict[str, Any]) -> dict[str, Any]:
 def _unit(vectors: Tensor) -> Float32:
     unit: Float32 = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
     return unit
-
-
-def _places(encoding: Encoding, rows: NDArray[np.intp], prompt: int) -> tuple[Int32, Int32]:
-    """Offsets and word numbers of these rows; rows of prompt, padding and special tokens have none.
-
-    The tokenizer counts characters from the start of the prompt and words likewise; the text's own
-    first word becomes word 0. Query expansion may add rows that the tokenizer knows nothing of.
-    """
-    count = len(encoding.ids)
-    # Each of these attributes is a list that is made anew when it is asked for.
-    spans = np.array(encoding.offsets, np.int32).reshape(count, 2)
-    numbers = np.array([-1 if word is None else word for word in encoding.word_ids], np.int32)
-    inside = (numbers >= 0) & (spans[:, 0] >= prompt)
-    numbers = np.where(inside, numbers - numbers[inside].min(initial=np.iinfo(np.int32).max), -1)
-    known = rows[rows < count]
-    offsets = np.zeros((len(rows), 2), np.int32)
-    words = np.full(len(rows), -1, np.int32)
-    offsets[: len(known)] = np.where(inside[known, None], spans[known] - prompt, 0)
-    words[: len(known)] = numbers[known]
-    return offsets, words
 
 
 def _truncated(encoding: Encoding) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from connector.errors import RecipeError
 from connector.reduction import pooling, pruning, query, voronoi, words
@@ -140,13 +141,33 @@ def parse_query_reduction(spec: str, setting: Setting | None = None) -> QueryRed
 
 
 def _parsed(spec: str, methods: Sequence[Method[S]], setting: Setting) -> Iterator[S]:
-    for part in spec.split("+"):
-        method = next((it for it in methods if part == it.form or part.startswith(f"{it.name}-")), None)
-        takes_more = method is not None and method.name != method.form
-        if method is None or takes_more != (part != method.name):
-            known = ", ".join(it.form for it in methods)
-            raise RecipeError(f"reduction {spec!r}: {part!r} is not known; the known steps: {known}")
-        try:
-            yield method.make(part[len(method.name) + 1 :], setting)
-        except RecipeError as error:
-            raise RecipeError(f"reduction {spec!r}: {part}: {error}") from None
+    for part in map(str.strip, spec.split("+")):
+        yield _step(spec, part, methods, setting)
+
+
+def _step(spec: str, part: str, methods: Sequence[Method[S]], setting: Setting) -> S:
+    other = QUERY_METHODS if methods is PASSAGE_METHODS else PASSAGE_METHODS
+    method = _named(part, methods)
+    if (stranger := _named(part, other)) and (method is None or len(stranger.name) > len(method.name)):
+        side = (
+            "queries; give it as query reduction" if other is QUERY_METHODS else "passages, not for queries"
+        )
+        raise RecipeError(f"reduction {spec!r}: {part!r} is a step for {side}")
+    if method is None:
+        known = ", ".join(it.form for it in methods)
+        raise RecipeError(f"reduction {spec!r}: {part!r} is not known; the known steps: {known}")
+    try:
+        step: S = method.make(part[len(method.name) + 1 :], setting)
+        return step
+    except RecipeError as error:
+        raise RecipeError(f"reduction {spec!r}: {part}: {error}") from None
+
+
+def _named(part: str, methods: Sequence[Method[Any]]) -> Method[Any] | None:
+    """The method that a part names, with a size where it takes one and none where not."""
+    for method in methods:
+        if part == method.name == method.form or (
+            method.name != method.form and part.startswith(f"{method.name}-")
+        ):
+            return method
+    return None

@@ -17,14 +17,14 @@ from connector.types import Embedding, Float32
 
 Labels = NDArray[np.intp]
 Rows = NDArray[np.intp]
-Need = Literal["attention", "frequencies"]
+Need = Literal["attention", "frequencies", "text"]
 
 
 class PruningPolicy(Protocol):
     """A method of deciding which token rows to keep."""
 
     needs: ClassVar[frozenset[Need]]
-    """What it asks for beside the vectors: the encoder's attention, or the corpus's token frequencies."""
+    """What it asks for beside vectors and ids: attention, the corpus's token frequencies, or the text."""
 
     def keep(self, embedding: Embedding) -> Rows:
         """(k,) numbers of the rows to keep, ascending, without repetition; none leaves the first row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +15,46 @@ from connector.types import Embedding, Float32, Int32
 
 Counts = NDArray[np.int64]
 
+_NONE: Counts = np.zeros(0, np.int64)
+
 
 class Frequencies:
-    """Token counts of a corpus, by token id.
+    """Token counts of a corpus, by token id. Threads may read while one adds: they see all of it or nothing.
 
-    Attributes:
+    Args:
         passages: N, how many passages were counted.
         document: (V,) int64, how many passages have the token: df.
         collection: (V,) int64, how often the token occurs in all of them: cf.
     """
 
-    def __init__(self) -> None:
-        self.passages = 0
-        self.document: Counts = np.zeros(0, np.int64)
-        self.collection: Counts = np.zeros(0, np.int64)
+    def __init__(self, passages: int = 0, document: Counts = _NONE, collection: Counts = _NONE) -> None:
+        self._counts = passages, document, collection
 
-    def add(self, embeddings: Iterable[Embedding]) -> None:
+    @property
+    def passages(self) -> int:
+        """N, how many passages were counted."""
+        return self._counts[0]
+
+    @property
+    def document(self) -> Counts:
+        """(V,) int64 df."""
+        return self._counts[1]
+
+    @property
+    def collection(self) -> Counts:
+        """(V,) int64 cf."""
+        return self._counts[2]
+
+    def add(self, embeddings: Sequence[Embedding]) -> None:
         """Count passages, each before any of its rows was dropped."""
-        for embedding in embeddings:
-            ids, times = np.unique(embedding.token_ids, return_counts=True)
-            missing = int(ids.max()) + 1 - len(self.document)
-            if missing > 0:
-                self.document = np.pad(self.document, (0, missing))
-                self.collection = np.pad(self.collection, (0, missing))
-            self.document[ids] += 1
-            self.collection[ids] += times
-            self.passages += 1
+        passages, document, collection = self._counts
+        unique = [np.unique(embedding.token_ids) for embedding in embeddings]
+        every = [embedding.token_ids for embedding in embeddings]
+        self._counts = (
+            passages + len(embeddings),
+            _sum(document, np.bincount(np.concatenate([_NONE, *unique]))),
+            _sum(collection, np.bincount(np.concatenate([_NONE, *every]))),
+        )
 
     def idf(self, token_ids: Int32) -> Float32:
         """(n,) inverse document frequency, ln(1 + (N − df + ½) / (df + ½)), as in BM25; never negative.
@@ -48,8 +62,9 @@ class Frequencies:
         Raises:
             InputError: no passage was counted.
         """
-        df = self._of(self.document, token_ids)
-        idf: Float32 = np.log1p((self.passages - df + 0.5) / (df + 0.5)).astype(np.float32)
+        passages, document, _ = self._counted()
+        df = _of(document, token_ids)
+        idf: Float32 = np.log1p((passages - df + 0.5) / (df + 0.5)).astype(np.float32)
         return idf
 
     def icf(self, token_ids: Int32) -> Float32:
@@ -58,24 +73,20 @@ class Frequencies:
         Raises:
             InputError: no passage was counted.
         """
-        cf = self._of(self.collection, token_ids)
-        icf: Float32 = np.log((self.collection.sum() + 1) / (cf + 1)).astype(np.float32)
+        _, _, collection = self._counted()
+        icf: Float32 = np.log((collection.sum() + 1) / (_of(collection, token_ids) + 1)).astype(np.float32)
         return icf
 
-    def _of(self, counts: Counts, token_ids: Int32) -> Counts:
+    def _counted(self) -> tuple[int, Counts, Counts]:
         if not self.passages:
             raise InputError("no token frequencies: count passages of the corpus with Frequencies.add first")
-        known = token_ids < len(counts)
-        found = np.zeros(len(token_ids), np.int64)
-        found[known] = counts[token_ids[known]]
-        return found
+        return self._counts
 
     def save(self) -> bytes:
         """The counts as one safetensors file."""
-        passages = np.array([self.passages], np.int64)
-        return save_safetensors(
-            {"passages": passages, "document": self.document, "collection": self.collection}
-        )
+        passages, document, collection = self._counts
+        counted = np.array([passages], np.int64)
+        return save_safetensors({"passages": counted, "document": document, "collection": collection})
 
     def load(self, data: bytes) -> Frequencies:
         """Take over what `save` gave.
@@ -85,12 +96,26 @@ class Frequencies:
         """
         try:
             arrays = load_safetensors(data)
-            # The file's arrays cannot be written to, and more passages may come.
             document, collection = (arrays[key].astype(np.int64) for key in ("document", "collection"))
             if document.ndim != 1 or document.shape != collection.shape:
                 raise ValueError(f"counts of shapes {document.shape} and {collection.shape}")
             (passages,) = arrays["passages"].tolist()
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise InputError(f"not saved token frequencies: {error!r}; restore their file") from error
-        self.passages, self.document, self.collection = passages, document, collection
+        self._counts = passages, document, collection
         return self
+
+
+def _sum(left: Counts, right: Counts) -> Counts:
+    """Of two counts, of which one may know a larger vocabulary."""
+    size = max(len(left), len(right))
+    total: Counts = np.pad(left, (0, size - len(left))) + np.pad(right, (0, size - len(right)))
+    return total
+
+
+def _of(counts: Counts, token_ids: Int32) -> Counts:
+    """(n,) the counts of these tokens; 0 for those that were never seen."""
+    known = token_ids < len(counts)
+    found = np.zeros(len(token_ids), np.int64)
+    found[known] = counts[token_ids[known]]
+    return found

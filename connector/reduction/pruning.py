@@ -31,7 +31,8 @@ class Rarest:
     """The k rows with the rarest tokens; special tokens, which stand in no text, come last.
 
     With `Frequencies.idf` this is "IDF-k" of Lassance et al., SIGIR 2022, for passages, and with
-    `Frequencies.icf` the query embedding pruning of Tonellotto and Macdonald, CIKM 2021.
+    `Frequencies.icf` the choice of Tonellotto and Macdonald, CIKM 2021, who look candidates up with these k
+    query tokens alone and score with all of them; here candidates come by CLS, and the k tokens score.
 
     Args:
         budget: k.
@@ -73,7 +74,7 @@ class MostAttended:
 class Unused:
     """The rows of the k [unusedN] tokens that the encoder put before the passage.
 
-    They are the last k special rows before the first word. The encoder must have put them there:
+    They are the last k rows before the text's own first token. The encoder must have put them there:
     `connector.encoders.heads.with_unused_tokens`. Source: "unused-k", Lassance et al., SIGIR 2022.
     """
 
@@ -81,10 +82,10 @@ class Unused:
     count: int
 
     def keep(self, embedding: Embedding) -> Rows:
-        words = np.flatnonzero(~embedding.special)
-        if len(words) == 0 and len(embedding) == self.count:  # a checkpoint that ends in this very step
+        text = np.flatnonzero(embedding.offsets[:, 1])
+        if len(text) == 0 and len(embedding) == self.count:  # a checkpoint that ends in this very step
             return np.arange(self.count)
-        end = int(words[0]) if len(words) else len(embedding) - 1
+        end = int(text[0]) if len(text) else len(embedding) - 1
         if end <= self.count:
             raise InputError(
                 f"{end} special tokens stand before the passage, not [CLS] and {self.count} [unusedN]; "

@@ -7,7 +7,8 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from connector.reduction.base import Budget, Method, Need, PruningPolicy
+from connector.errors import RecipeError
+from connector.reduction.base import Budget, Method, Need, PruningPolicy, Setting
 from connector.reduction.frequencies import Frequencies
 from connector.reduction.pruning import Rarest
 from connector.types import Embedding, Float32
@@ -35,6 +36,13 @@ class IDFWeights:
         return np.where(words, idf / mean, 1).astype(np.float32)
 
 
+def _count_or_share(text: str) -> Budget:
+    budget = Budget.parse(text, Setting())
+    if budget.unit == "B":
+        raise RecipeError(f"{text} is a size in bytes, and queries are not stored; give a count or a share")
+    return budget
+
+
 QueryStep: TypeAlias = PruningPolicy | IDFWeights
 
 METHODS: tuple[Method[QueryStep], ...] = (
@@ -42,7 +50,7 @@ METHODS: tuple[Method[QueryStep], ...] = (
         "icf-K",
         "the K query tokens that occur least often in the corpus",
         "Tonellotto and Macdonald, Query Embedding Pruning, CIKM 2021",
-        lambda text, setting: Rarest(Budget.parse(text, setting), setting.frequencies.icf),
+        lambda text, setting: Rarest(_count_or_share(text), setting.frequencies.icf),
     ),
     Method(
         "idf-weight",

@@ -18,9 +18,9 @@ from connector.types import Embedding
 
 @dataclass(frozen=True, slots=True)
 class Stopwords:
-    """All rows but those of the language's stop words, compared without case and accents.
+    """All rows but those of the language's stop words, compared without case.
 
-    The lists are those of Stopwords ISO (package `stopwordsiso`, extra `stopwords`), 58 languages.
+    The lists are those of the package bm25s (extra `stopwords`), which has NLTK's for most languages.
 
     Args:
         language: ISO 639-1 code, such as "en".
@@ -30,7 +30,7 @@ class Stopwords:
         MissingExtra: the package is not installed.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    needs: ClassVar[frozenset[Need]] = frozenset({"text"})
     language: str
 
     def __post_init__(self) -> None:
@@ -43,24 +43,29 @@ class Stopwords:
 
 @dataclass(frozen=True, slots=True)
 class Punctuation:
-    """All rows but those of words that consist of punctuation marks alone.
+    """All rows but those of tokens that consist of punctuation marks alone.
 
     A mark is a character of Unicode's categories P*, or one of Python's `string.punctuation`, which ColBERT
     leaves out: Khattab and Zaharia, "ColBERT", SIGIR 2020, section 3.2.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    needs: ClassVar[frozenset[Need]] = frozenset({"text"})
 
     def keep(self, embedding: Embedding) -> Rows:
-        return _rows_of_words(embedding, lambda word: not all(map(_is_mark, word)))
+        _check_text(embedding)
+        marks = np.array(
+            [_all_marks(embedding.text[start:end]) for start, end in embedding.offsets], np.bool_
+        )
+        return np.flatnonzero(~np.array(marks, np.bool_) | embedding.special)
 
 
 @dataclass(frozen=True, slots=True)
 class WholeWords:
     """One row a unique whole word: the mean of its pieces over all its occurrences in the passage.
 
-    Two words are the same if their token ids are, so under an uncased tokenizer case does not matter.
-    Special tokens stay as they are. Source: BOW², Hofstätter et al., ColBERTer, CIKM 2022, section 3.2.
+    Two words are the same if their token ids are: under an uncased tokenizer case does not matter, and all
+    words that the vocabulary does not know are one. Special tokens stay as they are. Source: BOW²,
+    Hofstätter et al., ColBERTer, CIKM 2022, section 3.2.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -78,44 +83,68 @@ class WholeWords:
 
 
 def fold(word: str) -> str:
-    """Without case and accents."""
-    decomposed = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    """Without case, and composed, so that equal words are equal strings."""
+    return unicodedata.normalize("NFC", word.casefold())
 
 
-def _is_mark(letter: str) -> bool:
-    return letter in string.punctuation or unicodedata.category(letter).startswith("P")
+def _all_marks(piece: str) -> bool:
+    return piece != "" and all(
+        letter in string.punctuation or unicodedata.category(letter).startswith("P") for letter in piece
+    )
 
 
 def _rows_of_words(embedding: Embedding, wanted: Callable[[str], bool]) -> Rows:
     """The rows of special tokens and of words whose surface form is wanted."""
-    if not embedding.text:
-        raise InputError("the embedding does not hold its text, whose words are asked for; give it")
+    _check_text(embedding)
     kept = np.ones(len(embedding), np.bool_)
     starts, ends = embedding.offsets[:, 0], embedding.offsets[:, 1]
     rows = np.flatnonzero(~embedding.special)
     for pieces in np.split(rows, np.flatnonzero(np.diff(embedding.word_ids[rows])) + 1):
         if len(pieces):
-            kept[pieces] = wanted(embedding.text[starts[pieces[0]] : ends[pieces[-1]]])
+            kept[pieces] = wanted(embedding.text[starts[pieces[0]] : ends[pieces[-1]]].strip())
     return np.flatnonzero(kept)
+
+
+def _check_text(embedding: Embedding) -> None:
+    if not embedding.text and not embedding.special.all():
+        raise InputError("the embedding does not hold its text, whose words are asked for; give it")
+
+
+_LISTS = {
+    "da": "DANISH",
+    "de": "GERMAN",
+    "en": "EN_PLUS",
+    "es": "SPANISH",
+    "fr": "FRENCH",
+    "it": "ITALIAN",
+    "ko": "KOREAN",
+    "nl": "DUTCH",
+    "no": "NORWEGIAN",
+    "pt": "PORTUGUESE",
+    "ru": "RUSSIAN",
+    "sv": "SWEDISH",
+    "tr": "TURKISH",
+    "zh": "CHINESE",
+}
+"""ISO 639-1 codes and what bm25s calls its lists."""
 
 
 @functools.cache
 def _stop_list(language: str) -> frozenset[str]:
+    if language not in _LISTS:
+        raise RecipeError(f"no stop words for language {language!r}; there are {', '.join(_LISTS)}")
     try:
-        from stopwordsiso import langs, stopwords
+        from bm25s import stopwords
     except ImportError:
-        raise MissingExtra("stopwordsiso", "stopwords") from None
-    if language not in langs():
-        raise RecipeError(f"no stop words for language {language!r}; there are {', '.join(sorted(langs()))}")
-    return frozenset(map(fold, stopwords(language)))
+        raise MissingExtra("bm25s", "stopwords") from None
+    return frozenset(map(fold, getattr(stopwords, f"STOPWORDS_{_LISTS[language]}")))
 
 
 METHODS: tuple[Method[Step], ...] = (
     Method(
         "stopwords-LANGUAGE",
         "all but the stop words of a language, such as en (extra stopwords)",
-        "Stopwords ISO; Lassance et al., SIGIR 2022",
+        "NLTK's lists, from bm25s",
         lambda language, _: Stopwords(language),
     ),
     Method(
