@@ -11,7 +11,7 @@ from sentence_transformers.multi_vector_encoder.modules import HierarchicalToken
 
 from connector import Embedding, Encoder
 from connector.reduction.base import Labels, merge, reduce
-from connector.reduction.pooling import KMeans, Sequential, Size, Ward
+from connector.reduction.pooling import Cluster, Clusters, Size, kmeans, sequential, ward
 from connector.types import Float32
 from tests.conftest import TEXTS
 
@@ -26,8 +26,8 @@ def embedding(tokens: Float32) -> Embedding:
     return Embedding(tokens[0], tokens, numbers, np.stack([numbers, numbers + 1], axis=1), numbers - 1)
 
 
-def ward(factor: int) -> Ward:
-    return Ward(Size(factor=factor))
+def by(factor: int, cluster: Cluster = ward) -> Clusters:
+    return Clusters(Size(factor=factor), cluster)
 
 
 def random_tokens(n: int, width: int, seed: int) -> Float32:
@@ -69,7 +69,7 @@ def labelled(draw: st.DrawFn) -> tuple[Float32, Labels]:
 def test_clusters_partition_the_rows_and_are_numbered_by_appearance(
     n: int, width: int, factor: int, seed: int
 ) -> None:
-    labels = ward(factor).labels(embedding(random_tokens(n, width, seed)))
+    labels = by(factor).labels(embedding(random_tokens(n, width, seed)))
     assert labels.shape == (n,)
     assert list(dict.fromkeys(labels.tolist())) == list(range(labels.max() + 1))
 
@@ -80,13 +80,13 @@ def test_ward_makes_as_many_clusters_as_it_says_and_keeps_row_0_apart(
     n: int, width: int, factor: int, seed: int
 ) -> None:
     whole = embedding(random_tokens(n, width, seed))
-    labels = ward(factor).labels(whole)
+    labels = by(factor).labels(whole)
     assert np.flatnonzero(labels == 0).tolist() == [0]
     expected = 1 + max((n - 1) // factor, 1) if n > 1 else 1
     assert labels.max() + 1 <= expected
     if width > 2:
         assert labels.max() + 1 == expected
-    assert np.allclose(reduce(whole, ward(factor)).tokens[0], whole.tokens[0], atol=1e-6)
+    assert np.allclose(reduce(whole, by(factor)).tokens[0], whole.tokens[0], atol=1e-6)
 
 
 @ward_cases
@@ -95,8 +95,8 @@ def test_pooled_rows_are_unit_vectors_described_by_their_first_token(
     n: int, width: int, factor: int, seed: int
 ) -> None:
     whole = embedding(random_tokens(n, width, seed))
-    labels = ward(factor).labels(whole)
-    pooled = reduce(whole, ward(factor))
+    labels = by(factor).labels(whole)
+    pooled = reduce(whole, by(factor))
     first = [labels.tolist().index(cluster) for cluster in range(labels.max() + 1)]
     assert np.allclose(np.linalg.norm(pooled.tokens, axis=1), 1, atol=1e-5)
     assert pooled.token_ids.tolist() == whole.token_ids[first].tolist()
@@ -136,8 +136,8 @@ def test_ward_by_hand() -> None:
     degrees = np.deg2rad([45, 90, 0, 84, 10])
     tokens = np.stack([np.cos(degrees), np.sin(degrees)], axis=1).astype(np.float32)
     whole = embedding(tokens)
-    assert ward(2).labels(whole).tolist() == [0, 1, 2, 1, 2]
-    pooled = reduce(whole, ward(2))
+    assert by(2).labels(whole).tolist() == [0, 1, 2, 1, 2]
+    pooled = reduce(whole, by(2))
     assert np.allclose(
         np.rad2deg(np.arctan2(pooled.tokens[:, 1], pooled.tokens[:, 0])), [45, 87, 5], atol=1e-3
     )
@@ -146,14 +146,14 @@ def test_ward_by_hand() -> None:
 
 def test_equal_tokens_are_merged_first() -> None:
     tokens = random_tokens(5, 8, seed=1)[[0, 1, 2, 3, 1, 4, 1]]
-    labels = ward(2).labels(embedding(tokens))
+    labels = by(2).labels(embedding(tokens))
     assert labels[1] == labels[4] == labels[6]
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_passage_too_short_to_pool_is_left_as_it_is(n: int) -> None:
     whole = embedding(random_tokens(n, 4, seed=0))
-    assert np.array_equal(reduce(whole, ward(4)).tokens, whole.tokens)
+    assert np.array_equal(reduce(whole, by(4)).tokens, whole.tokens)
 
 
 @given(n=st.integers(1, 40), width=st.integers(3, 12), factor=st.integers(2, 9), seed=st.integers(0))
@@ -161,14 +161,14 @@ def test_a_passage_too_short_to_pool_is_left_as_it_is(n: int) -> None:
 def test_ward_equals_sentence_transformers_on_random_rows(n: int, width: int, factor: int, seed: int) -> None:
     tokens = random_tokens(n, width, seed)
     theirs = HierarchicalTokenPooling(factor).pool_one(torch.from_numpy(tokens)).numpy()
-    assert same_rows(reduce(embedding(tokens), ward(factor)).tokens, theirs)
+    assert same_rows(reduce(embedding(tokens), by(factor)).tokens, theirs)
 
 
 @pytest.mark.parametrize("factor", [2, 4, 6])
 def test_ward_equals_sentence_transformers_on_real_tokens(encoder: Encoder, factor: int) -> None:
     for whole in encoder.encode_documents([*TEXTS, " ".join(TEXTS)]):
         theirs = HierarchicalTokenPooling(factor).pool_one(torch.from_numpy(whole.tokens)).numpy()
-        assert same_rows(reduce(whole, ward(factor)).tokens, theirs)
+        assert same_rows(reduce(whole, by(factor)).tokens, theirs)
 
 
 def slow_kmeans(rows: Float32, labels: list[int], iterations: int) -> list[int]:
@@ -189,7 +189,7 @@ def slow_kmeans(rows: Float32, labels: list[int], iterations: int) -> list[int]:
 def test_kmeans_equals_the_slow_one(n: int, width: int, clusters: int, seed: int) -> None:
     rows, clusters = random_tokens(n, width, seed), min(clusters, n - 1)
     slow = slow_kmeans(rows, [i * clusters // n for i in range(n)], 10)
-    found = KMeans(Size(factor=2)).cluster(rows, clusters)
+    found = kmeans(rows, clusters)
     assert len(set(found.tolist())) == clusters
     if slow:
         assert found.tolist() == slow
@@ -199,23 +199,23 @@ def test_kmeans_by_hand() -> None:
     """Runs (90°, 0°) and (84°, 10°) have centroids at 45° and 47°: 90° and 84° go to the second, and stay."""
     degrees = np.deg2rad([45, 90, 0, 84, 10])
     whole = embedding(np.stack([np.cos(degrees), np.sin(degrees)], axis=1).astype(np.float32))
-    assert KMeans(Size(factor=2)).labels(whole).tolist() == [0, 1, 2, 1, 2]
+    assert by(2, kmeans).labels(whole).tolist() == [0, 1, 2, 1, 2]
 
 
 def test_kmeans_gives_an_empty_cluster_the_row_farthest_from_its_centroid() -> None:
     rows = unit(np.array([[1, 0], [1, 0], [1, 0], [1, 0.1]], np.float32))
-    labels = KMeans(Size(factor=2)).cluster(rows, 3)
+    labels = kmeans(rows, 3)
     assert len(set(labels.tolist())) == 3
     assert np.sum(labels == labels[3]) == 1
 
 
 def test_sequential_by_hand() -> None:
     whole = embedding(random_tokens(8, 4, seed=0))
-    assert Sequential(Size(factor=3)).labels(whole).tolist() == [0, 1, 1, 1, 1, 2, 2, 2]
+    assert by(3, sequential).labels(whole).tolist() == [0, 1, 1, 1, 1, 2, 2, 2]
 
 
-@pytest.mark.parametrize("method", [Ward, KMeans, Sequential])
-def test_without_cls_every_row_is_pooled(method: type[Ward]) -> None:
+@pytest.mark.parametrize("method", [ward, kmeans, sequential])
+def test_without_cls_every_row_is_pooled(method: Cluster) -> None:
     """As where pruning has dropped it."""
     whole = embedding(random_tokens(9, 4, seed=0)).select(np.arange(1, 9))
-    assert method(Size(factor=4)).labels(whole).max() == 1
+    assert by(4, method).labels(whole).max() == 1

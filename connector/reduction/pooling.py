@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,13 +48,24 @@ class Size:
         return max(rows // (self.factor or 1), 1)
 
 
-class _Clustering:
-    """Rows into clusters, with [CLS] kept apart where there is room for it."""
+Cluster: TypeAlias = Callable[[Float32, int], NDArray[np.integer]]
+"""(n, w) rows and 1 ≤ k < n to the (n,) cluster number of each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Rows into clusters of similar ones, with [CLS] kept apart where there is room for it.
+
+    With a factor, the other m rows become max(⌊m / factor⌋, 1) clusters.
+
+    Args:
+        size: how many clusters.
+        cluster: `ward`, `kmeans` or `sequential`.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
-
-    def __init__(self, size: Size) -> None:
-        self.size = size
+    size: Size
+    cluster: Cluster
 
     def labels(self, embedding: Embedding) -> Labels:
         protected = int(embedding.special[0] and len(embedding) > 1)
@@ -67,62 +78,48 @@ class _Clustering:
         labels = by_appearance(self.cluster(rows, clusters))
         return np.concatenate([np.zeros(protected, np.intp), labels + protected])
 
-    def cluster(self, rows: Float32, clusters: int) -> NDArray[np.integer]:
-        """(n,) cluster number of each of the (n, w) rows, for 1 ≤ clusters < n."""
-        raise NotImplementedError
 
+def ward(rows: Float32, clusters: int) -> NDArray[np.integer]:
+    """Ward's hierarchical clusters of the cosine distances between tokens.
 
-class Ward(_Clustering):
-    """Ward's hierarchical clusters of the cosine distances between tokens; [CLS] is kept apart.
-
-    With a factor, the other m rows become max(⌊m / factor⌋, 1) clusters. Source: Clavié, Chaffin and Adams,
-    "Reducing the Footprint of Multi-Vector Retrieval with Minimal Performance Impact via Token
-    Pooling", 2024; the same clusters as sentence-transformers' `HierarchicalTokenPooling`, which the
-    tests compare with.
+    Source: Clavié, Chaffin and Adams, "Reducing the Footprint of Multi-Vector Retrieval with Minimal
+    Performance Impact via Token Pooling", 2024; the same clusters as sentence-transformers'
+    `HierarchicalTokenPooling`, which the tests compare with.
     """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
 
-    def cluster(self, rows: Float32, clusters: int) -> NDArray[np.integer]:
-        from scipy.cluster.hierarchy import fcluster, linkage
-        from scipy.spatial.distance import squareform
-
-        distances = np.clip(1 - rows @ rows.T, 0, 2)
-        tree = linkage(squareform(distances, checks=False), method="ward")
-        return fcluster(tree, t=clusters, criterion="maxclust")
+    distances = np.clip(1 - rows @ rows.T, 0, 2)
+    tree = linkage(squareform(distances, checks=False), method="ward")
+    return fcluster(tree, t=clusters, criterion="maxclust")
 
 
-class Sequential(_Clustering):
-    """Neighbouring tokens, cut into runs of equal length; [CLS] is kept apart.
-
-    Source: "sequential pooling", Clavié et al., 2024.
-    """
-
-    def cluster(self, rows: Float32, clusters: int) -> NDArray[np.integer]:
-        return np.arange(len(rows)) * clusters // len(rows)
+def sequential(rows: Float32, clusters: int) -> Labels:
+    """Neighbouring tokens, cut into runs of equal length. Source: Clavié et al., 2024."""
+    return np.arange(len(rows)) * clusters // len(rows)
 
 
-class KMeans(_Clustering):
-    """Spherical k-means of the tokens, started from the runs of `Sequential`; [CLS] is kept apart.
+def kmeans(rows: Float32, clusters: int) -> Labels:
+    """Spherical k-means of the tokens, started from the runs of `sequential`.
 
     A centroid is the mean of its rows scaled to unit length, so cosines of rows and centroids follow from
     the Gram matrix G = XXᵀ alone: cos(xᵢ, c) = Σ_{j∈c} G_ij / √(Σ_{j,l∈c} G_jl). Once that is made, an
     iteration does not touch the vectors. A cluster that loses all its rows gets the row that lies farthest
     from its centroid. Source: "k-means pooling", Clavié et al., 2024.
     """
-
-    def cluster(self, rows: Float32, clusters: int) -> NDArray[np.integer]:
-        gram = rows @ rows.T
-        labels: Labels = np.arange(len(rows)) * clusters // len(rows)
-        for _ in range(_KMEANS_ITERATIONS):
-            order, starts = grouped(labels)
-            sums = np.add.reduceat(gram[order], starts, axis=0)
-            own = sums[labels, np.arange(len(rows))]
-            norms = np.sqrt(np.maximum(np.add.reduceat(own[order], starts), 1e-12))
-            cosines = sums / norms[:, None]
-            moved = _without_empty(cosines.argmax(axis=0), cosines.max(axis=0), clusters)
-            if np.array_equal(moved, labels):
-                break
-            labels = moved
-        return labels
+    gram = rows @ rows.T
+    labels = sequential(rows, clusters)
+    for _ in range(_KMEANS_ITERATIONS):
+        order, starts = grouped(labels)
+        sums = np.add.reduceat(gram[order], starts, axis=0)
+        own = sums[labels, np.arange(len(rows))]
+        norms = np.sqrt(np.maximum(np.add.reduceat(own[order], starts), 1e-12))
+        cosines = sums / norms[:, None]
+        moved = _without_empty(cosines.argmax(axis=0), cosines.max(axis=0), clusters)
+        if np.array_equal(moved, labels):
+            break
+        labels = moved
+    return labels
 
 
 _KMEANS_ITERATIONS = 10
@@ -151,12 +148,12 @@ def by_appearance(labels: NDArray[np.integer]) -> Labels:
 _CLAVIE = "Clavié, Chaffin and Adams, Token Pooling, 2024"
 
 
-def _maker(kind: Callable[[Size], Step]) -> Callable[[str, Setting], Step]:
-    return lambda text, setting: kind(Size.parse(text, setting))
+def _maker(cluster: Cluster) -> Callable[[str, Setting], Step]:
+    return lambda text, setting: Clusters(Size.parse(text, setting), cluster)
 
 
 METHODS: tuple[Method[Step], ...] = (
-    Method("ward-SIZE", "hierarchical clusters of similar tokens", _CLAVIE, _maker(Ward)),
-    Method("kmeans-SIZE", "k-means clusters of similar tokens", _CLAVIE, _maker(KMeans)),
-    Method("sequential-SIZE", "runs of neighbouring tokens", _CLAVIE, _maker(Sequential)),
+    Method("ward-SIZE", "hierarchical clusters of similar tokens", _CLAVIE, _maker(ward)),
+    Method("kmeans-SIZE", "k-means clusters of similar tokens", _CLAVIE, _maker(kmeans)),
+    Method("sequential-SIZE", "runs of neighbouring tokens", _CLAVIE, _maker(sequential)),
 )
