@@ -12,7 +12,9 @@ import click
 
 from connector.errors import ConnectorError, InputError
 from connector.terminal import (
+    hits_json,
     ingest_json,
+    methods_json,
     print_demo,
     print_evaluation,
     print_hits,
@@ -209,22 +211,7 @@ def search_command(
             candidates=candidates,
         )
     if as_json:
-        print_json(
-            {
-                "query": query,
-                "hits": [
-                    {
-                        "id": hit.id,
-                        "score": hit.score,
-                        "text": hit.text,
-                        "title": hit.title,
-                        "metadata": hit.metadata,
-                    }
-                    for hit in hits
-                ],
-                "ms": {key: round(value, 3) for key, value in hits.ms.items()},
-            }
-        )
+        print_json(hits_json(query, hits))
     else:
         print_hits(hits)
 
@@ -365,12 +352,7 @@ def reductions_command(as_json: bool) -> None:
         "query_reduction": QUERY_METHODS,
     }
     if as_json:
-        print_json(
-            {
-                side: [{"form": it.form, "summary": it.summary, "source": it.source} for it in methods]
-                for side, methods in steps.items()
-            }
-        )
+        print_json(methods_json(steps))
         return
     for side, methods in steps.items():
         print_methods(side, methods)

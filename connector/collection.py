@@ -59,7 +59,8 @@ class Collection:
         self.store = store
         self.name = name
         self._codec: Codec | None = None
-        self._frequencies = Frequencies()
+        self._counted = Frequencies()  # what ingest counts and prunes by; searches read while it writes,
+        self._asked = Frequencies()  # so that they have their own
         self._fitting = threading.Lock()
         self._info = store.info(name)
         if self._info.get("format") != FORMAT:
@@ -145,52 +146,44 @@ class Collection:
 
     @cached_property
     def reduction(self) -> Reduction:
-        """The recipe's reduction of passages; one that asks for frequencies reads the collection's."""
-        return self.recipe.make_reduction(Setting(self.token_bytes, self._frequencies))
+        """The recipe's reduction of passages, with the frequencies that `count` counts."""
+        return self.recipe.make_reduction(Setting(self.token_bytes, self._counted))
 
     @cached_property
     def _query_reduction(self) -> QueryReduction:
-        return self.recipe.make_query_reduction(self._frequencies)
+        return self.recipe.make_query_reduction(self._asked)
 
     def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
         """The rows that a query asks with, and their weights, if the recipe weighs them."""
         if "frequencies" in self._query_reduction.needs:
             self._info = self.store.info(self.name)  # passages may have been counted since
-            if self._info.get("frequencies") != str(self._frequencies.passages):
-                self._load_frequencies()
+            if self._info.get("frequencies") != str(self._asked.passages):
+                self._read_frequencies(self._asked)
         return self._query_reduction(query)
 
     @cached_property
     def _counts(self) -> bool:
         return "frequencies" in self.reduction.needs | self._query_reduction.needs
 
-    def count(self, embeddings: Sequence[Embedding]) -> bytes | None:
-        """Add passages to the token frequencies, if the recipe asks for them.
+    def count(self, embeddings: Sequence[Embedding]) -> None:
+        """Add passages to the token frequencies, if the recipe asks for them; one writer at a time.
 
-        Returns:
-            What `store_counts` takes when the passages are written: those that never are, are not counted.
+        Passages that are never written are not counted: `store_counts` must follow, or all is forgotten.
         """
-        if not self._counts:
-            return None
-        self._info = self.store.info(self.name)
-        counted = Frequencies().load(self._load_frequencies().save())  # searches may load others meanwhile
-        counted.add(embeddings)
-        self._frequencies.load(counted.save())
-        return counted.save()
+        if self._counts:
+            self._info = self.store.info(self.name)
+            self._read_frequencies(self._counted)
+            self._counted.add(embeddings)
 
-    def store_counts(self, counts: bytes | None) -> None:
-        """Store what `count` gave."""
-        if counts is not None:
-            passages = str(Frequencies().load(counts).passages)
-            self.store.put_artifact(self.name, FREQUENCIES_FILE, counts)
-            self.store.set_info(self.name, {"frequencies": passages})
-            self._info["frequencies"] = passages
+    def store_counts(self) -> None:
+        """Store what was counted."""
+        if self._counts:
+            self.store.put_artifact(self.name, FREQUENCIES_FILE, self._counted.save())
+            self.store.set_info(self.name, {"frequencies": str(self._counted.passages)})
 
-    def _load_frequencies(self) -> Frequencies:
-        """Read the stored frequencies, if there are some, into those that the reductions use."""
-        if "frequencies" in self._info:
-            self._frequencies.load(self.store.get_artifact(self.name, FREQUENCIES_FILE))
-        return self._frequencies
+    def _read_frequencies(self, into: Frequencies) -> None:
+        stored = "frequencies" in self._info
+        into.load(self.store.get_artifact(self.name, FREQUENCIES_FILE) if stored else Frequencies().save())
 
     @cached_property
     def token_bytes(self) -> int:

@@ -192,10 +192,10 @@ def _unmake(collection: Collection, split: list[tuple[list[Passage], int]]) -> N
 def _write(collection: Collection, encoder: Encoder, window: list[Passage], report: IngestReport) -> None:
     texts = [passage_text(passage.document.title, passage.text) for passage in window]
     embeddings = encoder.encode_documents(texts, attention="attention" in collection.reduction.needs)
-    counts = collection.count(embeddings)
+    collection.count(embeddings)
     points = _points(collection, window, embeddings, report)
     collection.store.upsert(collection.name, points)
-    collection.store_counts(counts)
+    collection.store_counts()
     report.passages += len(window)
     report.documents += sum(passage.number == 0 for passage in window)
     report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)

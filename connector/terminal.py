@@ -7,7 +7,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -56,6 +56,25 @@ def ingest_json(report: IngestReport) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "bytes_per_passage": report.bytes_per_passage,
         "documents_per_second": round(report.documents_per_second, 2),
+    }
+
+
+def hits_json(query: str, hits: Hits) -> dict[str, Any]:
+    """The hits of a query."""
+    fields = ("id", "score", "text", "title", "metadata")
+    return {
+        "query": query,
+        "hits": [{field: getattr(hit, field) for field in fields} for hit in hits],
+        "ms": {key: round(value, 3) for key, value in hits.ms.items()},
+    }
+
+
+def methods_json(steps: Mapping[str, Sequence[Method[Any]]]) -> dict[str, Any]:
+    """The steps of each side's reductions."""
+    fields = ("form", "summary", "source")
+    return {
+        side: [{field: getattr(method, field) for field in fields} for method in methods]
+        for side, methods in steps.items()
     }
 
 

@@ -144,12 +144,13 @@ class Embedding:
         cls: (d,) float32, the vector of the whole text, of unit length.
         tokens: (n, w) float32, one unit vector a token, n ≥ 1.
         token_ids: (n,) int32, ids in the tokenizer's vocabulary.
-        offsets: (n, 2) int32, character span [start, end) in the encoded text; (0, 0) for special tokens.
+        offsets: (n, 2) int32, character span [start, end) in the encoded text; (0, 0) for tokens
+            that do not stand there, such as [CLS].
         word_ids: (n,) int32, the word that the token is a piece of; −1 for special tokens.
         truncated: how many tokens of the text lay beyond the encoder's window and are lost.
         text: the encoded text, which offsets count in; empty if it is not known.
         attention: (n,) float32, the attention that each token received in the encoder's last layer,
-            summed over heads and over the tokens that attended; None where the model does not tell.
+            summed over heads and over the tokens that attended; None unless it was asked for.
         saliency: (n,) float32 ≥ 0, how much a trained gate thinks of each token; None without one.
 
     Raises:

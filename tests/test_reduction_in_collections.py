@@ -180,11 +180,12 @@ def _stored(connector: Connector, name: str) -> Frequencies:
     return Frequencies().load(connector.collection.store.get_artifact(name, FREQUENCIES_FILE))
 
 
+@pytest.mark.parametrize("before", [0, 5])
 def test_a_write_that_failed_is_not_counted(
-    make: Any, name: str, documents: list[Document], monkeypatch: pytest.MonkeyPatch
+    before: int, make: Any, name: str, documents: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connector = make(recipe(reduction="idf-50%"))
-    connector.ingest(documents[:5])
+    connector.ingest(documents[:before])
     store = connector.collection.store
     with monkeypatch.context() as patched:
         patched.setattr(store, "upsert", lambda *_: (_ for _ in ()).throw(StoreError("full")))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from connector.errors import RecipeError
 from connector.reduction import pooling, pruning, query, voronoi, words
@@ -59,21 +59,25 @@ QUERY_METHODS: tuple[Method[QueryStep], ...] = query.METHODS
 
 
 @dataclass(frozen=True, slots=True)
-class Reduction:
-    """A chain of steps for passages.
+class _Chain(Generic[S]):
+    """Steps, done in order.
 
     Args:
-        spec: the chain as text; `parse_reduction(spec)` makes the same one.
-        steps: done in order.
+        spec: the chain as text; parsing it makes the same one.
+        steps: its steps.
     """
 
     spec: str
-    steps: Sequence[Step]
+    steps: Sequence[S]
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the steps ask for beside the vectors."""
+        """What the steps ask for beside vectors and ids."""
         return frozenset[Need]().union(*(step.needs for step in self.steps))
+
+
+class Reduction(_Chain[Step]):
+    """A chain of steps for passages."""
 
     def __call__(self, embedding: Embedding) -> Embedding:
         """The reduced embedding of a passage, with at least one row.
@@ -86,17 +90,8 @@ class Reduction:
         return embedding
 
 
-@dataclass(frozen=True, slots=True)
-class QueryReduction:
+class QueryReduction(_Chain[QueryStep]):
     """A chain of steps for queries: which rows are asked with, and what each weighs."""
-
-    spec: str
-    steps: Sequence[QueryStep]
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """What the steps ask for beside the vectors."""
-        return frozenset[Need]().union(*(step.needs for step in self.steps))
 
     def __call__(self, embedding: Embedding) -> tuple[Embedding, Float32 | None]:
         """The reduced embedding, and (n,) float32 weights of its rows if a step weighs them.

@@ -44,7 +44,13 @@ class TokenPooling(Protocol):
 
 Step: TypeAlias = PruningPolicy | TokenPooling
 
-S = TypeVar("S")
+
+class _Needing(Protocol):
+    needs: ClassVar[frozenset[Need]]
+
+
+S = TypeVar("S", bound=_Needing)
+"""A step of one side or the other."""
 
 
 @dataclass(frozen=True, slots=True)

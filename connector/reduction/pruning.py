@@ -112,7 +112,7 @@ class Salient:
         return np.flatnonzero(embedding.saliency > 0)
 
 
-def count_of(text: str, form: str) -> int:
+def _count(text: str, form: str) -> int:
     """A whole number of at least one, as a step's argument."""
     if not text.isdecimal() or not text.isascii() or int(text) < 1:
         raise RecipeError(f"{text!r} is no count for {form}; give a whole number of at least 1")
@@ -142,7 +142,7 @@ METHODS: tuple[Method[Step], ...] = (
         "unused-K",
         "only K [unusedN] tokens that the encoder puts before the passage; for models trained so",
         _LASSANCE,
-        lambda text, _: Unused(count_of(text, "unused-K")),
+        lambda text, _: Unused(_count(text, "unused-K")),
     ),
     Method(
         "contextual-stopwords",

@@ -53,9 +53,7 @@ class Punctuation:
 
     def keep(self, embedding: Embedding) -> Rows:
         _check_text(embedding)
-        marks = np.array(
-            [_all_marks(embedding.text[start:end]) for start, end in embedding.offsets], np.bool_
-        )
+        marks = [_all_marks(embedding.text[start:end].strip()) for start, end in embedding.offsets]
         return np.flatnonzero(~np.array(marks, np.bool_) | embedding.special)
 
 
