@@ -29,10 +29,12 @@ from importlib.metadata import version
 
 from connector.codecs import Codec
 from connector.encoders import Encoder
-from connector.errors import CollectionError, EncoderMismatch, InputError
+from connector.errors import CollectionError, EncoderMismatch, InputError, RecipeError
+from connector.lexical import BM25
+from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
 from connector.reduction import Frequencies, QueryReduction, Reduction, Setting
-from connector.schema import CLS, CollectionSchema
+from connector.schema import CollectionSchema
 from connector.stores import Store
 from connector.types import Embedding, Float32
 
@@ -102,6 +104,8 @@ class Collection:
         if encoder.cls_weight is not None:
             info["cls_weight"] = repr(encoder.cls_weight)
         schema = CollectionSchema.of(recipe, encoder.cls_width, encoder.token_width)
+        if recipe.fde is not None:
+            Muvera(encoder.token_width)  # that it is missing is better known now
         store.create(name, schema, info)
         return cls(store, name)
 
@@ -153,6 +157,26 @@ class Collection:
     def _query_reduction(self) -> QueryReduction:
         return self.recipe.make_query_reduction(self._asked)
 
+    @cached_property
+    def words(self) -> BM25:
+        """What makes the index of words.
+
+        Raises:
+            RecipeError: the recipe has none.
+        """
+        if self.recipe.lexical is None:
+            raise RecipeError(f"recipe {self.recipe.name} has no index of words")
+        return BM25(self.recipe.lexical)
+
+    @cached_property
+    def muvera(self) -> Muvera:
+        """What makes fixed dimensional encodings.
+
+        Raises:
+            MissingExtra: the package that does it is not installed.
+        """
+        return Muvera(self.recipe.make_codec().width(int(self._info["token_width"])))
+
     def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
         """The rows that a query asks with, and their weights, if the recipe weighs them."""
         if "frequencies" in self._query_reduction.needs:
@@ -165,14 +189,18 @@ class Collection:
     def _counts(self) -> bool:
         return "frequencies" in self.reduction.needs | self._query_reduction.needs
 
-    def count(self, embeddings: Sequence[Embedding]) -> None:
+    def count(self, embeddings: Sequence[Embedding], more: bool = False) -> None:
         """Add passages to the token frequencies, if the recipe asks for them; one writer at a time.
 
-        Passages that are never written are not counted: `store_counts` must follow, or all is forgotten.
+        Args:
+            embeddings: of the passages, not reduced.
+            more: whether the passages counted before wait to be stored, too. Else what was counted and not
+                stored is forgotten, as passages that are never written do not count.
         """
         if self._counts:
-            self._info = self.store.info(self.name)
-            self._read_frequencies(self._counted)
+            if not more:
+                self._info = self.store.info(self.name)
+                self._read_frequencies(self._counted)
             self._counted.add(embeddings)
 
     def store_counts(self) -> None:
@@ -192,12 +220,12 @@ class Collection:
         return 0 if self.recipe.codec is None else self.recipe.make_codec().bytes_per_token(width)
 
     @cached_property
-    def cls_bytes(self) -> int:
-        """Bytes of one stored CLS vector."""
+    def vector_bytes(self) -> dict[str, int]:
+        """Bytes of one stored row of each named vector of Qdrant's."""
         schema = CollectionSchema.of(
             self.recipe, int(self._info["cls_width"]), int(self._info["token_width"])
         )
-        return next(vector.bytes_per_row for vector in schema.vectors if vector.name == CLS)
+        return {vector.name: vector.bytes_per_row for vector in schema.vectors}
 
     def check_current(self) -> None:
         """Raises CollectionError if the name means another collection now than when this one was opened."""

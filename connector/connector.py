@@ -12,6 +12,7 @@ from types import TracebackType
 
 from qdrant_client import QdrantClient, models
 
+from connector import scoring
 from connector.collection import Collection, check_name
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
@@ -19,7 +20,8 @@ from connector.explain import Match, match_words
 from connector.ingest import IngestReport, ingest
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
-from connector.search import Rerank, fetch, rank
+from connector.schema import CLS
+from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stores import Store, open_store
 from connector.types import Document, Hit, Hits, check_text, passage_text
 
@@ -38,6 +40,7 @@ class Stats:
         bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", "total".
         at_rest_bytes: what the collection's folder takes on disk, texts, payload, indexes and write-ahead
             log included; None where it cannot be seen.
+        log_bytes: the write-ahead log's part of that; it does not grow with the collection.
     """
 
     collection: str
@@ -48,6 +51,7 @@ class Stats:
     layout: str
     bytes_per_passage: dict[str, float]
     at_rest_bytes: int | None
+    log_bytes: int | None
 
 
 _STATS_SAMPLE = 10_000
@@ -178,7 +182,9 @@ class Connector:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        return self._make_encoder()
+        encoder = self._make_encoder()
+        scoring.warm()
+        return encoder
 
     def ingest(
         self,
@@ -220,6 +226,8 @@ class Connector:
         filter: models.Filter | None = None,
         rerank: Rerank | None = "auto",
         candidates: int = 100,
+        candidates_by: CandidatesBy = "dense",
+        cls_weight: float | None = None,
     ) -> Hits:
         """The k best documents for a query, each by its best passage.
 
@@ -228,16 +236,22 @@ class Connector:
             k: how many documents.
             filter: a `qdrant_client.models.Filter`; its keys are metadata keys ("year", "author.name").
             rerank: "server": Qdrant scores MaxSim (layout multivector); "client": this process does;
-                None: no rerank, candidates in the order of their CLS score; "auto", the default: server
-                where it can, else client, else none.
-            candidates: how many passages the CLS vectors find for the rerank.
+                None: no rerank, candidates in the order in which they were found; "auto", the default:
+                server where it can, else client, else none.
+            candidates: how many passages are found for the rerank.
+            candidates_by: what finds them: "dense", the CLS vectors; "lexical", BM25; "hybrid", both, fused
+                by reciprocal ranks; "hybrid-dbsf", both, fused by the distributions of their scores;
+                "muvera", fixed dimensional encodings of the tokens. All but the first need a recipe with an
+                index of words, `lexical`, or the last one with encodings, `fde`.
+            cls_weight: w of the score w·CLS + (1 − w)·MaxSim, from 0 to 1; by default what the model was
+                trained with, which for most is MaxSim alone.
 
         Returns:
             A list of hits; its `ms` says where the time went.
 
         Raises:
             InputError: an argument cannot be used.
-            CollectionError: the layout cannot be reranked as asked.
+            CollectionError: the collection cannot be searched as asked.
         """
         self._check_open()
         if not isinstance(query, str) or not query.strip():
@@ -247,7 +261,17 @@ class Connector:
         started = time.perf_counter()
         embedding = encoder.encode_queries([query])[0]
         encode = 1e3 * (time.perf_counter() - started)
-        ranking = rank(self._collection, embedding, k=k, filter=filter, rerank=rerank, candidates=candidates)
+        ranking = rank(
+            self._collection,
+            embedding,
+            k=k,
+            filter=filter,
+            rerank=rerank,
+            candidates=candidates,
+            candidates_by=candidates_by,
+            cls_weight=cls_weight,
+            device=encoder.device,
+        )
         hits = fetch(self._collection, ranking, k)
         hits.ms["encode"] = encode
         hits.ms["total"] += encode
@@ -265,7 +289,8 @@ class Connector:
         self._check_open()
         collection, store = self._collection, self._collection.store
         rows = _mean_rows(store, collection.name)
-        cls, tokens = collection.cls_bytes, rows * collection.token_bytes
+        disk, rest = store.disk_bytes(collection.name), store.disk_bytes(collection.name, log=False)
+        cls, tokens = collection.vector_bytes[CLS], rows * collection.token_bytes
         return Stats(
             collection=collection.name,
             documents=store.count(collection.name, _passages(gte=0, lte=0)),
@@ -274,7 +299,8 @@ class Connector:
             recipe=collection.recipe.name,
             layout=collection.recipe.layout,
             bytes_per_passage={"cls": cls, "tokens": round(tokens, 1), "total": round(cls + tokens, 1)},
-            at_rest_bytes=store.disk_bytes(collection.name),
+            at_rest_bytes=disk,
+            log_bytes=None if disk is None or rest is None else max(disk - rest, 0),
         )
 
     def drop(self) -> None:

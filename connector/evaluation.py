@@ -22,9 +22,9 @@ from connector.errors import InputError, SourceError
 from connector.ingest import IngestReport, ingest
 from connector.passages import Chunking
 from connector.recipes import Recipe
-from connector.search import fetch, rank
+from connector.search import CandidatesBy, check_finding, fetch, rank
 from connector.sources import Source
-from connector.stores import open_store
+from connector.stores import Store, open_store
 
 Run = dict[str, dict[str, float]]
 """Query id to document id to score."""
@@ -53,6 +53,8 @@ class Evaluation:
         queries, documents: how many.
         measures: "nDCG@10", "R@100", "RR@10" and "P@10", means over all judged queries.
         bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", "total".
+        at_rest_per_passage: mean bytes of a passage on disk: "data" with text, metadata and indexes, and
+            "log", Qdrant's write-ahead log, which does not grow with the collection.
         tokens_per_passage: mean stored token vectors of a passage.
         query_ms: "p50" and "p95" of a search for 10 hits, without encoding the query.
         documents_per_second: ingest, encoding included also where it was done by an earlier run.
@@ -66,6 +68,7 @@ class Evaluation:
     documents: int
     measures: dict[str, float]
     bytes_per_passage: dict[str, float]
+    at_rest_per_passage: dict[str, float]
     tokens_per_passage: float
     query_ms: dict[str, float]
     documents_per_second: float
@@ -171,6 +174,8 @@ def evaluate(
     split: str = "test",
     candidates: int = 200,
     cache: Path | None = None,
+    candidates_by: CandidatesBy = "dense",
+    cls_weight: float | None = None,
     min_relevance: int = 1,
     skip_bad: bool = False,
     progress: Callable[[IngestReport], None] | None = None,
@@ -182,7 +187,8 @@ def evaluate(
         encoder: encodes passages and queries.
         recipe: what is stored.
         split: the judgements to use.
-        candidates: passages found by CLS and reranked.
+        candidates: passages found and reranked.
+        candidates_by, cls_weight: as in `Connector.search`.
         cache: keep the encoder's output in this folder.
         min_relevance: the least grade that R, RR and P count as relevant.
         skip_bad: leave unusable records of the corpus out.
@@ -191,6 +197,7 @@ def evaluate(
     Raises:
         SourceError: the folder is not in this layout.
     """
+    check_finding(recipe, candidates_by, cls_weight)
     judged = load_judged(folder, split)
     source = Source(folder, skip_bad=skip_bad)
     cached = None if cache is None else CachedEncoder(encoder, cache)
@@ -207,7 +214,15 @@ def evaluate(
                 progress=progress,
             )
             seconds = report.seconds + (cached.spared if cached else 0.0)
-            run, times = _search(collection, cached or encoder, judged.queries, candidates)
+            at_rest = _at_rest(store, "evaluate", report.passages)
+            run, times = _search(
+                collection,
+                cached or encoder,
+                judged.queries,
+                candidates=candidates,
+                candidates_by=candidates_by,
+                cls_weight=cls_weight,
+            )
         finally:
             store.close()
     return Evaluation(
@@ -218,6 +233,7 @@ def evaluate(
         documents=report.documents,
         measures=measure(judged, run, min_relevance),
         bytes_per_passage=report.bytes_per_passage,
+        at_rest_per_passage=at_rest,
         tokens_per_passage=round(report.tokens_after / max(report.passages, 1), 2),
         query_ms={"p50": _percentile(times, 50), "p95": _percentile(times, 95)},
         documents_per_second=round(report.documents / seconds, 2),
@@ -225,15 +241,34 @@ def evaluate(
     )
 
 
+def _at_rest(store: Store, name: str, passages: int) -> dict[str, float]:
+    total, data = store.disk_bytes(name) or 0, store.disk_bytes(name, log=False) or 0
+    return {"data": round(data / passages, 1), "log": round(max(total - data, 0) / passages, 1)}
+
+
 def _search(
-    collection: Collection, encoder: Encoder, queries: Mapping[str, str], candidates: int
+    collection: Collection,
+    encoder: Encoder,
+    queries: Mapping[str, str],
+    *,
+    candidates: int,
+    candidates_by: CandidatesBy,
+    cls_weight: float | None,
 ) -> tuple[Run, list[float]]:
     """The run over all candidates, and milliseconds a query."""
     run: Run = {}
     times = []
     embeddings = encoder.encode_queries(list(queries.values()))
     for query, embedding in zip(queries, embeddings, strict=True):
-        ranking = rank(collection, embedding, k=candidates, candidates=candidates)
+        ranking = rank(
+            collection,
+            embedding,
+            k=candidates,
+            candidates=candidates,
+            candidates_by=candidates_by,
+            cls_weight=cls_weight,
+            device=encoder.device,
+        )
         times.append(fetch(collection, ranking, 10).ms["total"])
         run[query] = ranking.scores()
     return run, times

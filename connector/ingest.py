@@ -19,14 +19,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from connector.codecs import Codec
 from connector.collection import Collection
 from connector.encoders import Encoder
 from connector.errors import DocumentError
 from connector.passages import Checker, Chunking, Passage, content_hash, payload_of, split_document
-from connector.schema import CLS, TOKENS
+from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import Point
-from connector.types import Document, Embedding, Float32, passage_text, point_id
+from connector.types import Document, Embedding, Float32, Sparse, passage_text, point_id
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ T = TypeVar("T")
 
 WINDOW = 256
 """Passages that are encoded, and written, at a time."""
+
+_WAITING = 2048
+"""Passages that wait at most until the codec is fitted; a run that is killed before has written nothing."""
 
 
 _writing: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
@@ -52,7 +57,8 @@ class IngestReport:
         tokens_lost: tokens in those ends.
         tokens_before: token vectors that the encoder made.
         tokens_after: token vectors stored after reduction.
-        cls_bytes, token_bytes: stored bytes of the CLS vectors and of the token vectors.
+        cls_bytes, token_bytes, lexical_bytes, fde_bytes: stored bytes of the CLS vectors, of the token
+            vectors, of the index of words and of fixed dimensional encodings, as far as there are any.
         seconds: wall-clock time.
         bad: for each record that was skipped, where it stood and what was wrong.
     """
@@ -66,6 +72,8 @@ class IngestReport:
     tokens_after: int = 0
     cls_bytes: int = 0
     token_bytes: int = 0
+    lexical_bytes: int = 0
+    fde_bytes: int = 0
     seconds: float = 0.0
     bad: list[str] = field(default_factory=list)
 
@@ -76,10 +84,12 @@ class IngestReport:
 
     @property
     def bytes_per_passage(self) -> dict[str, float]:
-        """Mean stored bytes of a passage's vectors: "cls", "tokens" and "total"."""
-        count = max(self.passages, 1)
-        cls, tokens = self.cls_bytes / count, self.token_bytes / count
-        return {"cls": round(cls, 1), "tokens": round(tokens, 1), "total": round(cls + tokens, 1)}
+        """Mean stored bytes of a passage: "cls", "tokens", "total"; "lexical" and "fde" if there are any."""
+        sizes = {"cls": self.cls_bytes, "tokens": self.token_bytes}
+        more = {"lexical": self.lexical_bytes, "fde": self.fde_bytes}
+        sizes |= {name: size for name, size in more.items() if size}
+        sizes["total"] = sum(sizes.values())
+        return {name: round(size / max(self.passages, 1), 1) for name, size in sizes.items()}
 
 
 def ingest(
@@ -120,6 +130,7 @@ def _ingest(
     collection.check_current()
     collection.check_encoder(encoder)
     report = IngestReport()
+    writer = _Writer(collection, encoder, report)
     started = time.perf_counter()
     try:
         for group in _batched(_checked(documents, chunking, skip_bad, report), WINDOW):
@@ -128,13 +139,15 @@ def _ingest(
             _unmake(collection, split)
             passages = itertools.chain.from_iterable(numbered for numbered, _ in split)
             for window in _batched(passages, WINDOW):
-                _write(collection, encoder, window, report)
+                writer.add(window)
                 report.seconds = time.perf_counter() - started
                 if progress is not None:
                     progress(report)
             if not pending and progress is not None:
                 progress(report)
     finally:  # also when nothing was new: the run before may have been killed just before this
+        if writer.flush() and progress is not None:
+            progress(report)
         if report.passages or report.unchanged:
             collection.store.finish(collection.name)
         report.seconds = time.perf_counter() - started
@@ -189,52 +202,111 @@ def _unmake(collection: Collection, split: list[tuple[list[Passage], int]]) -> N
         collection.store.delete(collection.name, old)
 
 
-def _write(collection: Collection, encoder: Encoder, window: list[Passage], report: IngestReport) -> None:
-    texts = [passage_text(passage.document.title, passage.text) for passage in window]
-    embeddings = encoder.encode_documents(texts, attention="attention" in collection.reduction.needs)
-    collection.count(embeddings)
-    points = _points(collection, window, embeddings, report)
-    collection.store.upsert(collection.name, points)
-    collection.store_counts()
-    report.passages += len(window)
-    report.documents += sum(passage.number == 0 for passage in window)
-    report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)
-    report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
-    report.cls_bytes += len(window) * collection.cls_bytes
+class _Writer:
+    """Encodes, reduces and writes passages.
+
+    A codec is fitted before the first passage is written, on as many token vectors as it wants; until they
+    have come, reduced passages wait in memory.
+    """
+
+    def __init__(self, collection: Collection, encoder: Encoder, report: IngestReport) -> None:
+        self._collection = collection
+        self._encoder = encoder
+        self._report = report
+        self._passages: list[Passage] = []
+        self._reduced: list[Embedding] = []
+
+    def add(self, window: list[Passage]) -> None:
+        """Take a window of passages, and write all that wait unless the codec wants more."""
+        collection, report = self._collection, self._report
+        texts = [_text(passage) for passage in window]
+        embeddings = self._encoder.encode_documents(
+            texts, attention="attention" in collection.reduction.needs
+        )
+        collection.count(embeddings, more=bool(self._passages))
+        report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)
+        report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
+        if collection.recipe.layout != "dense":
+            report.tokens_before += sum(map(len, embeddings))
+            embeddings = [collection.reduction(embedding) for embedding in embeddings]
+        self._passages += window
+        self._reduced += embeddings
+        codec = collection.codec
+        if codec is None or codec.fitted or self._enough(codec.sample):
+            self.flush()
+
+    def _enough(self, rows: int) -> bool:
+        return len(self._passages) >= _WAITING or sum(map(len, self._reduced)) >= rows
+
+    def flush(self) -> bool:
+        """Write what waits, and say whether anything did."""
+        passages, reduced = self._passages, self._reduced
+        self._passages, self._reduced = [], []
+        if not passages:
+            return False
+        collection, report = self._collection, self._report
+        collection.store.upsert(collection.name, _points(collection, passages, reduced, report))
+        collection.store_counts()
+        report.passages += len(passages)
+        report.documents += sum(passage.number == 0 for passage in passages)
+        report.cls_bytes += len(passages) * collection.vector_bytes[CLS]
+        return True
+
+
+def _text(passage: Passage) -> str:
+    return passage_text(passage.document.title, passage.text)
 
 
 def _points(
-    collection: Collection, window: list[Passage], embeddings: list[Embedding], report: IngestReport
+    collection: Collection, passages: list[Passage], reduced: list[Embedding], report: IngestReport
 ) -> list[Point]:
-    payloads = [payload_of(passage) for passage in window]
-    vectors: list[dict[str, Float32]] = [{CLS: embedding.cls} for embedding in embeddings]
-    if collection.recipe.layout != "dense":
-        report.tokens_before += sum(map(len, embeddings))
-        rows = _stored_rows(collection, embeddings)
+    payloads = [payload_of(passage) for passage in passages]
+    vectors: list[dict[str, Float32 | Sparse]] = [{CLS: embedding.cls} for embedding in reduced]
+    recipe = collection.recipe
+    if recipe.layout != "dense":
+        codec = _fitted_codec(collection, reduced)
+        rows = _split(codec.encode(_tokens(reduced)), reduced)
         report.tokens_after += sum(map(len, rows))
         report.token_bytes += sum(map(len, rows)) * collection.token_bytes
         for payload, vector, codes in zip(payloads, vectors, rows, strict=True):
             payload["rows"] = len(codes)
-            if collection.recipe.layout == "codes":
+            if recipe.layout == "codes":
                 payload["codes"] = base64.b64encode(codes.tobytes()).decode("ascii")
             else:
                 vector[TOKENS] = codes.astype(np.float32)
+        if recipe.fde is not None:
+            scored = _split(codec.encode_query(_tokens(reduced)), reduced)
+            for vector, projected in zip(vectors, scored, strict=True):
+                vector[FDE] = collection.muvera.passage(projected)
+            report.fde_bytes += len(passages) * collection.vector_bytes[FDE]
+    if recipe.lexical is not None:
+        for passage, vector in zip(passages, vectors, strict=True):
+            words = collection.words.passage(_text(passage))
+            report.lexical_bytes += words.indices.nbytes + words.values.nbytes
+            vector[LEXICAL] = words
     return [
         Point(point_id(passage.document.id, passage.number), vector, payload)
-        for passage, vector, payload in zip(window, vectors, payloads, strict=True)
+        for passage, vector, payload in zip(passages, vectors, payloads, strict=True)
     ]
 
 
-def _stored_rows(collection: Collection, embeddings: list[Embedding]) -> list[Any]:
-    """The reduced and encoded token rows of each passage."""
-    reduced = [collection.reduction(embedding) for embedding in embeddings]
-    tokens = np.concatenate([embedding.tokens for embedding in reduced])
+def _tokens(reduced: list[Embedding]) -> Float32:
+    """The tokens of all passages, one passage after another."""
+    return np.concatenate([embedding.tokens for embedding in reduced])
+
+
+def _split(rows: NDArray[Any], reduced: list[Embedding]) -> list[NDArray[Any]]:
+    """Each passage's rows again."""
+    return np.split(rows, np.cumsum([len(embedding) for embedding in reduced])[:-1])
+
+
+def _fitted_codec(collection: Collection, reduced: list[Embedding]) -> Codec:
     codec = collection.codec
     if codec is None or not codec.fitted:
+        tokens = _tokens(reduced)
         codec = collection.fit_codec(tokens)
         logger.info("fitted codec %s of %r on %d vectors", codec.spec, collection.name, len(tokens))
-    ends = np.cumsum([len(embedding) for embedding in reduced])
-    return np.split(codec.encode(tokens), ends[:-1])
+    return codec
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from connector.codecs import Codec, parse_codec
+from connector.codecs.base import Datatype
 from connector.errors import RecipeError
+from connector.lexical import BM25
 from connector.reduction import (
     Frequencies,
     QueryReduction,
@@ -18,7 +21,9 @@ from connector.reduction import (
 )
 
 Layout = Literal["dense", "multivector", "codes"]
-Datatype = Literal["float32", "float16", "turbo4"]
+Quantization = Literal[
+    "scalar", "turbo-4", "turbo-2", "turbo-1.5", "turbo-1", "binary-2", "binary-1.5", "binary", "product"
+]
 
 
 class Recipe(BaseModel):
@@ -36,8 +41,16 @@ class Recipe(BaseModel):
         query_reduction: which tokens of a query are asked with and what they weigh, such as
             "idf-weight"; None asks with all alike.
         codec: a codec such as "pca-128+float16"; None in the dense layout.
-        cls: stored type of the CLS vector. "turbo4" is Qdrant's own 4-bit rotated quantization, which
-            old servers refuse.
+        head: folder with the trained layer that a codec with "linear-D" takes over when it is fitted.
+        cls: stored type of the CLS vector. "turbo4" and "turbo8" are Qdrant's own rotated quantization to 4
+            and 8 bits, which old servers refuse.
+        quantization: of the multivector layout: a smaller copy of the tokens that Qdrant keeps in memory
+            and scores by. The vectors stay, on disk, and the best passages are scored again by them.
+        oversampling: with quantization, how many times k passages are scored again.
+        lexical: language of an index of words (BM25), such as "english"; None for no index. Candidates may
+            then come by words, too.
+        fde: "muvera" stores a fixed dimensional encoding of the tokens beside the CLS vector, by which
+            candidates may come, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +62,12 @@ class Recipe(BaseModel):
     reduction: str | None = None
     query_reduction: str | None = None
     codec: str | None = None
+    head: str | None = None
     cls: Datatype = "float32"
+    quantization: Quantization | None = None
+    oversampling: float = Field(default=2.0, ge=1)
+    lexical: str | None = None
+    fde: Literal["muvera"] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -63,6 +81,14 @@ class Recipe(BaseModel):
         codec = None if self.codec is None else self.make_codec()
         if codec is not None and self.layout == "multivector" and not codec.server_scorable:
             raise ValueError(f"Qdrant cannot score {self.codec} as a multivector; use layout codes")
+        if codec is not None and self.layout == "codes" and codec.datatype in ("turbo8", "turbo4"):
+            raise ValueError(f"only Qdrant can make {self.codec}; use layout multivector")
+        if self.quantization is not None and self.layout != "multivector":
+            raise ValueError(f"Qdrant has no tokens to quantize in layout {self.layout}; use multivector")
+        if self.fde is not None and self.layout == "dense":
+            raise ValueError(f"layout dense stores no tokens, so there is nothing for {self.fde} to encode")
+        if self.lexical is not None:
+            BM25(self.lexical)
         return self
 
     def varied(self, **parts: str | None) -> Recipe:
@@ -77,7 +103,8 @@ class Recipe(BaseModel):
         given = {field: None if part == "none" else part for field, part in parts.items() if part is not None}
         if not given:
             return self
-        name = ":".join([self.name, *(part for part in parts.values() if part is not None)])
+        words = [PurePath(part).name for part in parts.values() if part is not None]  # a head is a folder
+        name = ":".join([self.name, *words])
         try:
             return Recipe(**{**self.model_dump(exclude={"summary", "source"}), **given, "name": name})
         except ValidationError as error:
@@ -98,7 +125,7 @@ class Recipe(BaseModel):
         """
         if self.codec is None:
             raise RecipeError(f"recipe {self.name} stores no tokens and has no codec")
-        return parse_codec(self.codec)
+        return parse_codec(self.codec, self.head)
 
     def make_reduction(self, setting: Setting | None = None) -> Reduction:
         """The reduction of passages; of no steps if there is none.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connector.recipes import Datatype, Recipe
+from connector.codecs.base import Datatype, stored_bytes
+from connector.muvera import Muvera
+from connector.recipes import Quantization, Recipe
 
 CLS = "cls"
 TOKENS = "tokens"
-
-_BITS = {"float32": 32, "float16": 16, "turbo4": 4}
-_TURBO_HEADER = 4
-"""Bytes that Qdrant keeps with each turbo4 vector, measured on the engine's files."""
+LEXICAL = "lexical"
+FDE = "fde"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,32 +23,42 @@ class VectorSchema:
         size: the width.
         datatype: stored type of a coordinate.
         multivector: whether a point has many rows of it, compared by MaxSim and without an HNSW graph.
+        quantization: what Qdrant keeps in memory beside the vectors, to score them faster.
     """
 
     name: str
     size: int
     datatype: Datatype
     multivector: bool = False
+    quantization: Quantization | None = None
 
     @property
     def bytes_per_row(self) -> int:
         """Stored bytes of one row."""
-        return self.size * _BITS[self.datatype] // 8 + (_TURBO_HEADER if self.datatype == "turbo4" else 0)
+        return stored_bytes(self.datatype, self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionSchema:
-    """The vectors of a collection."""
+    """The vectors of a collection.
+
+    Args:
+        vectors: the dense ones.
+        sparse: names of the sparse ones, scored with inverse document frequencies.
+    """
 
     vectors: tuple[VectorSchema, ...]
+    sparse: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, recipe: Recipe, cls_width: int, token_width: int) -> CollectionSchema:
         """The schema of a recipe under an encoder of these widths."""
         vectors = [VectorSchema(CLS, cls_width, recipe.cls)]
-        if recipe.layout == "multivector":
+        if recipe.layout != "dense":
             codec = recipe.make_codec()
             width = codec.width(token_width)
-            datatype: Datatype = "float16" if codec.bytes_per_token(token_width) == 2 * width else "float32"
-            vectors.append(VectorSchema(TOKENS, width, datatype, multivector=True))
-        return cls(tuple(vectors))
+            if codec.datatype is not None and recipe.layout == "multivector":
+                vectors.append(VectorSchema(TOKENS, width, codec.datatype, True, recipe.quantization))
+            if recipe.fde is not None:
+                vectors.append(VectorSchema(FDE, Muvera.size(width), "turbo4"))
+        return cls(tuple(vectors), () if recipe.lexical is None else (LEXICAL,))

@@ -1,24 +1,108 @@
-"""Scoring kernels over ragged batches: many passages of different lengths in one matrix."""
+"""Scoring kernels over ragged batches: passages of different lengths, one after another in one matrix.
+
+A codec makes a `Scorer` of a query: how a block of stored rows becomes similarities, by a matrix product
+(`products`) or by sums of looked-up numbers (`lookups`). `maxsim` goes through the passages in blocks that
+stay in the cache and takes each block's maxima while it is hot. What is done how was chosen by measurement,
+`benchmarks/scoring.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connector.errors import InputError
-from connector.types import Float32
+from connector.types import Float32, Int32
+
+if TYPE_CHECKING:
+    import torch
+    from threadpoolctl import ThreadpoolController
+
+_CPU_ROWS = 4096
+"""Rows of a block on a CPU: their similarities with 32 query tokens take 512 KiB, half of a core's cache."""
+
+_CUDA_ROWS = 2**20
 
 
-def maxsim(similarities: Float32, lengths: Sequence[int] | NDArray[np.integer]) -> Float32:
-    """Sum over query tokens of the best similarity in each passage.
-
-    MaxSim(q, p) = Σᵢ maxⱼ qᵢ·pⱼ: Khattab and Zaharia, "ColBERT", SIGIR 2020, equation 3.
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A query, ready to be scored against stored rows.
 
     Args:
-        similarities: (N, m) float32, the rows of all passages one after another against the m query
-            tokens.
+        similarities: stored rows (n, …) to their inner products with m query tokens, (n, m) float32.
+        rows: how many rows to give it at a time.
+    """
+
+    similarities: Callable[[NDArray[Any]], torch.Tensor]
+    rows: int
+
+
+def products(query: Float32, decode: Callable[[NDArray[Any]], Float32], device: str = "cpu") -> Scorer:
+    """Similarities by a product with the decoded rows.
+
+    On a CPU the product is made with a row for each query token, because a passage's similarities with one
+    token then lie side by side: the product takes 0.8 and the maxima 0.3 of the time of the other order.
+
+    Args:
+        query: (m, d) float32.
+        decode: rows to (n, d) float32.
+        device: "cpu" or a CUDA device.
+    """
+    import torch
+
+    if _on_cpu(device):
+        return Scorer(lambda rows: torch.from_numpy(np.dot(query, decode(rows).T)).t(), _CPU_ROWS)
+    asked = torch.from_numpy(query).to(device).t()
+    return Scorer(
+        lambda rows: torch.from_numpy(np.require(decode(rows), requirements="W")).to(device) @ asked,
+        _CUDA_ROWS,
+    )
+
+
+def lookups(tables: Float32, places: Callable[[NDArray[Any]], Int32], device: str = "cpu") -> Scorer:
+    """Similarities as sums of looked-up numbers: row ↦ Σₖ tables[places(row)ₖ].
+
+    Args:
+        tables: (T, m) float32, what each value of each part of a code adds for each query token.
+        places: rows to (n, k) int32 places in the tables.
+        device: "cpu" or a CUDA device.
+    """
+    import torch
+
+    there = torch.from_numpy(tables).to(device)
+    bag = torch.nn.functional.embedding_bag
+    return Scorer(
+        lambda rows: bag(torch.from_numpy(places(rows)).to(device), there, mode="sum"),
+        _CPU_ROWS if _on_cpu(device) else _CUDA_ROWS,
+    )
+
+
+def scaled(scorer: Scorer, scales: Callable[[NDArray[Any]], Float32]) -> Scorer:
+    """The scorer with each row's similarities multiplied by what `scales` says of it, (n, 1) float32."""
+    import torch
+
+    def similarities(rows: NDArray[Any]) -> torch.Tensor:
+        block = scorer.similarities(rows)
+        return block.mul_(torch.from_numpy(scales(rows)).to(block.device))
+
+    return Scorer(similarities, scorer.rows)
+
+
+def maxsim(scorer: Scorer, rows: NDArray[Any], lengths: Sequence[int] | NDArray[np.integer]) -> Float32:
+    """Sum over query tokens of the best similarity in each passage.
+
+    MaxSim(q, p) = Σᵢ maxⱼ qᵢ·pⱼ: Khattab and Zaharia, "ColBERT", SIGIR 2020, equation 3. It takes as many
+    threads as `torch.get_num_threads()` says.
+
+    Args:
+        scorer: of the query; `Codec.scorer` makes it.
+        rows: (N, …) the stored rows of all passages, one passage after another.
         lengths: (P,) rows of each passage, each at least 1, Σ = N.
 
     Returns:
@@ -27,15 +111,77 @@ def maxsim(similarities: Float32, lengths: Sequence[int] | NDArray[np.integer]) 
     Raises:
         InputError: the lengths do not add up to N, or one of them is not positive.
     """
-    counts = np.asarray(lengths, dtype=np.intp)
-    smallest = counts.min(initial=1)
-    if smallest < 1 or counts.sum() != len(similarities):
-        raise InputError(
-            f"passage lengths add up to {counts.sum()} (smallest {smallest}) for "
-            f"{len(similarities)} token rows; each must be at least 1 and their sum the number of rows"
-        )
-    if len(counts) == 0:
-        return np.empty(0, np.float32)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    scores: Float32 = np.maximum.reduceat(similarities, starts, axis=0).sum(axis=1)
+    ends = _ends(lengths, len(rows))
+    scores = np.empty(len(ends) - 1, np.float32)
+    with _blas_threads():
+        for first, last in _blocks(ends, scorer.rows):
+            block = scorer.similarities(rows[ends[first] : ends[last]])
+            scores[first:last] = _sum_of_maxima(block, ends[first : last + 1] - ends[first])
     return scores
+
+
+def warm() -> None:
+    """Score a block, so that threads and what torch makes at its first call are not made in a query."""
+    vectors, codes = np.ones((_CPU_ROWS, 16), np.float32), np.zeros((_CPU_ROWS, 16), np.int32)
+    lengths = np.full(_CPU_ROWS // 64, 64)
+    maxsim(products(vectors[:32], lambda rows: rows), vectors, lengths)
+    maxsim(lookups(vectors[:32], lambda rows: rows), codes, lengths)
+
+
+def _ends(lengths: Sequence[int] | NDArray[np.integer], rows: int) -> NDArray[np.int64]:
+    """(P + 1,) 0, and where each passage ends."""
+    counts = np.asarray(lengths, dtype=np.int64)
+    smallest = counts.min(initial=1)
+    if smallest < 1 or counts.sum() != rows:
+        raise InputError(
+            f"passage lengths add up to {counts.sum()} (smallest {smallest}) for {rows} token rows; each "
+            "must be at least 1 and their sum the number of rows"
+        )
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _blocks(ends: NDArray[np.int64], rows: int) -> Iterator[tuple[int, int]]:
+    """Runs [first, last) of passages with at most so many rows together; a longer passage stands alone."""
+    first, passages = 0, len(ends) - 1
+    while first < passages:
+        last = max(first + 1, int(np.searchsorted(ends, ends[first] + rows, side="right")) - 1)
+        yield first, last
+        first = last
+
+
+def _sum_of_maxima(block: torch.Tensor, ends: NDArray[np.int64]) -> Float32:
+    """(p,) from the similarities (n, m) of p passages."""
+    import torch
+
+    if not block.is_contiguous():  # made with a row for each query token
+        sums: Float32 = np.maximum.reduceat(block.t().numpy(), ends[:-1], axis=1).sum(axis=0)
+        return sums
+    lengths = torch.from_numpy(np.diff(ends)).to(block.device)
+    passage = torch.repeat_interleave(lengths)[:, None].expand(-1, block.shape[1])
+    maxima = block.new_full((len(lengths), block.shape[1]), -torch.inf)
+    scores: Float32 = maxima.scatter_reduce_(0, passage, block, "amax").sum(dim=1).cpu().numpy()
+    return scores
+
+
+def _on_cpu(device: str) -> bool:
+    return device.split(":")[0] == "cpu"
+
+
+@contextlib.contextmanager
+def _blas_threads() -> Iterator[None]:
+    """Let numpy's BLAS have as many threads as torch has."""
+    import torch
+
+    threads, blas = torch.get_num_threads(), _blas()
+    if all(library.num_threads == threads for library in blas.lib_controllers):
+        yield
+        return
+    with blas.limit(limits=threads):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")

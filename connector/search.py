@@ -1,4 +1,4 @@
-"""Query to hits: candidates by CLS, reranked by MaxSim in Qdrant or here."""
+"""Query to hits: candidates by CLS, by words or by both, reranked by MaxSim in Qdrant or here."""
 
 from __future__ import annotations
 
@@ -12,18 +12,28 @@ from qdrant_client import models
 
 from connector.codecs import Codec
 from connector.collection import Collection
-from connector.errors import CollectionError, InputError
-from connector.recipes import Layout
-from connector.schema import CLS, TOKENS
+from connector.errors import CollectionError, InputError, RecipeError
+from connector.recipes import Layout, Recipe
+from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.scoring import maxsim
-from connector.stores import Nearest, Record
+from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
 from connector.types import Embedding, Float32, Hit, Hits
 
 Rerank = Literal["auto", "client", "server"]
 Mode = Literal["client", "server"] | None
+CandidatesBy = Literal["dense", "lexical", "hybrid", "hybrid-dbsf", "muvera"]
 
 _AUTO: dict[Layout, Mode] = {"dense": None, "multivector": "server", "codes": "client"}
+
+_FOUND_BY: dict[CandidatesBy, str] = {
+    "dense": "cls",
+    "lexical": "bm25",
+    "hybrid": "rrf",
+    "hybrid-dbsf": "dbsf",
+    "muvera": "fde",
+}
+"""What the score is called by which candidates are found."""
 
 _KEYS = ["id", "passage"]
 
@@ -57,6 +67,9 @@ def rank(
     filter: models.Filter | None = None,
     rerank: Rerank | None = "auto",
     candidates: int = 100,
+    candidates_by: CandidatesBy = "dense",
+    cls_weight: float | None = None,
+    device: str = "cpu",
 ) -> Ranking:
     """The k best documents for an encoded query, each by its best passage, without their texts.
 
@@ -66,32 +79,50 @@ def rank(
         k: how many documents, at least 1.
         filter: conditions on metadata keys, applied while candidates are found.
         rerank: "server": Qdrant scores MaxSim (layout multivector); "client": this process does
-            (multivector and codes); None: candidates keep the order of their CLS score; "auto": server
-            where it can, else client, else None.
-        candidates: passages found by CLS and reranked; at least k are.
+            (multivector and codes); None: candidates keep the order in which they were found; "auto":
+            server where it can, else client, else None.
+        candidates: passages found and reranked; at least k are.
+        candidates_by: what finds them. "dense": the CLS vectors; "lexical": BM25; "hybrid": both, fused by
+            reciprocal ranks; "hybrid-dbsf": both, fused by the distributions of their scores; "muvera": fixed
+            dimensional encodings of the tokens.
+        cls_weight: w of the score w·CLS + (1 − w)·MaxSim, from 0 to 1; None: what the model was trained
+            with, which for most is no share at all. Only the client mixes.
+        device: where the client scores, "cpu" or a CUDA device.
 
     Raises:
         InputError: an argument is out of range.
-        CollectionError: the layout cannot be reranked as asked.
+        CollectionError: the collection cannot be searched as asked.
     """
     if k < 1 or candidates < 1:
         raise InputError(f"k is {k} and candidates {candidates}; both must be at least 1")
-    mode = _mode(collection, rerank)
-    where = on_metadata(filter)
-    if mode is not None and not _codec(collection).fitted:  # nothing was ever written
+    check_finding(collection.recipe, candidates_by, cls_weight)
+    weight = collection.cls_weight if cls_weight is None else cls_weight
+    plan = _Plan(
+        collection,
+        query,
+        _mode(collection, rerank, weight),
+        candidates_by,
+        weight,
+        on_metadata(filter),
+        device,
+    )
+    if plan.mode is not None and not _codec(collection).fitted:  # nothing was ever written
         return Ranking([], [], [], {"candidates": 0.0, "rerank": 0.0})
     limit, ms = max(candidates, k), {"candidates": 0.0, "rerank": 0.0}
+    wanted = k if plan.mode == "server" else limit  # Qdrant has sorted out the others
     while True:
         started = time.perf_counter()
-        found = _candidates(collection, query, mode, limit, where)
+        found = plan.candidates(limit, wanted)
         fetched = time.perf_counter()
-        parts = _parts(collection, query, mode, found)
+        parts = plan.parts(found)
         order = _best_passages(found, parts, k)
         ms["candidates"] += 1e3 * (fetched - started)
         ms["rerank"] += 1e3 * (time.perf_counter() - fetched)
-        if len(order) == k or len(found) < limit:
+        if len(order) == k or len(found) < wanted:
             return Ranking(found, parts, order, ms)
-        limit *= 2  # the passages were of fewer than k documents
+        if wanted == limit:  # the passages were of fewer than k documents
+            limit *= 2
+        wanted = limit
 
 
 def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
@@ -105,21 +136,46 @@ def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
     )
 
 
-def _mode(collection: Collection, rerank: Rerank | None) -> Mode:
+def check_finding(recipe: Recipe, candidates_by: CandidatesBy, cls_weight: float | None) -> None:
+    """Raises unless collections of this recipe can be searched so.
+
+    Raises:
+        InputError: an argument is out of range.
+        RecipeError: the recipe lacks what it takes.
+    """
+    if candidates_by not in _FOUND_BY:
+        raise InputError(f"candidates_by is {candidates_by!r}; give one of {', '.join(_FOUND_BY)}")
+    if candidates_by == "muvera" and recipe.fde is None:
+        raise RecipeError(
+            f"recipe {recipe.name} stores no encoding to find candidates by (muvera); take another one with "
+            "fde, such as --fde muvera"
+        )
+    if candidates_by not in ("dense", "muvera") and recipe.lexical is None:
+        raise RecipeError(
+            f"recipe {recipe.name} has no index of words to find candidates by ({candidates_by}); take "
+            "another one with lexical, such as --lexical english"
+        )
+    if cls_weight is not None and not 0 <= cls_weight <= 1:
+        raise InputError(f"cls_weight is {cls_weight}; give the share of the CLS score, from 0 to 1")
+    if cls_weight is not None and recipe.layout == "dense":
+        raise RecipeError(f"recipe {recipe.name} stores no tokens to mix with CLS; leave cls_weight out")
+
+
+def _mode(collection: Collection, rerank: Rerank | None, weight: float | None) -> Mode:
     layout = collection.recipe.layout
     if rerank == "auto":
         mode = _AUTO[layout]
-        return "client" if mode == "server" and collection.cls_weight is not None else mode
+        return "client" if mode == "server" and weight is not None else mode
     if rerank not in ("client", "server", None):
         raise InputError(f"rerank is {rerank!r}; give auto, client, server or None")
     if rerank is not None and layout == "dense":
         raise CollectionError(
             f"collection {collection.name!r} stores no tokens to rerank by; leave rerank out"
         )
-    if rerank == "server" and collection.cls_weight is not None:
+    if rerank == "server" and weight is not None:
         raise CollectionError(
-            f"collection {collection.name!r} scores CLS and tokens together, which Qdrant does not; "
-            "rerank on the client"
+            f"collection {collection.name!r} is to be scored by CLS and tokens together, which Qdrant does "
+            "not do; rerank on the client"
         )
     if rerank == "server" and layout == "codes":
         raise CollectionError(
@@ -128,45 +184,81 @@ def _mode(collection: Collection, rerank: Rerank | None) -> Mode:
     return rerank
 
 
-def _candidates(
-    collection: Collection,
-    query: Embedding,
-    mode: Mode,
-    limit: int,
-    where: models.Filter | None,
-) -> list[Record]:
-    store, name = collection.store, collection.name
-    by_cls = Nearest(query.cls, CLS, limit)
-    if mode is None:
-        return store.search(name, by_cls, payload=_KEYS, filter=where)
-    if mode == "server":
-        by_tokens = Nearest(_query_tokens(collection, query), TOKENS, limit, prefetch=by_cls)
-        return store.search(name, by_tokens, payload=_KEYS, filter=where)
-    if collection.recipe.layout == "codes":
-        return store.search(name, by_cls, payload=[*_KEYS, "codes"], filter=where)
-    return store.search(name, by_cls, payload=_KEYS, vectors=[TOKENS], filter=where)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How one query is searched."""
 
+    collection: Collection
+    query: Embedding
+    mode: Mode
+    by: CandidatesBy
+    weight: float | None
+    where: models.Filter | None
+    device: str
 
-def _parts(
-    collection: Collection,
-    query: Embedding,
-    mode: Mode,
-    found: list[Record],
-) -> list[dict[str, float]]:
-    """The parts of each candidate's score; the last one is what it is ordered by."""
-    if mode is None:
-        return [{"cls": record.score} for record in found]
-    if mode == "server":
-        return [{"maxsim": record.score} for record in found]
-    scores = _client_maxsim(collection, query, found)
-    parts = [
-        {"cls": record.score, "maxsim": float(score)} for record, score in zip(found, scores, strict=True)
-    ]
-    weight = collection.cls_weight
-    if weight is not None:
-        for part in parts:
-            part["mixed"] = weight * part["cls"] + (1 - weight) * part["maxsim"]
-    return parts
+    def candidates(self, limit: int, wanted: int) -> list[Record]:
+        """The best of `limit` candidates, in one request, with all that scoring them needs."""
+        collection, source = self.collection, self._source(limit)
+        keys, vectors = list(_KEYS), []
+        if self.mode == "server":
+            oversampling = None if collection.recipe.quantization is None else collection.recipe.oversampling
+            source = Nearest(_query_tokens(collection, self.query), TOKENS, wanted, source, oversampling)
+        elif self.mode == "client":
+            if self.by != "dense":  # a fused score is no part of the final one, that of the CLS vectors is
+                source = Nearest(self.query.cls, CLS, limit, source)
+            if collection.recipe.layout == "codes":
+                keys.append("codes")
+            else:
+                vectors.append(TOKENS)
+        return collection.store.search(
+            collection.name, source, payload=keys, vectors=vectors, filter=self.where
+        )
+
+    def _source(self, limit: int) -> Query:
+        by_cls = Nearest(self.query.cls, CLS, limit)
+        if self.by == "dense":
+            return by_cls
+        if self.by == "muvera":
+            tokens = _query_tokens(self.collection, self.query)
+            return Nearest(self.collection.muvera.query(tokens), FDE, limit)
+        by_words = Nearest(self.collection.words.query(self.query.text), LEXICAL, limit)
+        if self.by == "lexical":
+            return by_words
+        return Fused((by_cls, by_words), limit, "rrf" if self.by == "hybrid" else "dbsf")
+
+    def parts(self, found: list[Record]) -> list[dict[str, float]]:
+        """The parts of each candidate's score; the last one is what it is ordered by."""
+        if self.mode is None:
+            return [{_FOUND_BY[self.by]: record.score} for record in found]
+        if self.mode == "server":
+            return [{"maxsim": record.score} for record in found]
+        parts = [
+            {"cls": record.score, "maxsim": float(score)}
+            for record, score in zip(found, self._maxsim(found), strict=True)
+        ]
+        if self.weight is not None:
+            for part in parts:
+                part["mixed"] = self.weight * part["cls"] + (1 - self.weight) * part["maxsim"]
+        return parts
+
+    def _maxsim(self, found: list[Record]) -> Float32:
+        """(P,) MaxSim of each candidate, from codes where there are codes."""
+        if not found:
+            return np.empty(0, np.float32)
+        codec = _codec(self.collection)
+        if self.collection.recipe.layout == "codes":
+            try:
+                blobs = [binascii.a2b_base64(record.payload["codes"]) for record in found]
+            except KeyError:
+                raise self.collection.replaced() from None
+            lengths = np.array([len(blob) for blob in blobs]) // self.collection.token_bytes
+            rows = codec.stored(b"".join(blobs))
+        else:
+            tokens = [record.vectors[TOKENS] for record in found if TOKENS in record.vectors]
+            if len(tokens) < len(found):
+                raise self.collection.replaced()
+            lengths, rows = np.array([len(it) for it in tokens]), np.concatenate(tokens)
+        return maxsim(codec.scorer(_query_tokens(self.collection, self.query), self.device), rows, lengths)
 
 
 def _query_tokens(collection: Collection, query: Embedding) -> Float32:
@@ -174,25 +266,6 @@ def _query_tokens(collection: Collection, query: Embedding) -> Float32:
     reduced, weights = collection.reduce_query(query)
     tokens = _codec(collection).encode_query(reduced.tokens)
     return tokens if weights is None else tokens * weights[:, None]
-
-
-def _client_maxsim(collection: Collection, query: Embedding, found: list[Record]) -> Float32:
-    """(P,) MaxSim of each candidate, from codes where there are codes."""
-    if not found:
-        return np.empty(0, np.float32)
-    codec = _codec(collection)
-    tokens = _query_tokens(collection, query)
-    if collection.recipe.layout == "codes":
-        try:
-            blobs = [binascii.a2b_base64(record.payload["codes"]) for record in found]
-        except KeyError:
-            raise collection.replaced() from None
-        lengths = np.array([len(blob) for blob in blobs]) // collection.token_bytes
-        return maxsim(codec.similarities(codec.stored(b"".join(blobs)), tokens), lengths)
-    rows = [record.vectors[TOKENS] for record in found if TOKENS in record.vectors]
-    if len(rows) < len(found):
-        raise collection.replaced()
-    return maxsim(codec.similarities(np.concatenate(rows), tokens), [len(row) for row in rows])
 
 
 def _best_passages(found: list[Record], parts: list[dict[str, float]], k: int) -> list[int]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from connector.connector import Connector, Stats
     from connector.evaluation import Evaluation
     from connector.ingest import IngestReport
+    from connector.methods import Method
     from connector.recipes import Recipe
-    from connector.reduction import Method
     from connector.types import Hit, Hits
 
 _BAD_SHOWN = 20
@@ -69,7 +69,7 @@ def hits_json(query: str, hits: Hits) -> dict[str, Any]:
     }
 
 
-def methods_json(steps: Mapping[str, Sequence[Method[Any]]]) -> dict[str, Any]:
+def methods_json(steps: Mapping[str, Sequence[Method[Any, Any]]]) -> dict[str, Any]:
     """The steps of each side's reductions."""
     fields = ("form", "summary", "source")
     return {
@@ -125,6 +125,8 @@ def print_evaluation(result: Evaluation) -> None:
     for name, value in result.measures.items():
         _row(name, f"{value:.4f}")
     _row("bytes a passage", _sizes(result.bytes_per_passage))
+    at_rest = result.at_rest_per_passage
+    _row("at rest", f"{at_rest['data']:,.0f} bytes a passage, and {at_rest['log']:,.0f} write-ahead log")
     _row("tokens a passage", f"{result.tokens_per_passage:,.1f}")
     _row("query ms", f"p50 {result.query_ms['p50']:.2f}, p95 {result.query_ms['p95']:.2f}")
     _row("documents a second", f"{result.documents_per_second:,.1f}")
@@ -138,22 +140,24 @@ def print_stats(stats: Stats) -> None:
     _row("model", stats.model)
     _row("recipe, layout", f"{stats.recipe}, {stats.layout}")
     _row("bytes a passage", _sizes(stats.bytes_per_passage))
-    rest = "a server does not tell" if stats.at_rest_bytes is None else f"{stats.at_rest_bytes:,} bytes"
-    _row("at rest", rest)
+    if stats.at_rest_bytes is None:
+        _row("at rest", "a server does not tell")
+    else:
+        _row("at rest", f"{stats.at_rest_bytes:,} bytes, of them {stats.log_bytes:,} write-ahead log")
 
 
 def print_recipe(recipe: Recipe) -> None:
     """A recipe in three lines."""
     click.echo(f"{click.style(recipe.name, bold=True)}: {recipe.summary}")
     parts = {"layout": recipe.layout, "reduction": recipe.reduction, "query": recipe.query_reduction}
-    parts |= {"codec": recipe.codec, "CLS": recipe.cls}
+    parts |= {"codec": recipe.codec, "CLS": recipe.cls, "index of words": recipe.lexical, "FDE": recipe.fde}
     click.echo("  " + ", ".join(f"{key} {value}" for key, value in parts.items() if value))
     click.echo(f"  {recipe.source}")
 
 
-def print_methods(side: str, methods: Sequence[Method[Any]]) -> None:
-    """The steps of one side's reductions, two lines each."""
-    click.echo(f"--{side.replace('_', '-')}")
+def print_methods(heading: str, methods: Sequence[Method[Any, Any]]) -> None:
+    """What can be chosen under one heading, two lines each."""
+    click.echo(f"{heading}")
     width = max(len(method.form) for method in methods)
     for method in methods:
         click.echo(f"  {click.style(method.form.ljust(width), bold=True)}  {method.summary}")
@@ -211,7 +215,9 @@ def _snippet(text: str, width: int) -> str:
 
 
 def _sizes(size: dict[str, float]) -> str:
-    return f"{size['total']:,.0f} (CLS {size['cls']:,.0f}, tokens {size['tokens']:,.0f})"
+    names = {"cls": "CLS", "tokens": "tokens", "lexical": "index of words", "fde": "MUVERA"}
+    parts = ", ".join(f"{name} {size[key]:,.0f}" for key, name in names.items() if key in size)
+    return f"{size['total']:,.0f} ({parts})"
 
 
 def _row(name: str, value: str) -> None:

@@ -123,6 +123,22 @@ def _check_json(value: Any, what: str, depth: int = 0) -> None:
         raise DocumentError(f"{what} is a {type(value).__name__}, which JSON does not have; convert it")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sparse:
+    """A sparse vector.
+
+    Args:
+        indices: (n,) uint32, each once.
+        values: (n,) float32.
+    """
+
+    indices: NDArray[np.uint32]
+    values: Float32
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
 ROW_FIELDS: dict[str, tuple[int, ...]] = {
     "token_ids": (),
     "offsets": (2,),
@@ -205,16 +221,22 @@ class Embedding:
         return self.word_ids < 0
 
 
-def check_rows(tokens: NDArray[Any]) -> None:
-    """Refuse a matrix with a row that is not finite, naming the first such row.
+def check_rows(tokens: NDArray[Any], *, nonzero: bool = False) -> None:
+    """Refuse a matrix with a row that is not finite, or is zero, naming the first such row.
+
+    Args:
+        tokens: (n, w) float.
+        nonzero: whether a row of zeros, which has no direction, is refused too.
 
     Raises:
-        InputError: a value is NaN or infinite.
+        InputError: a value is NaN or infinite, or a row is zero.
     """
-    if np.isfinite(tokens).all():
-        return
-    row = int(np.flatnonzero(~np.isfinite(tokens).all(axis=1))[0])
-    raise InputError(f"token vector {row} is not finite; look at the encoder's weights and its input")
+    if not np.isfinite(tokens).all():
+        row = int(np.flatnonzero(~np.isfinite(tokens).all(axis=1))[0])
+        raise InputError(f"token vector {row} is not finite; look at the encoder's weights and its input")
+    if nonzero and not tokens.any(axis=1).all():
+        row = int(np.flatnonzero(~tokens.any(axis=1))[0])
+        raise InputError(f"token vector {row} is zero; leave it out, as it has no direction")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
+from sentence_transformers.base.modules import Dense
 
 from connector.errors import RecipeError
-from connector.recipes import RECIPES, Recipe, get_recipe, load_recipe
+from connector.recipes import RECIPES, Quantization, Recipe, get_recipe, load_recipe
 from connector.schema import CollectionSchema, VectorSchema
+
+CLS = VectorSchema("cls", 384, "float32")
 
 every_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=str)
 
@@ -21,13 +27,26 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"layout": "codes"}, "codes.*None"),
     ({"layout": "multivector", "codec": "binary"}, "binary.*use layout codes"),
     ({"layout": "multivector", "codec": "pca-64+binary"}, "pca-64.binary.*use layout codes"),
-    ({"layout": "multivector", "codec": "int3"}, "int3.*float32, float16 or binary"),
-    ({"layout": "codes", "codec": "int3"}, "int3.*float32, float16 or binary"),
+    ({"layout": "multivector", "codec": "int3"}, "int3.*known endings: float32, float16, .*pq-M"),
+    ({"layout": "codes", "codec": "int3"}, "int3.*known endings: float32, float16, .*pq-M"),
     ({"layout": "codes", "codec": "svd-8+binary"}, "svd-8.*pca-D"),
     ({"layout": "codes", "codec": "binary", "reduction": "svd-4"}, "svd-4.*ward-SIZE"),
     ({"layout": "codes", "codec": "binary", "reduction": "ward-1"}, "factor is 1"),
     ({"layout": "sparse", "codec": "float16"}, "layout"),
     ({"layout": "codes", "codec": "binary", "cls": "int8"}, "cls"),
+    ({"layout": "multivector", "codec": "int8"}, "int8.*use layout codes"),
+    ({"layout": "multivector", "codec": "hamming"}, "hamming.*use layout codes"),
+    ({"layout": "multivector", "codec": "residual-2"}, "residual-2.*use layout codes"),
+    ({"layout": "multivector", "codec": "pca-64+pq-16"}, "pq-16.*use layout codes"),
+    ({"layout": "codes", "codec": "turbo4"}, "only Qdrant can make turbo4; use layout multivector"),
+    ({"layout": "codes", "codec": "pca-64+turbo8"}, "only Qdrant can make pca-64.turbo8; use layout"),
+    ({"layout": "codes", "codec": "residual-3"}, "residual-3 is not known; give 1, 2 or 4"),
+    ({"layout": "codes", "codec": "pq-x"}, "'x' is no number"),
+    ({"layout": "codes", "codec": "binary", "quantization": "scalar"}, "layout codes; use multivector"),
+    ({"layout": "dense", "quantization": "turbo-1"}, "layout dense; use multivector"),
+    ({"layout": "multivector", "codec": "float16", "quantization": "int8"}, "quantization"),
+    ({"layout": "multivector", "codec": "float16", "oversampling": 0.5}, "oversampling"),
+    ({"layout": "dense", "lexical": "klingon"}, "klingon.*give one such as english"),
     ({"layout": "codes", "codec": "binary", "colour": "blue"}, "colour"),
 ]
 
@@ -71,6 +90,41 @@ def test_a_contradictory_recipe_is_refused(fields: dict[str, Any], message: str)
         load_recipe(json.dumps({"name": "mine", **fields}))
 
 
+@pytest.mark.parametrize("quantization", get_args(Quantization))
+def test_tokens_of_a_multivector_may_be_quantized(quantization: Any) -> None:
+    recipe = Recipe(name="mine", layout="multivector", codec="pca-64+float16", quantization=quantization)
+    assert recipe.oversampling == 2
+    assert load_recipe(recipe.model_dump_json()) == recipe
+    assert CollectionSchema.of(recipe, 384, 384).vectors == (
+        CLS,
+        VectorSchema("tokens", 64, "float16", multivector=True, quantization=quantization),
+    )
+
+
+def test_a_recipe_hands_its_head_to_the_codec(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = Dense(32, 16, bias=False, activation_function=torch.nn.Identity())
+    layer.save(str(tmp_path))
+    recipe = Recipe(name="mine", layout="codes", codec="linear-16+float32", head=str(tmp_path))
+    rows = np.random.default_rng(0).normal(size=(10, 32)).astype(np.float32)
+    asked = recipe.make_codec().fit(rows).encode_query(rows)
+    expected = rows @ layer.linear.weight.detach().numpy().T
+    assert np.allclose(asked, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_parts_of_a_recipe_that_decide_what_is_searched_make_it_another() -> None:
+    recipe = Recipe(name="mine", layout="multivector", codec="float16")
+    assert recipe.same_as(recipe.model_copy(update={"name": "other", "summary": "words", "source": "words"}))
+    for field, value in {
+        "cls": "turbo8",
+        "quantization": "binary",
+        "oversampling": 3.0,
+        "lexical": "english",
+        "head": "folder",
+    }.items():
+        assert not recipe.same_as(recipe.model_copy(update={field: value}))
+
+
 @pytest.mark.parametrize("data", ["", "{", "[]", "null", '{"layout": "dense"}'])
 def test_json_that_is_no_recipe_is_refused(data: str) -> None:
     with pytest.raises(RecipeError, match="not a valid recipe"):
@@ -84,7 +138,6 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         assert name in str(error.value)
 
 
-CLS = VectorSchema("cls", 384, "float32")
 SCHEMAS = {
     "dense": (CLS,),
     "colbert": (CLS, VectorSchema("tokens", 384, "float16", multivector=True)),
@@ -107,9 +160,32 @@ def test_the_widths_of_a_schema_are_those_of_the_encoder_and_the_codec() -> None
     assert CollectionSchema.of(recipe, 768, 48).vectors[1].size == 48
 
 
+@pytest.mark.parametrize("datatype", ["turbo8", "turbo4"])
+def test_tokens_and_cls_may_be_of_qdrants_own_types(datatype: Any) -> None:
+    recipe = Recipe(name="mine", layout="multivector", codec=f"pca-64+{datatype}", cls=datatype)
+    assert CollectionSchema.of(recipe, 768, 128) == CollectionSchema(
+        (VectorSchema("cls", 768, datatype), VectorSchema("tokens", 64, datatype, multivector=True))
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "codec"), [("dense", None), ("codes", "int8"), ("multivector", "float32")]
+)
+def test_an_index_of_words_is_a_sparse_vector(layout: Any, codec: str | None) -> None:
+    fields: dict[str, Any] = {"name": "mine", "layout": layout, "codec": codec}
+    assert CollectionSchema.of(Recipe(**fields), 384, 384).sparse == ()
+    assert CollectionSchema.of(Recipe(**fields, lexical="german"), 384, 384).sparse == ("lexical",)
+
+
 @pytest.mark.parametrize(
     ("datatype", "size", "expected"),
-    [("float32", 384, 1536), ("float16", 384, 768), ("float16", 1, 2), ("turbo4", 384, 196)],
+    [
+        ("float32", 384, 1536),
+        ("float16", 384, 768),
+        ("float16", 1, 2),
+        ("turbo8", 384, 388),
+        ("turbo4", 384, 196),
+    ],
 )
 def test_bytes_of_a_row(datatype: Any, size: int, expected: int) -> None:
     assert VectorSchema("cls", size, datatype).bytes_per_row == expected

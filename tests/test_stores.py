@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -27,11 +28,12 @@ from connector.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from connector.recipes import Quantization
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores import EdgeStore, Nearest, Point, ServerStore, Store, open_store
+from connector.stores import EdgeStore, Fused, Nearest, Point, Query, ServerStore, Store, open_store
 from connector.stores import base as base_module
 from connector.stores import server as server_module
-from connector.types import point_id
+from connector.types import Sparse, point_id
 
 WIDTH, TOKEN_WIDTH = 8, 16
 ID = point_id("0", 0)
@@ -358,6 +360,186 @@ def test_one_place_must_be_given(tmp_path: Path) -> None:
         open_store(path=tmp_path, url="http://127.0.0.1:6333")
 
 
+# Every engine: words, and queries that are fused
+
+
+def words(*indices: int, weights: Sequence[float] | None = None) -> Sparse:
+    values = np.ones(len(indices)) if weights is None else weights
+    return Sparse(np.array(indices, np.uint32), np.array(values, np.float32))
+
+
+WORDS = {number: words(*range(number % 7, 12, 1 + number % 4), 20 + number) for number in range(60)}
+"""Twelve words that many points have, and one of its own for each."""
+
+
+@pytest.fixture
+def worded(store: Store, name: str) -> Store:
+    """Sixty points with vectors and words, which weigh 0.5 to 2."""
+    store.drop(name)
+    store.create(name, CollectionSchema(schema().vectors, ("lexical",)), {})
+    store.upsert(
+        name, [Point(it.id, {**it.vectors, "lexical": sparse}, it.payload) for it, sparse in sixty()]
+    )
+    return store
+
+
+def sixty() -> list[tuple[Point, Sparse]]:
+    rng = np.random.default_rng(1)
+    weighed = [words(*it.indices, weights=rng.uniform(0.5, 2, len(it))) for it in WORDS.values()]
+    return list(zip(points(60), weighed, strict=True))
+
+
+def slow_bm25(query: Sparse) -> dict[int, float]:
+    """Σ ln(1 + (N − n + ½) / (n + ½)) · weight over the words that a point shares with the query."""
+    scores: dict[int, float] = {}
+    for number, (_, sparse) in enumerate(sixty()):
+        for word, weight in zip(sparse.indices.tolist(), sparse.values.tolist(), strict=True):
+            if word in query.indices:
+                having = sum(word in it.indices for it in WORDS.values())
+                rarity = np.log(1 + (60 - having + 0.5) / (having + 0.5))
+                scores[number] = scores.get(number, 0) + float(rarity) * weight
+    return scores
+
+
+def found_by(store: Store, name: str, query: Query, filter: models.Filter | None = None) -> dict[int, float]:
+    """Numbers of the points found, best first, and their scores."""
+    found = store.search(name, query, payload=["n"], filter=filter)
+    scores = [record.score for record in found]
+    assert scores == sorted(scores, reverse=True)
+    return {record.payload["n"]: record.score for record in found}
+
+
+@pytest.mark.parametrize("query", [words(3), words(3, 25, 7), words(0, 5, 11, 1000)], ids=["1", "3", "4"])
+def test_search_by_words_is_bm25(worded: Store, name: str, query: Sparse) -> None:
+    scores = slow_bm25(query)
+    best = sorted(scores, key=lambda number: -scores[number])[:10]
+    for _ in range(2):
+        found = found_by(worded, name, Nearest(query, "lexical", 10))
+        assert list(found) == best
+        assert found == pytest.approx({number: scores[number] for number in best}, rel=1e-5)
+        worded.finish(name)
+
+
+def test_search_by_words_finds_only_points_that_have_one(worded: Store, name: str) -> None:
+    assert list(found_by(worded, name, Nearest(words(20 + 17), "lexical", 60))) == [17]
+    assert found_by(worded, name, Nearest(words(1000), "lexical", 60)) == {}
+    assert found_by(worded, name, Nearest(words(), "lexical", 60)) == {}
+    everywhere = found_by(worded, name, Nearest(words(*range(12)), "lexical", 60), odd())
+    assert len(everywhere) == 30
+    assert all(number % 2 for number in everywhere)
+
+
+def test_points_without_words_are_not_found_by_them(worded: Store, name: str) -> None:
+    vectors = points(1)[0].vectors
+    worded.upsert(name, [Point(point_id("none", 0), {**vectors, "lexical": words()}, {"n": 100})])
+    assert worded.count(name) == 61
+    assert 100 not in found_by(worded, name, Nearest(words(*range(12)), "lexical", 100))
+    assert 100 in found_by(worded, name, Nearest(vectors["cls"], "cls", 100))
+
+
+def test_words_are_replaced_with_their_point(worded: Store, name: str) -> None:
+    point = points(60)[17]
+    worded.upsert(name, [Point(point.id, {**point.vectors, "lexical": words(99)}, point.payload)])
+    assert found_by(worded, name, Nearest(words(20 + 17), "lexical", 10)) == {}
+    assert list(found_by(worded, name, Nearest(words(99), "lexical", 10))) == [17]
+
+
+def fused(method: Any, limit: int = 10) -> tuple[Nearest, Nearest, Fused]:
+    """By vectors, by words, and by both."""
+    by_cls = Nearest(points(1, seed=1)[0].vectors["cls"], "cls", 20)
+    by_words = Nearest(words(3, 7), "lexical", 20)
+    return by_cls, by_words, Fused((by_cls, by_words), limit, method)
+
+
+def reciprocal_ranks(found: list[dict[int, float]]) -> dict[int, float]:
+    """Σ 1 / (2 + rank), counted from 0."""
+    scores: dict[int, float] = {}
+    for ranks in found:
+        for rank, number in enumerate(ranks):
+            scores[number] = scores.get(number, 0) + 1 / (2 + rank)
+    return scores
+
+
+def distributions(found: list[dict[int, float]]) -> dict[int, float]:
+    """Σ (score − (mean − 3σ)) / 6σ, σ of a sample."""
+    scores: dict[int, float] = {}
+    for each in found:
+        mean, deviation = np.mean(list(each.values())), np.std(list(each.values()), ddof=1)
+        for number, score in each.items():
+            scores[number] = scores.get(number, 0) + (score - mean + 3 * deviation) / (6 * deviation)
+    return scores
+
+
+FUSIONS = {"rrf": reciprocal_ranks, "dbsf": distributions}
+
+
+@pytest.mark.parametrize("method", FUSIONS)
+@pytest.mark.parametrize("filter", [None, odd()], ids=["all", "odd"])
+def test_fused_queries_score_as_their_parts_say(
+    worded: Store, name: str, method: str, filter: models.Filter | None
+) -> None:
+    """Points of the same score may stand in either order."""
+    by_cls, by_words, both = fused(method, 12)
+    parts = [found_by(worded, name, part, filter) for part in (by_cls, by_words)]
+    expected = FUSIONS[method](parts)
+    found = found_by(worded, name, both, filter)
+    assert len(found) == 12
+    assert found == pytest.approx({number: expected[number] for number in found}, abs=1e-4)
+    assert sorted(found.values()) == pytest.approx(sorted(expected.values())[-12:], abs=1e-4)
+    if filter is not None:
+        assert all(number % 2 for number in found)
+
+
+@pytest.mark.parametrize("method", FUSIONS)
+def test_a_fused_query_may_come_first(worded: Store, name: str, method: str) -> None:
+    """Its points alone are scored by the query behind it, and the filter holds for all of them."""
+    by_cls, _, both = fused(method, 15)
+    within = found_by(worded, name, both)
+    tokens = points(9, seed=2)[4].vectors["tokens"]
+    assert not isinstance(tokens, Sparse)
+    found = found_by(worded, name, Nearest(tokens, "tokens", 60, both))
+    expected = {number: maxsim(tokens, points(60)[number].vectors["tokens"]) for number in within}
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert found_by(worded, name, replace(by_cls, limit=3, prefetch=both)).keys() <= within.keys()
+    filtered = found_by(worded, name, Nearest(tokens, "tokens", 60, both), odd())
+    assert filtered.keys() == found_by(worded, name, both, odd()).keys()
+    assert all(number % 2 for number in filtered)
+
+
+@pytest.mark.parametrize("method", FUSIONS)
+def test_prefetches_may_be_nested(worded: Store, name: str, method: str) -> None:
+    """Tokens among the best ten by CLS of the twenty that are fused."""
+    by_cls, _, both = fused(method, 20)
+    ten = replace(by_cls, limit=10, prefetch=both)
+    tokens = points(9, seed=2)[4].vectors["tokens"]
+    found = found_by(worded, name, Nearest(tokens, "tokens", 60, ten))
+    assert found.keys() == found_by(worded, name, ten).keys()
+    assert len(found) == 10
+
+
+@pytest.mark.parametrize("method", FUSIONS)
+def test_fusing_with_words_that_nothing_has_leaves_the_other_order(
+    worded: Store, name: str, method: Any
+) -> None:
+    by_cls, _, _ = fused(method)
+    for nothing in (words(), words(1000)):
+        both = Fused((by_cls, Nearest(nothing, "lexical", 20)), 10, method)
+        assert list(found_by(worded, name, both)) == list(found_by(worded, name, by_cls))[:10]
+
+
+def test_a_collection_of_words_survives_reopening(tmp_path: Path) -> None:
+    place = {"path": tmp_path / "qdrant"}
+    store = open_store(**place)
+    store.create("a", CollectionSchema(schema().vectors, ("lexical",)), {})
+    store.upsert("a", [Point(it.id, {**it.vectors, "lexical": sparse}, it.payload) for it, sparse in sixty()])
+    before = found_by(store, "a", Nearest(words(3, 25, 7), "lexical", 10))
+    store.finish("a")
+    store.close()
+    store = open_store(**place)
+    assert found_by(store, "a", Nearest(words(3, 25, 7), "lexical", 10)) == pytest.approx(before)
+    store.close()
+
+
 # Edge: one folder, one process
 
 
@@ -626,6 +808,89 @@ def test_threads_may_write_and_read_together(edge_store: EdgeStore) -> None:
         thread.join()
     assert not failures
     assert edge_store.count("a") == 800
+
+
+WIDE = 64
+
+
+def wide(count: int) -> list[Point]:
+    """Points with 1 to 5 token rows of 64 dimensions."""
+    rng = np.random.default_rng(3)
+
+    def unit(*shape: int) -> Any:
+        vectors = rng.normal(size=shape)
+        return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+    return [
+        Point(point_id(str(n), 0), {"cls": unit(WIDTH), "tokens": unit(1 + n % 5, WIDE)}, {"n": n})
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("quantization", get_args(Quantization))
+def test_the_best_of_quantized_tokens_are_scored_again_by_the_tokens(
+    edge_store: EdgeStore, quantization: Any
+) -> None:
+    vectors = (
+        VectorSchema("cls", WIDTH, "float32"),
+        VectorSchema("tokens", WIDE, "float32", multivector=True, quantization=quantization),
+    )
+    edge_store.create("quantized", CollectionSchema(vectors), {})
+    *written, query = wide(201)
+    edge_store.upsert("quantized", written)
+    tokens: Any = query.vectors["tokens"]
+    scores = {point.payload["n"]: maxsim(tokens, point.vectors["tokens"]) for point in written}
+    best = sorted(scores, key=lambda number: -scores[number])[:10]
+    for _ in range(2):
+        by_tokens = Nearest(tokens, "tokens", 10, nearest(query, 200), oversampling=20)
+        found = found_by(edge_store, "quantized", by_tokens)
+        assert list(found) == best
+        assert found == pytest.approx({number: scores[number] for number in best}, abs=1e-5)
+        edge_store.finish("quantized")
+
+
+@pytest.mark.parametrize(("datatype", "bound"), [("turbo8", 0.015), ("turbo4", 0.3)])
+def test_vectors_of_qdrants_own_types_come_back_within_a_bound(
+    edge_store: EdgeStore, datatype: Any, bound: float
+) -> None:
+    """The length of the error of a unit vector; 4 bits on 16 times as few levels as 8."""
+    vectors = (
+        VectorSchema("cls", WIDTH, datatype),
+        VectorSchema("tokens", WIDE, datatype, multivector=True),
+    )
+    edge_store.create("turbo", CollectionSchema(vectors), {})
+    *written, query = wide(101)
+    edge_store.upsert("turbo", written)
+    edge_store.finish("turbo")
+    for record in edge_store.scroll("turbo", ["n"], ["cls", "tokens"]):
+        for key, vector in written[record.payload["n"]].vectors.items():
+            stored: Any = record.vectors[key]
+            assert stored.shape == np.shape(vector)
+            assert np.linalg.norm(stored - vector, axis=-1).max() < bound
+    tokens: Any = query.vectors["tokens"]
+    found = found_by(edge_store, "turbo", Nearest(tokens, "tokens", 100, nearest(query, 100)))
+    for number, score in found.items():
+        exact = maxsim(tokens, written[number].vectors["tokens"])
+        assert score == pytest.approx(exact, abs=bound * len(tokens))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "width"), [("turbo8", 384), ("turbo4", 384), ("turbo8", 64), ("turbo4", 64)]
+)
+def test_bytes_of_qdrants_own_types_are_those_on_its_disk(
+    edge_store: EdgeStore, folder: Path, datatype: Any, width: int
+) -> None:
+    """The engine's file has room for more, which is zeros."""
+    vector = VectorSchema("cls", width, datatype)
+    edge_store.create("turbo", CollectionSchema((vector,)), {})
+    rows = np.random.default_rng(0).normal(size=(4000, width)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    edge_store.upsert("turbo", [Point(point_id(str(n), 0), {"cls": row}, {}) for n, row in enumerate(rows)])
+    (home,) = folder.glob("collections/turbo-*")
+    (chunk,) = home.rglob("vector_storage-cls/tq_vectors/chunk_*.mmap")
+    data = chunk.read_bytes()
+    used = len(data.rstrip(b"\0"))
+    assert used / 4000 == pytest.approx(vector.bytes_per_row, abs=0.1)
 
 
 # Server

@@ -1,12 +1,13 @@
 """Codecs: how token vectors are compressed, stored, and scored again.
 
 A codec is a chain of projections that ends in one quantizer, written as text with "+" between the
-parts: "float16", "pca-128+float16", "pca-192+binary".
+parts: "float16", "pca-128+float16", "pca-192+binary", "linear-128+residual-1".
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from connector.codecs.base import Projection, Quantizer
-from connector.codecs.projection import PCA, Rotation
-from connector.codecs.quantization import Floats, Signs
+from connector.codecs.base import Datatype, Projection, Quantizer
+from connector.codecs.codebook import Product, Residual
+from connector.codecs.projection import OPQ, PCA, Rotation, Trained
+from connector.codecs.quantization import Hamming, Int8, Signs, Vectors
 from connector.errors import InputError, RecipeError
+from connector.methods import C, Method, S, forms, named
+from connector.scoring import Scorer
 from connector.types import Float32, check_rows
 
-__all__ = ["Codec", "parse_codec"]
+__all__ = ["PROJECTIONS", "QUANTIZERS", "Codec", "parse_codec"]
+
+_SAMPLE = 10_000
+"""Token vectors that projections are fitted on."""
 
 
 class Codec:
@@ -43,9 +50,19 @@ class Codec:
         self._width: int | None = None
 
     @property
+    def datatype(self) -> Datatype | None:
+        """What Qdrant stores the vectors as; None where they become bytes that only this library scores."""
+        return self._quantizer.datatype
+
+    @property
     def server_scorable(self) -> bool:
         """Whether `encode` gives plain vectors, which Qdrant can score itself."""
-        return self._quantizer.server_scorable
+        return self.datatype is not None
+
+    @property
+    def sample(self) -> int:
+        """How many token vectors `fit` wants to see."""
+        return max(_SAMPLE, self._quantizer.sample)
 
     @property
     def fitted(self) -> bool:
@@ -73,15 +90,17 @@ class Codec:
             The codec itself.
 
         Raises:
-            InputError: the sample is empty or not finite (the row is named).
+            InputError: the sample is empty, or a row is not finite or zero (it is named).
+            MissingExtra: the quantizer is fitted by a package that is not installed.
         """
         if tokens.ndim != 2 or len(tokens) == 0:
             raise InputError(f"a codec is fitted on a matrix of token vectors, got shape {tokens.shape}")
-        check_rows(tokens)
+        check_rows(tokens, nonzero=True)
         width = tokens.shape[1]
         self.bytes_per_token(width)
         for projection in self._projections:
             tokens = projection.fit(tokens, seed)
+        self._quantizer.fit(tokens, seed)
         self._width = width
         return self
 
@@ -89,58 +108,60 @@ class Codec:
         """(n, w) float32 token vectors to (n, …) stored rows.
 
         Raises:
-            InputError: the codec is not fitted, a row is not finite, or the width is another.
+            InputError: the codec is not fitted, a row is not finite or zero, or the width is another.
         """
-        check_rows(tokens)
+        self._check_width(tokens)
+        check_rows(tokens, nonzero=True)
         return self._quantizer.encode(self.encode_query(tokens))
 
     def decode(self, codes: NDArray[Any]) -> Float32:
         """Stored rows to (n, d) float32 vectors in the scored space."""
-        return self._quantizer.decode(codes, self._scored_width())
+        self._fitted_width()
+        return self._quantizer.decode(codes)
 
     def encode_query(self, tokens: Float32) -> Float32:
         """(m, w) float32 query tokens to (m, d) float32 in the scored space."""
-        width = self._fitted_width()
-        if tokens.ndim != 2 or tokens.shape[1] != width:
-            raise InputError(
-                f"codec {self.spec} was fitted on vectors of width {width}, got shape {tokens.shape}; "
-                "use the encoder that it was fitted with"
-            )
+        self._check_width(tokens)
         for projection in self._projections:
             tokens = projection.apply(tokens)
         return tokens
 
-    def similarities(self, codes: NDArray[Any], query: Float32) -> Float32:
-        """Inner products of stored rows with projected query tokens.
+    def scorer(self, query: Float32, device: str = "cpu") -> Scorer:
+        """Ready to score stored rows, straight from their codes.
 
         Args:
-            codes: (N, …) rows from `encode` or `stored`.
             query: (m, d) float32 from `encode_query`.
+            device: "cpu" or a CUDA device.
 
         Returns:
-            (N, m) float32, equal to `decode(codes) @ query.T` up to rounding.
+            For `connector.scoring.maxsim`; its similarities are `decode(codes) @ query.T` up to rounding.
         """
-        return self._quantizer.similarities(codes, query)
+        self._fitted_width()
+        return self._quantizer.scorer(np.ascontiguousarray(query, dtype=np.float32), device)
 
     def stored(self, data: bytes) -> NDArray[Any]:
         """The stored rows whose bytes (`encode(…).tobytes()`) these are.
 
         Raises:
-            InputError: the codec is not fitted, or the bytes are no whole number of rows.
+            InputError: the codec is not fitted, or the bytes are no whole number of rows, or Qdrant's.
         """
         row = self._quantizer.bytes_per_token(self._scored_width())
+        if self.datatype in ("turbo8", "turbo4"):
+            raise InputError(f"bytes of {self.spec} are Qdrant's; read the vectors from Qdrant")
         if len(data) % row:
             raise InputError(
                 f"{len(data)} bytes are not rows of {row} bytes ({self.spec}); ingest the document again"
             )
-        return self._quantizer.stored(data, self._scored_width())
+        dtype = self._quantizer.dtype
+        return np.frombuffer(data, dtype).reshape(-1, row // dtype.itemsize)
 
     def save(self) -> bytes:
         """The fitted codec as one safetensors file."""
-        arrays: dict[str, NDArray[Any]] = {}
-        for index, projection in enumerate(self._projections):
-            for name, array in projection.state().items():
-                arrays[f"{index}.{name}"] = array
+        arrays = {
+            f"{index}.{name}": array
+            for index, part in enumerate(self._parts)
+            for name, array in part.state().items()
+        }
         arrays["width"] = np.array([self._fitted_width()], np.int64)
         arrays["spec"] = np.frombuffer(self.spec.encode(), np.uint8)
         return save_safetensors(arrays)
@@ -157,28 +178,34 @@ class Codec:
             if spec != self.spec:
                 raise ValueError(f"it is a {spec}")
             (width,) = arrays["width"].tolist()
-            for index, projection in enumerate(self._projections):
+            widths = [width]
+            for projection in self._projections:
+                widths.append(projection.width(widths[-1]))
+            for index, (part, before) in enumerate(zip(self._parts, widths, strict=True)):
                 prefix = f"{index}."
-                projection.load(
-                    {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
-                )
-            self._check_shapes(width)
+                state = {key[len(prefix) :]: it for key, it in arrays.items() if key.startswith(prefix)}
+                part.load(state, before)
             self._width = width
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise InputError(f"not a saved codec {self.spec}: {error!r}; restore its file") from error
         return self
 
-    def _check_shapes(self, width: int) -> None:
-        for projection in self._projections:
-            shape = projection.state()["matrix"].shape
-            if shape != (width, projection.width(width)):
-                raise ValueError(f"{projection.spec} has a matrix of shape {shape} for width {width}")
-            width = projection.width(width)
-
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the SHA-256 of `save()`."""
         return hashlib.sha256(self.save()).hexdigest()[:16]
+
+    def _check_width(self, tokens: Float32) -> None:
+        width = self._fitted_width()
+        if tokens.ndim != 2 or tokens.shape[1] != width:
+            raise InputError(
+                f"codec {self.spec} was fitted on vectors of width {width}, got shape {tokens.shape}; "
+                "use the encoder that it was fitted with"
+            )
+
+    @property
+    def _parts(self) -> list[Projection | Quantizer]:
+        return [*self._projections, self._quantizer]
 
     def _fitted_width(self) -> int:
         if self._width is None:
@@ -189,26 +216,108 @@ class Codec:
         return self.width(self._fitted_width())
 
 
-def parse_codec(spec: str) -> Codec:
+PROJECTIONS: tuple[Method[Projection, str | None], ...] = (
+    Method(
+        "pca-D",
+        "the D directions that keep most of the inner products",
+        "Ma et al., Redundancy Elimination, EMNLP 2021",
+        lambda number, _: PCA(_number(number)),
+    ),
+    Method(
+        "linear-D",
+        "a trained layer with D outputs, from the recipe's head",
+        "Khattab and Zaharia, ColBERT, SIGIR 2020",
+        lambda number, head: Trained(_number(number), head),
+    ),
+    Method(
+        "rotation",
+        "a random rotation",
+        "Charikar, STOC 2002",
+        lambda _, __: Rotation(),
+    ),
+)
+"""What may come before the last part of a codec, as recipes name it."""
+
+_Chain = tuple[list[Projection], Quantizer]
+
+
+def _vectors(datatype: Datatype) -> Callable[[str, None], _Chain]:
+    return lambda _, __: ([], Vectors(datatype))
+
+
+QUANTIZERS: tuple[Method[_Chain, None], ...] = (
+    Method("float32", "vectors of 4 bytes a dimension", "Qdrant", _vectors("float32")),
+    Method("float16", "vectors of 2 bytes a dimension", "Qdrant", _vectors("float16")),
+    Method("turbo8", "rotated by Qdrant, 8 bits a dimension", "Qdrant, TurboQuant", _vectors("turbo8")),
+    Method("turbo4", "rotated by Qdrant, 4 bits a dimension", "Qdrant, TurboQuant", _vectors("turbo4")),
+    Method(
+        "int8",
+        "one byte a dimension, and a step of 2 bytes a token",
+        "Qdrant, scalar quantization",
+        lambda _, __: ([], Int8()),
+    ),
+    Method(
+        "binary",
+        "a random rotation, then one bit a dimension; the query stays float",
+        "Charikar, STOC 2002",
+        lambda _, __: ([Rotation()], Signs()),
+    ),
+    Method(
+        "hamming",
+        "the same with the query's signs, too",
+        "Charikar, STOC 2002",
+        lambda _, __: ([Rotation()], Hamming()),
+    ),
+    Method(
+        "residual-B",
+        "the nearest centroid, and B bits a dimension (1, 2, 4) of what is left; 4 bytes more",
+        "Santhanam et al., ColBERTv2, NAACL 2022",
+        lambda number, _: ([], Residual(_number(number))),
+    ),
+    Method(
+        "pq-M",
+        "one byte for each of M parts: product quantization",
+        "Jégou, Douze and Schmid, TPAMI 2011",
+        lambda number, _: ([], Product(_number(number))),
+    ),
+    Method(
+        "opq-M",
+        "a learned rotation, then the same",
+        "Ge, He, Ke and Sun, TPAMI 2014",
+        lambda number, _: ([OPQ(_number(number))], Product(_number(number))),
+    ),
+)
+"""What a codec ends in, as recipes name it."""
+
+
+def parse_codec(spec: str, head: str | None = None) -> Codec:
     """The unfitted codec that a text names.
 
-    Parts: `pca-D` (a fitted projection to D dimensions), and last one of `float32`, `float16` or
-    `binary` (a random rotation, then one bit a dimension).
+    Args:
+        spec: projections and at last a quantizer, with "+" between them: `PROJECTIONS`, `QUANTIZERS`.
+        head: folder of a trained layer, for `linear-D`.
 
     Raises:
         RecipeError: a part is not known, or the last one is no quantizer.
     """
-    *head, last = spec.split("+")
-    projections = [_parse_projection(part, spec) for part in head]
-    if last in ("float32", "float16"):
-        return Codec(spec, projections, Floats(last))
-    if last == "binary":
-        return Codec(spec, [*projections, Rotation()], Signs())
-    raise RecipeError(f"codec {spec!r} ends in {last!r}; end it in float32, float16 or binary")
+    *parts, last = map(str.strip, spec.split("+"))
+    projections = [_parsed(spec, part, PROJECTIONS, "projections", head) for part in parts]
+    own, quantizer = _parsed(spec, last, QUANTIZERS, "endings", None)
+    return Codec(spec, [*projections, *own], quantizer)
 
 
-def _parse_projection(part: str, spec: str) -> Projection:
-    name, _, number = part.partition("-")
-    if name == "pca" and number.isdecimal():
-        return PCA(int(number))
-    raise RecipeError(f"codec {spec!r}: {part!r} is not known; the known projections: pca-D, such as pca-128")
+def _parsed(spec: str, part: str, methods: Sequence[Method[S, C]], what: str, context: C) -> S:
+    found = named(part, methods)
+    if found is None:
+        raise RecipeError(f"codec {spec!r}: {part!r} is not known; the known {what}: {forms(methods)}")
+    method, rest = found
+    try:
+        return method.make(rest, context)
+    except RecipeError as error:
+        raise RecipeError(f"codec {spec!r}: {error}") from None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise RecipeError(f"{text!r} is no number; give one such as 16")
+    return int(text)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.scoring import Scorer
 from connector.types import Float32
 
-State = dict[str, NDArray[np.generic]]
+State = dict[str, NDArray[Any]]
+
+Datatype = Literal["float32", "float16", "turbo8", "turbo4"]
+"""How Qdrant stores a coordinate. The turbo types are its own rotated quantization to 8 and 4 bits."""
+
+_BITS: dict[Datatype, int] = {"float32": 32, "float16": 16, "turbo8": 8, "turbo4": 4}
+_TURBO_HEADER = 4
+"""Bytes that Qdrant keeps with each vector of a turbo type, measured on the engine's files."""
+
+
+def stored_bytes(datatype: Datatype, width: int) -> int:
+    """Bytes that Qdrant takes for one vector."""
+    return width * _BITS[datatype] // 8 + (_TURBO_HEADER if datatype.startswith("turbo") else 0)
 
 
 class Projection(Protocol):
@@ -33,37 +46,47 @@ class Projection(Protocol):
         """The learned arrays."""
         ...
 
-    def load(self, state: State) -> None:
-        """Take over arrays that `state` gave."""
+    def load(self, state: State, width: int) -> None:
+        """Take over arrays that `state` gave, for vectors of this width; ValueError if they do not fit it."""
         ...
 
 
 class Quantizer(Protocol):
-    """A stored form of unit vectors, and how a float query is scored against it."""
+    """A stored form of unit vectors, and how a float query is scored against it.
 
-    spec: str
-    server_scorable: ClassVar[bool]
-    """Whether what `encode` gives are plain vectors that Qdrant can score itself."""
+    The stored rows of n tokens are an array (n, …) of `dtype`, whose bytes are what is stored.
+    """
 
-    def bytes_per_token(self, width: int) -> int:
-        """Stored bytes of one token of this width."""
+    dtype: np.dtype[Any]
+    datatype: Datatype | None
+    """What Qdrant stores the vectors as, and scores itself; None if only this library can."""
+    sample: int
+    """Token vectors that `fit` wants to see."""
+
+    def fit(self, tokens: Float32, seed: int) -> None:
+        """Learn from a sample (N, d) of unit rows."""
         ...
 
-    def encode(self, tokens: Float32) -> NDArray[np.generic]:
+    def state(self) -> State:
+        """The learned arrays; none where nothing is learned."""
+        ...
+
+    def load(self, state: State, width: int) -> None:
+        """Take over arrays that `state` gave, for vectors of this width; ValueError if they do not fit it."""
+        ...
+
+    def bytes_per_token(self, width: int) -> int:
+        """Stored bytes of one token of this width; RecipeError if it cannot be stored."""
+        ...
+
+    def encode(self, tokens: Float32) -> NDArray[Any]:
         """(n, d) float32 unit rows to their stored form, one row a token."""
         ...
 
-    def decode(self, codes: NDArray[np.generic], width: int) -> Float32:
+    def decode(self, codes: NDArray[Any]) -> Float32:
         """The stored form back to (n, d) float32."""
         ...
 
-    def stored(self, data: bytes, width: int) -> NDArray[np.generic]:
-        """The rows whose bytes these are."""
-        ...
-
-    def similarities(self, codes: NDArray[np.generic], query: Float32) -> Float32:
-        """(N, m) inner products of N stored tokens with (m, d) query vectors.
-
-        Equal to `decode(codes) @ query.T` up to rounding.
-        """
+    def scorer(self, query: Float32, device: str) -> Scorer:
+        """Inner products of stored rows with (m, d) query vectors, as `decode(codes) @ query.T` has them."""
         ...

@@ -6,9 +6,12 @@ layer does, so that similarities stay cosines.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from connector.codecs.base import State
+from connector.codecs.trainer import faiss, repeated
 from connector.errors import InputError, RecipeError
 from connector.types import Float32
 
@@ -20,6 +23,9 @@ class _Linear:
 
     def __init__(self, spec: str) -> None:
         self.spec = spec
+
+    def width(self, width: int) -> int:
+        return width
 
     def apply(self, tokens: Float32) -> Float32:
         matrix = self._matrix
@@ -38,8 +44,15 @@ class _Linear:
     def state(self) -> State:
         return {} if self._matrix is None else {"matrix": self._matrix}
 
-    def load(self, state: State) -> None:
-        self._matrix = np.ascontiguousarray(state["matrix"], dtype=np.float32)
+    def load(self, state: State, width: int) -> None:
+        matrix = np.ascontiguousarray(state["matrix"], dtype=np.float32)
+        if matrix.shape != (width, self.width(width)):
+            raise ValueError(f"{self.spec} has a matrix of shape {matrix.shape} for width {width}")
+        self._matrix = matrix
+
+    def _take(self, matrix: Float32, tokens: Float32) -> Float32:
+        self._matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+        return self.apply(tokens)
 
 
 class PCA(_Linear):
@@ -67,8 +80,58 @@ class PCA(_Linear):
         directions = vectors[:, ::-1][:, : self.width(tokens.shape[1])]
         largest = np.abs(directions).argmax(axis=0)
         signs = np.sign(directions[largest, np.arange(directions.shape[1])])
-        self._matrix = np.ascontiguousarray(directions * signs, dtype=np.float32)
-        return self.apply(tokens)
+        return self._take(directions * signs, tokens)
+
+
+class Trained(_Linear):
+    """A projection that was trained: the linear layer of a sentence-transformers `Dense`.
+
+    "Fitting" takes it over; from then on it is kept with the codec, and the folder is not needed any more.
+
+    Args:
+        dimensions: d, which the layer must have.
+        head: folder of the saved `Dense`, without bias and activation; needed for `fit` alone.
+    """
+
+    def __init__(self, dimensions: int, head: str | None) -> None:
+        super().__init__(f"linear-{dimensions}")
+        self.dimensions = dimensions
+        self._head = head
+
+    def width(self, width: int) -> int:  # noqa: ARG002  (whatever goes in)
+        return self.dimensions
+
+    def fit(self, tokens: Float32, seed: int) -> Float32:  # noqa: ARG002  (nothing to learn)
+        if self._head is None:
+            raise RecipeError(f"{self.spec} takes its layer from a folder; give it as the recipe's head")
+        matrix = _dense(self._head)
+        shape = (tokens.shape[1], self.dimensions)
+        if matrix.shape != shape:
+            raise RecipeError(
+                f"head {self._head!r} maps width {len(matrix)} to {matrix.shape[1]}, but {self.spec} after "
+                f"vectors of width {shape[0]} needs {shape[0]} to {shape[1]}; give the head of this model"
+            )
+        return self._take(matrix, tokens)
+
+
+def _dense(folder: str) -> Float32:
+    """(w, d) the linear layer of a saved `Dense`."""
+    import torch
+    from sentence_transformers.base.modules import Dense
+
+    if not (Path(folder) / "config.json").is_file():
+        raise RecipeError(f"head {folder!r} is no folder of a saved sentence-transformers Dense; give one")
+    try:
+        layer = Dense.load(folder)
+    except Exception as error:  # damaged files fail in many ways
+        raise RecipeError(f"head {folder!r} cannot be loaded: {error}; save the Dense again") from error
+    if layer.bias or layer.use_residual or not isinstance(layer.activation_function, torch.nn.Identity):
+        raise RecipeError(
+            f"head {folder!r} is no linear map; train a Dense with bias=False, use_residual=False and "
+            "activation_function=None"
+        )
+    weight: Float32 = layer.linear.weight.detach().float().cpu().numpy().T
+    return weight
 
 
 class Rotation(_Linear):
@@ -81,12 +144,34 @@ class Rotation(_Linear):
     def __init__(self) -> None:
         super().__init__("rotation")
 
-    def width(self, width: int) -> int:
-        return width
-
     def fit(self, tokens: Float32, seed: int) -> Float32:
         width = tokens.shape[1]
         gaussian = np.random.default_rng(seed).normal(size=(width, width))
         orthogonal, upper = np.linalg.qr(gaussian)
-        self._matrix = np.ascontiguousarray(orthogonal * np.sign(np.diag(upper)), dtype=np.float32)
-        return self.apply(tokens)
+        return self._take(orthogonal * np.sign(np.diag(upper)), tokens)
+
+
+class OPQ(_Linear):
+    """The rotation under which product quantization errs least.
+
+    Ge, He, Ke and Sun, "Optimized Product Quantization", TPAMI 2014, the non-parametric solution, by faiss.
+
+    Args:
+        parts: of the product quantizer that follows.
+    """
+
+    def __init__(self, parts: int) -> None:
+        super().__init__(f"opq-{parts}")
+        self.parts = parts
+
+    def fit(self, tokens: Float32, seed: int) -> Float32:
+        library, width = faiss(), tokens.shape[1]
+        if width % self.parts:
+            raise RecipeError(f"{self.spec} needs a width divisible by {self.parts}, got {width}")
+        rotation = library.OPQMatrix(width, self.parts)
+        trainer = library.ProductQuantizer(width, self.parts, 8)
+        trainer.cp.seed = seed + 1  # faiss takes 0 for no seed
+        rotation.pq = trainer
+        rotation.train(repeated(tokens))
+        matrix = library.vector_to_array(rotation.A).reshape(width, width).T
+        return self._take(matrix, tokens)

@@ -1,47 +1,87 @@
-"""Quantizers: how one token vector is stored."""
+"""Scalar quantizers: each coordinate of a token vector by itself, nothing learned."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.codecs.base import Datatype, State, stored_bytes
+from connector.codecs.bits import byte_places, byte_tables, pack, unpack
 from connector.errors import RecipeError
+from connector.scoring import Scorer, lookups, products
 from connector.types import Float32
 
 
-class Floats:
-    """Vectors stored as they are, in 4 or 2 bytes a dimension.
+class _Unlearned:
+    sample = 1
+
+    def fit(self, tokens: Float32, seed: int) -> None:
+        pass
+
+    def state(self) -> State:
+        return {}
+
+    def load(self, state: State, width: int) -> None:
+        pass
+
+
+class Vectors(_Unlearned):
+    """Vectors that Qdrant itself stores and scores.
 
     Args:
-        spec: "float32" or "float16". Half precision rounds each coordinate x by at most
-            max(2⁻¹¹·|x|, 2⁻²⁵).
+        datatype: "float32"; "float16" (each coordinate x rounded by at most max(2⁻¹¹·|x|, 2⁻²⁵)), "turbo8" or
+            "turbo4" (Qdrant's rotated quantization, done by Qdrant: what `encode` gives are floats).
     """
 
-    server_scorable: ClassVar[bool] = True
-
-    def __init__(self, spec: str) -> None:
-        self.spec = spec
-        self._dtype = np.dtype(spec)
+    def __init__(self, datatype: Datatype) -> None:
+        self.datatype: Datatype | None = datatype
+        self.dtype = np.dtype("float16" if datatype == "float16" else "float32")
+        self._stored: Datatype = datatype
 
     def bytes_per_token(self, width: int) -> int:
-        return width * self._dtype.itemsize
+        return stored_bytes(self._stored, width)
 
     def encode(self, tokens: Float32) -> NDArray[Any]:
-        return tokens.astype(self._dtype)
+        return tokens.astype(self.dtype)
 
-    def decode(self, codes: NDArray[Any], width: int) -> Float32:  # noqa: ARG002  (rows have it)
-        return codes.astype(np.float32)
+    def decode(self, codes: NDArray[Any]) -> Float32:
+        return codes.astype(np.float32, copy=False)
 
-    def stored(self, data: bytes, width: int) -> NDArray[Any]:
-        return np.frombuffer(data, self._dtype).reshape(-1, width)
-
-    def similarities(self, codes: NDArray[Any], query: Float32) -> Float32:
-        return codes.astype(np.float32, copy=False) @ query.T
+    def scorer(self, query: Float32, device: str) -> Scorer:
+        return products(query, self.decode, device)
 
 
-class Signs:
+class Int8(_Unlearned):
+    """One signed byte a coordinate and a float16 step a token.
+
+    A row x is stored as round(x / s) with s = max|x| / 127, so that a coordinate is off by at most s / 2.
+    The step comes first, low byte first.
+    """
+
+    datatype: Datatype | None = None
+    dtype = np.dtype(np.uint8)
+
+    def bytes_per_token(self, width: int) -> int:
+        return width + 2
+
+    def encode(self, tokens: Float32) -> NDArray[Any]:
+        exact = np.abs(tokens).max(axis=1, keepdims=True, initial=0) / 127
+        steps = np.nextafter(exact.astype("<f2"), np.float16(1))  # never too small
+        units = np.rint(tokens / steps.astype(np.float32)).astype(np.int8)
+        return np.hstack([steps.view(np.uint8), units.view(np.uint8)])
+
+    def decode(self, codes: NDArray[Any]) -> Float32:
+        steps = np.ascontiguousarray(codes[:, :2]).view("<f2").astype(np.float32)
+        vectors: Float32 = codes[:, 2:].view(np.int8) * steps
+        return vectors
+
+    def scorer(self, query: Float32, device: str) -> Scorer:
+        return products(query, self.decode, device)
+
+
+class Signs(_Unlearned):
     """One bit a dimension, the sign; the query stays float (asymmetric scoring).
 
     A row decodes to ±1/√d, a unit vector whose inner product with the row is Σ|xⱼ|/√d: about
@@ -50,8 +90,8 @@ class Signs:
     Coordinate j is bit j mod 8 of byte ⌊j/8⌋, the highest bit first; a set bit means x ≥ 0.
     """
 
-    spec = "signs"
-    server_scorable: ClassVar[bool] = False
+    datatype: Datatype | None = None
+    dtype = np.dtype(np.uint8)
 
     def bytes_per_token(self, width: int) -> int:
         if width % 8:
@@ -60,19 +100,24 @@ class Signs:
 
     def encode(self, tokens: Float32) -> NDArray[Any]:
         self.bytes_per_token(tokens.shape[1])
-        return np.packbits(tokens >= 0, axis=1)
+        return pack((tokens >= 0).astype(np.uint8), 1)
 
-    def decode(self, codes: NDArray[Any], width: int) -> Float32:
-        bits = np.unpackbits(codes, axis=1).astype(np.float32)
-        signs: Float32 = (2 * bits - 1) / np.float32(np.sqrt(width))
-        return signs
+    def decode(self, codes: NDArray[Any]) -> Float32:
+        vectors: Float32 = _signs(8 * codes.shape[1])[unpack(codes, 1)]
+        return vectors
 
-    def stored(self, data: bytes, width: int) -> NDArray[Any]:
-        return np.frombuffer(data, np.uint8).reshape(-1, self.bytes_per_token(width))
+    def scorer(self, query: Float32, device: str) -> Scorer:
+        return lookups(byte_tables(query, _signs(query.shape[1])), byte_places, device)
 
-    def similarities(self, codes: NDArray[Any], query: Float32) -> Float32:
-        scaled = query * np.float32(2 / np.sqrt(query.shape[1]))
-        # Σ ±qⱼ = 2·Σ over set bits − Σ qⱼ, so the bits need no sign and the sum is taken once.
-        products: Float32 = np.unpackbits(codes, axis=1).astype(np.float32) @ scaled.T
-        products -= scaled.sum(axis=1) / 2
-        return products
+
+class Hamming(Signs):
+    """Signs on both sides: a score is (1 − 2h/d)·‖q‖ for a Hamming distance h (symmetric scoring)."""
+
+    def scorer(self, query: Float32, device: str) -> Scorer:
+        lengths = np.linalg.norm(query, axis=1, keepdims=True)
+        return super().scorer(_signs(query.shape[1])[(query >= 0).astype(np.uint8)] * lengths, device)
+
+
+def _signs(width: int) -> Float32:
+    """What the bits 0 and 1 stand for."""
+    return np.array([-1, 1], np.float32) / np.float32(np.sqrt(width))

@@ -32,6 +32,11 @@ class Encoder(Protocol):
         ...
 
     @property
+    def device(self) -> str:
+        """Where it computes: "cpu", "cuda:0", …; searches score there too."""
+        ...
+
+    @property
     def cls_weight(self) -> float | None:
         """σ(γ), the trained share of the CLS vectors in a score; None where tokens alone are scored."""
         ...

@@ -64,6 +64,10 @@ class CachedEncoder:
         return self._encoder.token_width
 
     @property
+    def device(self) -> str:
+        return self._encoder.device
+
+    @property
     def cls_weight(self) -> float | None:
         return self._encoder.cls_weight
 

@@ -70,6 +70,10 @@ class SentenceTransformersEncoder:
         return int(self._probe.tokens.shape[1])
 
     @property
+    def device(self) -> str:
+        return str(self._model.device)
+
+    @property
     def cls_weight(self) -> float | None:
         return next((it.cls_weight for it in self._model.children() if isinstance(it, ScoreMix)), None)
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from connector.errors import RecipeError
+from connector.methods import Method, forms, named
 from connector.reduction import pooling, pruning, query, voronoi, words
 from connector.reduction.base import (
     Budget,
-    Method,
     Need,
     PruningPolicy,
     S,
@@ -35,7 +35,6 @@ __all__ = [
     "QUERY_METHODS",
     "Budget",
     "Frequencies",
-    "Method",
     "PruningPolicy",
     "QueryReduction",
     "Reduction",
@@ -46,7 +45,7 @@ __all__ = [
     "reduce",
 ]
 
-PASSAGE_METHODS: tuple[Method[Step], ...] = (
+PASSAGE_METHODS: tuple[Method[Step, Setting], ...] = (
     *pruning.METHODS,
     *words.METHODS,
     *pooling.METHODS,
@@ -54,7 +53,7 @@ PASSAGE_METHODS: tuple[Method[Step], ...] = (
 )
 """The steps for passages, as recipes name them."""
 
-QUERY_METHODS: tuple[Method[QueryStep], ...] = query.METHODS
+QUERY_METHODS: tuple[Method[QueryStep, Setting], ...] = query.METHODS
 """The steps for queries, as recipes name them."""
 
 
@@ -135,34 +134,23 @@ def parse_query_reduction(spec: str, setting: Setting | None = None) -> QueryRed
     return QueryReduction(spec, steps)
 
 
-def _parsed(spec: str, methods: Sequence[Method[S]], setting: Setting) -> Iterator[S]:
+def _parsed(spec: str, methods: Sequence[Method[S, Setting]], setting: Setting) -> Iterator[S]:
     for part in map(str.strip, spec.split("+")):
         yield _step(spec, part, methods, setting)
 
 
-def _step(spec: str, part: str, methods: Sequence[Method[S]], setting: Setting) -> S:
-    other = QUERY_METHODS if methods is PASSAGE_METHODS else PASSAGE_METHODS
-    method = _named(part, methods)
-    if (stranger := _named(part, other)) and (method is None or len(stranger.name) > len(method.name)):
+def _step(spec: str, part: str, methods: Sequence[Method[S, Setting]], setting: Setting) -> S:
+    other: Sequence[Method[Any, Setting]] = QUERY_METHODS if methods is PASSAGE_METHODS else PASSAGE_METHODS
+    found, stranger = named(part, methods), named(part, other)
+    if stranger and (found is None or len(stranger[0].name) > len(found[0].name)):
         side = (
             "queries; give it as query reduction" if other is QUERY_METHODS else "passages, not for queries"
         )
         raise RecipeError(f"reduction {spec!r}: {part!r} is a step for {side}")
-    if method is None:
-        known = ", ".join(it.form for it in methods)
-        raise RecipeError(f"reduction {spec!r}: {part!r} is not known; the known steps: {known}")
+    if found is None:
+        raise RecipeError(f"reduction {spec!r}: {part!r} is not known; the known steps: {forms(methods)}")
+    method, size = found
     try:
-        step: S = method.make(part[len(method.name) + 1 :], setting)
-        return step
+        return method.make(size, setting)
     except RecipeError as error:
         raise RecipeError(f"reduction {spec!r}: {part}: {error}") from None
-
-
-def _named(part: str, methods: Sequence[Method[Any]]) -> Method[Any] | None:
-    """The method that a part names, with a size where it takes one and none where not."""
-    for method in methods:
-        if part == method.name == method.form or (
-            method.name != method.form and part.startswith(f"{method.name}-")
-        ):
-            return method
-    return None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,28 +63,6 @@ class Setting:
 
     bytes_per_token: int | None = None
     frequencies: Frequencies = field(default_factory=Frequencies)
-
-
-@dataclass(frozen=True, slots=True)
-class Method(Generic[S]):
-    """One way to reduce, as recipes name it.
-
-    Args:
-        form: how it is written, a name and what follows it: "first-K", "stopwords-LANGUAGE", "whole-words".
-        summary: one line for a person.
-        source: where it comes from.
-        make: from what follows the name, "" where nothing does, to the step; raises `RecipeError`.
-    """
-
-    form: str
-    summary: str
-    source: str
-    make: Callable[[str, Setting], S]
-
-    @property
-    def name(self) -> str:
-        """The part of the form that stays the same."""
-        return self.form.rpartition("-")[0] if self.form[-1].isupper() else self.form
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.errors import RecipeError
-from connector.reduction.base import Budget, Labels, Method, Need, Setting, Step, grouped
+from connector.methods import Method
+from connector.reduction.base import Budget, Labels, Need, Setting, Step, grouped
 from connector.types import Embedding, Float32
 
 
@@ -152,7 +153,7 @@ def _maker(cluster: Cluster) -> Callable[[str, Setting], Step]:
     return lambda text, setting: Clusters(Size.parse(text, setting), cluster)
 
 
-METHODS: tuple[Method[Step], ...] = (
+METHODS: tuple[Method[Step, Setting], ...] = (
     Method("ward-SIZE", "hierarchical clusters of similar tokens", _CLAVIE, _maker(ward)),
     Method("kmeans-SIZE", "k-means clusters of similar tokens", _CLAVIE, _maker(kmeans)),
     Method("sequential-SIZE", "runs of neighbouring tokens", _CLAVIE, _maker(sequential)),

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from connector.errors import InputError, RecipeError
-from connector.reduction.base import Budget, Method, Need, Rows, Step, highest
+from connector.methods import Method
+from connector.reduction.base import Budget, Need, Rows, Setting, Step, highest
 from connector.types import Embedding, Float32, Int32
 
 _LASSANCE = "Lassance, Maachou, Park and Clinchant, Learned Token Pruning, SIGIR 2022"
@@ -119,7 +120,7 @@ def _count(text: str, form: str) -> int:
     return int(text)
 
 
-METHODS: tuple[Method[Step], ...] = (
+METHODS: tuple[Method[Step, Setting], ...] = (
     Method(
         "first-K",
         "the first K tokens",

@@ -8,7 +8,8 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from connector.errors import RecipeError
-from connector.reduction.base import Budget, Method, Need, PruningPolicy, Setting
+from connector.methods import Method
+from connector.reduction.base import Budget, Need, PruningPolicy, Setting
 from connector.reduction.frequencies import Frequencies
 from connector.reduction.pruning import Rarest
 from connector.types import Embedding, Float32
@@ -45,7 +46,7 @@ def _count_or_share(text: str) -> Budget:
 
 QueryStep: TypeAlias = PruningPolicy | IDFWeights
 
-METHODS: tuple[Method[QueryStep], ...] = (
+METHODS: tuple[Method[QueryStep, Setting], ...] = (
     Method(
         "icf-K",
         "the K query tokens that occur least often in the corpus",

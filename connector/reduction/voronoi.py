@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from connector.reduction.base import Budget, Method, Need, Rows, Step
+from connector.methods import Method
+from connector.reduction.base import Budget, Need, Rows, Setting, Step
 from connector.types import Embedding, Float32
 
 _QUERIES = 256
@@ -71,7 +72,7 @@ def _queries(width: int) -> Float32:
     return queries
 
 
-METHODS: tuple[Method[Step], ...] = (
+METHODS: tuple[Method[Step, Setting], ...] = (
     Method(
         "voronoi-K",
         "the K tokens whose loss would change the score of random queries most",

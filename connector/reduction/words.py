@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from connector.errors import InputError, MissingExtra, RecipeError
-from connector.reduction.base import Labels, Method, Need, Rows, Step
+from connector.methods import Method
+from connector.reduction.base import Labels, Need, Rows, Setting, Step
 from connector.types import Embedding
 
 
@@ -138,7 +139,7 @@ def _stop_list(language: str) -> frozenset[str]:
     return frozenset(map(fold, getattr(stopwords, f"STOPWORDS_{_LISTS[language]}")))
 
 
-METHODS: tuple[Method[Step], ...] = (
+METHODS: tuple[Method[Step, Setting], ...] = (
     Method(
         "stopwords-LANGUAGE",
         "all but the stop words of a language, such as en (extra stopwords)",

@@ -7,11 +7,21 @@ import os
 from qdrant_client import QdrantClient
 
 from connector.errors import InputError
-from connector.stores.base import Nearest, Point, Record, Store
+from connector.stores.base import Fused, Nearest, Point, Query, Record, Store
 from connector.stores.edge import EdgeStore
 from connector.stores.server import ServerStore, connect
 
-__all__ = ["EdgeStore", "Nearest", "Point", "Record", "ServerStore", "Store", "open_store"]
+__all__ = [
+    "EdgeStore",
+    "Fused",
+    "Nearest",
+    "Point",
+    "Query",
+    "Record",
+    "ServerStore",
+    "Store",
+    "open_store",
+]
 
 
 def open_store(

@@ -5,21 +5,21 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from qdrant_client import models
 
 from connector.errors import InputError
 from connector.schema import CollectionSchema
-from connector.types import Float32
+from connector.types import Float32, Sparse
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is written: a UUID, named vectors ((d,) or (n, d) float32) and a payload."""
+    """What is written: a UUID, named vectors ((d,) or (n, d) float32, or sparse) and a payload."""
 
     id: str
-    vectors: Mapping[str, Float32]
+    vectors: Mapping[str, Float32 | Sparse]
     payload: Mapping[str, Any]
 
 
@@ -46,16 +46,37 @@ class Nearest:
     """A query for the points nearest to a vector.
 
     Args:
-        vector: (d,) float32, or (m, d) for a multivector, scored by MaxSim.
+        vector: (d,) float32; (m, d) for a multivector, scored by MaxSim; sparse for a sparse one.
         using: the name of the vector.
         limit: how many points.
         prefetch: scores only the points that this query finds first.
+        oversampling: where the vector is quantized, how many times the limit is scored by the vectors
+            themselves.
     """
 
-    vector: Float32
+    vector: Float32 | Sparse
     using: str
     limit: int
-    prefetch: Nearest | None = None
+    prefetch: Query | None = None
+    oversampling: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """The points that several queries find, in one order.
+
+    Args:
+        queries: what finds them.
+        limit: how many points.
+        method: "rrf", reciprocal ranks, or "dbsf", scores made comparable by their distributions.
+    """
+
+    queries: tuple[Nearest, ...]
+    limit: int
+    method: Literal["rrf", "dbsf"] = "rrf"
+
+
+Query = Nearest | Fused
 
 
 MAX_MULTIVECTOR_FLOATS = 1_048_576
@@ -86,12 +107,14 @@ def batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
 
 def _weight(point: Point) -> int:
     for vector in point.vectors.values():
+        if isinstance(vector, Sparse):
+            continue
         if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_FLOATS:
             raise InputError(
                 f"a passage of {vector.shape[0]} × {vector.shape[1]} token floats is over Qdrant's limit of "
                 f"{MAX_MULTIVECTOR_FLOATS}; pool its tokens, project them, or split it with chunk_tokens"
             )
-    floats = sum(vector.size for vector in point.vectors.values())
+    floats = sum(2 * len(it) if isinstance(it, Sparse) else it.size for it in point.vectors.values())
     return floats * _BYTES_PER_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
 
 
@@ -159,7 +182,7 @@ class Store(Protocol):
     def search(
         self,
         name: str,
-        query: Nearest,
+        query: Query,
         *,
         payload: Sequence[str],
         vectors: Sequence[str] = (),
@@ -183,8 +206,13 @@ class Store(Protocol):
         """Called after many writes: build indexes and cut logs, where the engine does not by itself."""
         ...
 
-    def disk_bytes(self, name: str) -> int | None:
-        """What the collection takes on disk, or None where that cannot be seen."""
+    def disk_bytes(self, name: str, log: bool = True) -> int | None:
+        """What the collection takes on disk, or None where that cannot be seen.
+
+        Args:
+            name: the collection.
+            log: whether to count the write-ahead log, which does not grow with the collection.
+        """
         ...
 
     def close(self) -> None:

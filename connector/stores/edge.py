@@ -16,11 +16,12 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from connector.errors import CollectionExists, StoreError
+from connector.recipes import Quantization
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.base import Nearest, Point, Record, batches
+from connector.stores.base import Fused, Nearest, Point, Query, Record, batches
 from connector.stores.filters import to_edge
 from connector.stores.folder import shared_folder, write_atomically
-from connector.types import Float32
+from connector.types import Float32, Sparse
 
 T = TypeVar("T")
 
@@ -31,7 +32,24 @@ _PAGE = 1000
 _DATATYPES = {
     "float32": edge.VectorStorageDatatype.Float32,
     "float16": edge.VectorStorageDatatype.Float16,
+    "turbo8": edge.VectorStorageDatatype.Turbo8,
     "turbo4": edge.VectorStorageDatatype.Turbo4,  # type: ignore[attr-defined]  # not in its stubs
+}
+_MEMORY = edge.Memory.Pinned
+_QUANTIZATIONS: dict[Quantization, Any] = {
+    "scalar": edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=_MEMORY),
+    "product": edge.ProductQuantizationConfig(edge.CompressionRatio.X16, memory=_MEMORY),
+    "turbo-4": edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=_MEMORY),
+    "turbo-2": edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits2, memory=_MEMORY),
+    "turbo-1.5": edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits1_5, memory=_MEMORY),
+    "turbo-1": edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits1, memory=_MEMORY),
+    "binary-2": edge.BinaryQuantizationConfig(
+        encoding=edge.BinaryQuantizationEncoding.TwoBits, memory=_MEMORY
+    ),
+    "binary-1.5": edge.BinaryQuantizationConfig(
+        encoding=edge.BinaryQuantizationEncoding.OneAndHalfBits, memory=_MEMORY
+    ),
+    "binary": edge.BinaryQuantizationConfig(encoding=edge.BinaryQuantizationEncoding.OneBit, memory=_MEMORY),
 }
 
 
@@ -143,7 +161,7 @@ class EdgeStore:
     def search(
         self,
         name: str,
-        query: Nearest,
+        query: Query,
         *,
         payload: Sequence[str],
         vectors: Sequence[str] = (),
@@ -152,12 +170,14 @@ class EdgeStore:
         shard = self._shard(name)
         where = to_edge(filter)
         wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
-        if query.prefetch is None:  # the engine plans nothing for a plain search, a third less time
-            plain = edge.SearchRequest(query=_nearest(query), limit=query.limit, filter=where, **wanted)
-            return [_record(point, point.score) for point in _engine(lambda: shard.search(plain))]
+        if isinstance(query, Nearest):
+            wanted["params"] = _params_of(query)
+            if query.prefetch is None:  # the engine plans nothing for a plain search, a third less time
+                plain = edge.SearchRequest(query=_query(query), limit=query.limit, filter=where, **wanted)
+                return [_record(point, point.score) for point in _engine(lambda: shard.search(plain))]
         staged = edge.QueryRequest(
             limit=query.limit,
-            query=_nearest(query),
+            query=_query(query),
             prefetches=_prefetches(query, where),
             filter=where,
             **wanted,
@@ -189,10 +209,12 @@ class EdgeStore:
         _engine(shard.optimize)
         _engine(shard.flush)
 
-    def disk_bytes(self, name: str) -> int:
+    def disk_bytes(self, name: str, log: bool = True) -> int:
         """Allocated bytes of the collection's folder; the engine's files are sparse."""
-        total = 0
-        for path in self._folder.home(name).rglob("*"):
+        total, home = 0, self._folder.home(name)
+        for path in home.rglob("*"):
+            if not log and path.is_relative_to(home / "shard" / "wal"):
+                continue
             with contextlib.suppress(FileNotFoundError):  # the engine removes files as it goes
                 total += path.stat().st_blocks * 512 if path.is_file() else 0
         return total
@@ -231,7 +253,11 @@ def _make(home: Path, schema: CollectionSchema) -> edge.EdgeShard:
 
 def _config(schema: CollectionSchema) -> edge.EdgeConfig:
     return edge.EdgeConfig(
-        vectors={vector.name: _params(vector) for vector in schema.vectors}, wal_enabled=True
+        vectors={vector.name: _params(vector) for vector in schema.vectors},
+        sparse_vectors={
+            name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in schema.sparse
+        },
+        wal_enabled=True,
     )
 
 
@@ -244,26 +270,46 @@ def _params(vector: VectorSchema) -> edge.EdgeVectorParams:
         datatype=_DATATYPES[vector.datatype],
         multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
         hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
+        quantization_config=None if vector.quantization is None else _QUANTIZATIONS[vector.quantization],
+        memory=None if vector.quantization is None else edge.Memory.Cold,
     )
 
 
-def _lists(vectors: Mapping[str, Float32]) -> dict[str, Any]:
+def _lists(vectors: Mapping[str, Float32 | Sparse]) -> dict[str, Any]:
+    return {name: _list(vector) for name, vector in vectors.items()}
+
+
+def _list(vector: Float32 | Sparse) -> Any:
     """The engine takes lists in half the time that it takes arrays."""
-    return {name: vector.tolist() for name, vector in vectors.items()}
+    if isinstance(vector, Sparse):
+        return edge.SparseVector(vector.indices.tolist(), vector.values.tolist())
+    return vector.tolist()
 
 
-def _nearest(query: Nearest) -> edge.Query:
-    return edge.Query.Nearest(query.vector.tolist(), query.using)
+def _query(query: Query) -> Any:
+    if isinstance(query, Nearest):
+        return edge.Query.Nearest(_list(query.vector), query.using)
+    return edge.Fusion.Rrf(k=_RRF_K) if query.method == "rrf" else edge.Fusion.Dbsf()
 
 
-def _prefetches(query: Nearest, where: edge.Filter | None) -> list[edge.Prefetch]:
-    inner = query.prefetch
-    if inner is None:
-        return []
+_RRF_K = 2
+"""What servers take when nothing is said."""
+
+
+def _params_of(query: Nearest) -> edge.SearchParams | None:
+    if query.oversampling is None:
+        return None
+    return edge.SearchParams(
+        quantization=edge.QuantizationSearchParams(rescore=True, oversampling=query.oversampling)
+    )
+
+
+def _prefetches(query: Query, where: edge.Filter | None) -> list[edge.Prefetch]:
+    inner = query.queries if isinstance(query, Fused) else (query.prefetch,)
     return [
-        edge.Prefetch(
-            limit=inner.limit, query=_nearest(inner), prefetches=_prefetches(inner, where), filter=where
-        )
+        edge.Prefetch(limit=it.limit, query=_query(it), prefetches=_prefetches(it, where), filter=where)
+        for it in inner
+        if it is not None
     ]
 
 

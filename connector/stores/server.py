@@ -12,8 +12,8 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from connector.errors import CollectionExists, CollectionNotFound, InputError, StoreError, StoreUnavailable
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.base import Nearest, Point, Record, batches
-from connector.types import Float32, point_id
+from connector.stores.base import Fused, Nearest, Point, Query, Record, batches
+from connector.types import Float32, Sparse, point_id
 
 T = TypeVar("T")
 
@@ -22,6 +22,37 @@ MAX_REQUEST_BYTES = 16 * 2**20
 
 _PAGE = 256
 _ARTIFACTS = "__artifacts"
+_QUANTIZATIONS: dict[str, models.QuantizationConfig] = {
+    "scalar": models.ScalarQuantization(
+        scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+    ),
+    "product": models.ProductQuantization(
+        product=models.ProductQuantizationConfig(compression=models.CompressionRatio.X16, always_ram=True)
+    ),
+    **{
+        name: models.TurboQuantization(
+            turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize(bits), always_ram=True)
+        )
+        for name, bits in (
+            ("turbo-4", "bits4"),
+            ("turbo-2", "bits2"),
+            ("turbo-1.5", "bits1_5"),
+            ("turbo-1", "bits1"),
+        )
+    },
+    **{
+        name: models.BinaryQuantization(
+            binary=models.BinaryQuantizationConfig(
+                encoding=models.BinaryQuantizationEncoding(encoding), always_ram=True
+            )
+        )
+        for name, encoding in (
+            ("binary-2", "two_bits"),
+            ("binary-1.5", "one_and_half_bits"),
+            ("binary", "one_bit"),
+        )
+    },
+}
 
 
 class ServerStore:
@@ -55,9 +86,12 @@ class ServerStore:
         if self._there(name):
             raise exists
         vectors = {vector.name: _params(vector) for vector in schema.vectors}
+        sparse = {name: models.SparseVectorParams(modifier=models.Modifier.IDF) for name in schema.sparse}
         try:  # creation is what one of two creators wins
             self._call(
-                lambda: self._client.create_collection(name, vectors_config=vectors, metadata=dict(info))
+                lambda: self._client.create_collection(
+                    name, vectors_config=vectors, sparse_vectors_config=sparse or None, metadata=dict(info)
+                )
             )
         except StoreUnavailable:
             raise
@@ -128,7 +162,7 @@ class ServerStore:
     def search(
         self,
         name: str,
-        query: Nearest,
+        query: Query,
         *,
         payload: Sequence[str],
         vectors: Sequence[str] = (),
@@ -138,11 +172,10 @@ class ServerStore:
             name,
             lambda: self._client.query_points(
                 name,
-                query=query.vector.tolist(),
-                using=query.using,
-                limit=query.limit,
-                prefetch=_prefetch(query.prefetch, filter),
+                **_parts(query),
+                prefetch=_prefetches(query, filter),
                 query_filter=filter,
+                search_params=_params_of(query),
                 with_payload=list(payload),
                 with_vectors=list(vectors) or False,
             ),
@@ -172,7 +205,7 @@ class ServerStore:
     def finish(self, name: str) -> None:
         """A server optimizes by itself."""
 
-    def disk_bytes(self, name: str) -> int | None:  # noqa: ARG002  (no API tells it)
+    def disk_bytes(self, name: str, log: bool = True) -> int | None:  # noqa: ARG002  (no API tells it)
         return None
 
     def close(self) -> None:
@@ -255,24 +288,45 @@ def _params(vector: VectorSchema) -> models.VectorParams:
         params.on_disk = True
         params.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
         params.hnsw_config = models.HnswConfigDiff(m=0)
+    if vector.quantization is not None:
+        params.quantization_config = _QUANTIZATIONS[vector.quantization]
     return params
 
 
 def _struct(point: Point) -> models.PointStruct:
-    vectors = {name: value.tolist() for name, value in point.vectors.items()}
+    vectors: dict[str, Any] = {name: _list(vector) for name, vector in point.vectors.items()}
     return models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))
 
 
-def _prefetch(query: Nearest | None, filter: models.Filter | None) -> models.Prefetch | None:
-    if query is None:
+def _list(vector: Float32 | Sparse) -> Any:
+    if isinstance(vector, Sparse):
+        return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+    return vector.tolist()
+
+
+def _parts(query: Query) -> dict[str, Any]:
+    """What a request and a prefetch have alike."""
+    if isinstance(query, Nearest):
+        return {"query": _list(query.vector), "using": query.using, "limit": query.limit}
+    return {"query": models.FusionQuery(fusion=models.Fusion(query.method)), "limit": query.limit}
+
+
+def _params_of(query: Query) -> models.SearchParams | None:
+    if isinstance(query, Fused) or query.oversampling is None:
         return None
-    return models.Prefetch(
-        query=query.vector.tolist(),
-        using=query.using,
-        limit=query.limit,
-        filter=filter,
-        prefetch=_prefetch(query.prefetch, filter),
+    return models.SearchParams(
+        quantization=models.QuantizationSearchParams(rescore=True, oversampling=query.oversampling)
     )
+
+
+def _prefetches(query: Query, filter: models.Filter | None) -> list[models.Prefetch] | None:
+    inner = query.queries if isinstance(query, Fused) else (query.prefetch,)
+    prefetches = [
+        models.Prefetch(**_parts(it), filter=filter, prefetch=_prefetches(it, filter))
+        for it in inner
+        if it is not None
+    ]
+    return prefetches or None
 
 
 def _record(point: Any, score: float = 0.0) -> Record:

@@ -1,0 +1,18 @@
+"""The commands: each parses, calls the library, and prints."""
+
+from connector.cli import demo, evaluate, ingest, lists, search
+from connector.cli.main import main
+
+for command in (
+    ingest.ingest_command,
+    search.search_command,
+    search.stats_command,
+    evaluate.evaluate_command,
+    lists.recipes_command,
+    lists.reductions_command,
+    lists.codecs_command,
+    demo.demo_command,
+):
+    main.add_command(command)
+
+__all__ = ["main"]

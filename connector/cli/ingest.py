@@ -1,0 +1,78 @@
+"""`connector ingest`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from connector.cli.options import json_option, place, recipe_parts, where
+from connector.terminal import ingest_json, print_ingest, print_json, progress_bar
+
+
+@click.command("ingest")
+@click.argument("source", type=click.Path(path_type=Path))
+@place
+@click.option("--model", metavar="ID", help="Model id or folder of a new collection.")
+@click.option("--recipe", metavar="NAME", help="Recipe of a new collection; see `connector recipes`.")
+@recipe_parts
+@click.option(
+    "--chunk-tokens", type=click.IntRange(1), metavar="N", help="Split texts into chunks of N tokens."
+)
+@click.option(
+    "--chunk-overlap", type=click.IntRange(0), default=0, metavar="M", help="Tokens shared by chunks."
+)
+@click.option("--id-field", metavar="FIELD", help="Field with the id, if not _id, id or doc_id.")
+@click.option(
+    "--text-field", metavar="FIELD", help="Field with the text, if not text, contents, content or body."
+)
+@click.option("--title-field", metavar="FIELD", help="Field with the title, if not title.")
+@click.option("--skip-bad", is_flag=True, help="Pass over unusable records and name them at the end.")
+@json_option
+def ingest_command(
+    source: Path,
+    collection: str,
+    path: str | None,
+    url: str | None,
+    model: str | None,
+    recipe: str | None,
+    chunk_tokens: int | None,
+    chunk_overlap: int,
+    id_field: str | None,
+    text_field: str | None,
+    title_field: str | None,
+    skip_bad: bool,
+    as_json: bool,
+    **parts: str | None,
+) -> None:
+    """Write SOURCE into a collection, which is made if it is not there.
+
+    SOURCE is a .jsonl, .csv or .parquet file, a folder of .txt and .md files, or a BEIR folder. Running
+    the same command again is harmless: what is there unchanged is passed over.
+    """
+    from connector.loading import ingest_source
+    from connector.recipes import get_recipe
+    from connector.sources import Source
+
+    at = where(path, url)
+    asked = recipe or any(parts.values())
+    chosen = get_recipe(recipe or "default").varied(**parts)
+    documents = Source(
+        source, id_field=id_field, text_field=text_field, title_field=title_field, skip_bad=skip_bad
+    )
+    with progress_bar("Ingesting") as progress:
+        report = ingest_source(
+            documents,
+            collection,
+            recipe=chosen if asked else None,
+            model=model,
+            chunk_tokens=chunk_tokens,
+            chunk_overlap=chunk_overlap,
+            skip_bad=skip_bad,
+            started=progress,
+            **at,
+        )
+    if as_json:
+        print_json(ingest_json(report))
+    else:
+        print_ingest(report, collection)

@@ -1,0 +1,93 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def place(command: Command) -> Command:
+    """Where the collection is."""
+    for option in (
+        click.option("--url", metavar="URL", help="Address of a Qdrant server; its key from QDRANT_API_KEY."),
+        click.option("--path", metavar="DIR", help="Folder of an embedded Qdrant."),
+        click.option("--collection", required=True, metavar="NAME", help="Name of the collection."),
+    ):
+        command = option(command)
+    return command
+
+
+def where(path: str | None, url: str | None) -> dict[str, Any]:
+    """The place as arguments of `Connector`."""
+    if (path is None) == (url is None):
+        raise click.UsageError("give one of --path DIR (embedded) and --url URL (a server)")
+    return {"path": path, "url": url, "api_key": os.environ.get("QDRANT_API_KEY") if url else None}
+
+
+def recipe_parts(command: Command) -> Command:
+    """Parts in place of the recipe's, which the command gets as `**parts`."""
+    for option in (
+        click.option(
+            "--quantization",
+            metavar="NAME",
+            help="What Qdrant scores tokens by (layout multivector): scalar, turbo-4, turbo-2, turbo-1.5, "
+            "turbo-1, binary-2, binary-1.5, binary or product.",
+        ),
+        click.option(
+            "--lexical", metavar="LANGUAGE", help="Index words, too, for --candidates-by, such as english."
+        ),
+        click.option(
+            "--fde", metavar="NAME", help="Store an encoding, too, for --candidates-by muvera: muvera."
+        ),
+        click.option("--head", metavar="DIR", help="Folder of the trained layer of a codec with linear-D."),
+        click.option("--codec", metavar="PARTS", help="Such as pca-128+residual-2; see `connector codecs`."),
+        click.option(
+            "--query-reduction", metavar="STEPS", help="Other than the recipe's, such as idf-weight."
+        ),
+        click.option(
+            "--reduction",
+            metavar="STEPS",
+            help="In place of the recipe's, such as punctuation+ward-4, or none; see `connector reductions`.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def candidates(default: int) -> Callable[[Command], Command]:
+    """How candidates are found, and how they are scored."""
+
+    def options(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--cls-weight",
+                type=click.FloatRange(0, 1),
+                metavar="W",
+                help="Score W·CLS + (1 − W)·MaxSim.  [default: what the model was trained with]",
+            ),
+            click.option(
+                "--candidates-by",
+                type=click.Choice(["dense", "lexical", "hybrid", "hybrid-dbsf", "muvera"]),
+                default="dense",
+                show_default=True,
+                help="What finds them: CLS vectors, words (BM25), both (fused by ranks or scores) or MUVERA.",
+            ),
+            click.option(
+                "--candidates",
+                default=default,
+                show_default=True,
+                type=click.IntRange(1),
+                help="Passages to rerank.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return options

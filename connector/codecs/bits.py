@@ -1,0 +1,53 @@
+"""Rows of small numbers packed into bytes, and their scores by one look-up a byte."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connector.types import Float32, Int32
+
+UInt8 = NDArray[np.uint8]
+
+
+def pack(levels: UInt8, bits: int) -> UInt8:
+    """(n, d) numbers below 2ᵇ to (n, d·b / 8) bytes, the first number in the highest bits; b divides 8."""
+    fields = levels.reshape(len(levels), levels.shape[1] * bits // 8, 8 // bits)
+    packed: UInt8 = np.bitwise_or.reduce(fields << _shifts(bits), axis=2)
+    return packed
+
+
+def unpack(codes: UInt8, bits: int) -> UInt8:
+    """(n, d) numbers from the bytes that `pack` gave."""
+    return _fields(bits)[codes].reshape(len(codes), codes.shape[1] * 8 // bits)
+
+
+def byte_tables(query: Float32, values: Float32) -> Float32:
+    """What each byte adds to a query token's inner product with a packed row.
+
+    Args:
+        query: (m, d) float32.
+        values: (2ᵇ,) float32, what each number stands for.
+
+    Returns:
+        (d·b / 8 · 256, m) float32: byte k of value v adds row 256·k + v.
+    """
+    meaning = values[_fields(len(values).bit_length() - 1)]
+    fields = meaning.shape[1]
+    parts = query.T.reshape(query.shape[1] // fields, fields, len(query))
+    tables: Float32 = np.matmul(meaning, parts).reshape(256 * len(parts), len(query))
+    return tables
+
+
+def byte_places(codes: UInt8) -> Int32:
+    """(n, k) places of the bytes of (n, k) in such tables."""
+    return codes + 256 * np.arange(codes.shape[1], dtype=np.int32)
+
+
+def _shifts(bits: int) -> UInt8:
+    return np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+
+
+def _fields(bits: int) -> UInt8:
+    """(256, 8 / b) the numbers in each byte."""
+    return (np.arange(256, dtype=np.uint8)[:, None] >> _shifts(bits)) & np.uint8(2**bits - 1)

@@ -1,0 +1,212 @@
+"""Vector quantizers: token vectors as places in learned codebooks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connector.codecs.base import Datatype, State
+from connector.codecs.bits import byte_places, byte_tables, pack, unpack
+from connector.codecs.trainer import CODEWORDS, faiss, repeated
+from connector.errors import InputError, RecipeError
+from connector.scoring import Scorer, lookups, scaled
+from connector.types import Float32, Int32
+
+_ROWS = 8192
+"""Rows whose distances to a codebook are computed at a time."""
+
+
+class Residual:
+    """The nearest centroid, and what is left in b bits a dimension: ColBERTv2.
+
+    Santhanam et al., "ColBERTv2", NAACL 2022, section 3.3: k-means with about 16·√N centroids, but of at
+    least 16 vectors each, and residuals rounded to 2ᵇ buckets that are quantiles of them all. A row is stored
+    as
+
+        centroid    2 bytes, low byte first
+        scale       2 bytes, the float16 1 / ‖centroid + residual‖, so that scoring need not normalise
+        residual    d·b / 8 bytes, the first coordinate in the highest bits of the first byte
+
+    which is 20 bytes at width 128 and b = 1, and 36 at b = 2.
+
+    Args:
+        bits: b, 1, 2 or 4.
+    """
+
+    datatype: Datatype | None = None
+    dtype = np.dtype(np.uint8)
+    sample = 50_000
+
+    def __init__(self, bits: int) -> None:
+        if bits not in (1, 2, 4):
+            raise RecipeError(f"residual-{bits} is not known; give 1, 2 or 4 bits a dimension")
+        self.bits = bits
+        self._centroids: Float32 | None = None
+        self._buckets = np.empty(0, np.float32)
+        self._cutoffs = np.empty(0, np.float32)
+
+    def bytes_per_token(self, width: int) -> int:
+        if width * self.bits % 8:
+            raise RecipeError(
+                f"residual-{self.bits} needs whole bytes, got width {width}; put a pca-D before"
+            )
+        return 4 + width * self.bits // 8
+
+    def fit(self, tokens: Float32, seed: int) -> None:
+        most = min(16 * math.sqrt(len(tokens)), len(tokens) / 16, 2**16)
+        count = 2 ** int(math.log2(max(most, 1)))
+        trainer = faiss().Kmeans(
+            tokens.shape[1],
+            count,
+            seed=seed,
+            min_points_per_centroid=1,
+            max_points_per_centroid=len(tokens),
+        )
+        trainer.train(np.ascontiguousarray(tokens))
+        self._centroids = np.ascontiguousarray(trainer.centroids, dtype=np.float32)
+        residuals = tokens - self._centroids[_nearest(tokens, self._centroids)]
+        levels = 2**self.bits
+        self._cutoffs = np.quantile(residuals, np.arange(1, levels) / levels).astype(np.float32)
+        self._buckets = np.quantile(residuals, (np.arange(levels) + 0.5) / levels).astype(np.float32)
+
+    def state(self) -> State:
+        return {"centroids": self._book(), "cutoffs": self._cutoffs, "buckets": self._buckets}
+
+    def load(self, state: State, width: int) -> None:
+        centroids, cutoffs, buckets = (
+            np.ascontiguousarray(state[name], dtype=np.float32)
+            for name in ("centroids", "cutoffs", "buckets")
+        )
+        levels = 2**self.bits
+        if (
+            centroids.ndim != 2
+            or centroids.shape[1] != width
+            or not 1 <= len(centroids) <= 2**16
+            or cutoffs.shape != (levels - 1,)
+            or buckets.shape != (levels,)
+        ):
+            raise ValueError(
+                f"residual-{self.bits} has centroids of shape {centroids.shape}, cutoffs {cutoffs.shape} and "
+                f"buckets {buckets.shape} for width {width}"
+            )
+        self._centroids, self._cutoffs, self._buckets = centroids, cutoffs, buckets
+
+    def encode(self, tokens: Float32) -> NDArray[Any]:
+        self.bytes_per_token(tokens.shape[1])
+        nearest = _nearest(tokens, self._book())
+        centroids = self._book()[nearest]
+        levels = np.searchsorted(self._cutoffs, tokens - centroids, side="right").astype(np.uint8)
+        norms = np.linalg.norm(centroids + self._buckets[levels], axis=1)
+        scales = 1 / np.maximum(norms, 1e-4)  # float16 ends at 65,504
+        return np.hstack([_bytes(nearest, "<u2"), _bytes(scales, "<f2"), pack(levels, self.bits)])
+
+    def decode(self, codes: NDArray[Any]) -> Float32:
+        vectors: Float32 = self._book()[self._numbers(codes)] + self._buckets[unpack(codes[:, 4:], self.bits)]
+        return vectors * _scales(codes)
+
+    def scorer(self, query: Float32, device: str) -> Scorer:
+        book = self._book()
+        tables = np.concatenate([book @ query.T, byte_tables(query, self._buckets)])
+
+        def places(codes: NDArray[Any]) -> Int32:
+            residuals = byte_places(codes[:, 4:]) + np.int32(len(book))
+            return np.hstack([self._numbers(codes)[:, None], residuals])
+
+        return scaled(lookups(tables, places, device), _scales)
+
+    def _numbers(self, codes: NDArray[Any]) -> Int32:
+        """(n,) the centroids; damaged bytes name the last one."""
+        numbers = np.ascontiguousarray(codes[:, :2]).view("<u2")[:, 0].astype(np.int32)
+        return np.minimum(numbers, len(self._book()) - 1)
+
+    def _book(self) -> Float32:
+        if self._centroids is None:
+            raise InputError(f"residual-{self.bits} is not fitted; call fit on a sample of token vectors")
+        return self._centroids
+
+
+class Product:
+    """One byte for each of m parts of a vector: the nearest of 256 codewords of that part.
+
+    Jégou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011; a float query is
+    scored by tables (asymmetric distance computation, section III). After `pca-D` it is the compression of
+    Ma et al., "Simple and Effective Unsupervised Redundancy Elimination to Compress Dense Vectors for
+    Passage Retrieval", EMNLP 2021, whose PCA-256 with PQ2, two dimensions a byte, is "pca-256+pq-128".
+
+    Args:
+        parts: m, at least 1; the width must be divisible by it.
+    """
+
+    datatype: Datatype | None = None
+    dtype = np.dtype(np.uint8)
+    sample = 50_000
+
+    def __init__(self, parts: int) -> None:
+        if parts < 1:
+            raise RecipeError(f"pq-{parts} has no parts; give at least 1")
+        self.parts = parts
+        self._codewords: Float32 | None = None
+
+    def bytes_per_token(self, width: int) -> int:
+        if width % self.parts:
+            raise RecipeError(f"pq-{self.parts} needs a width divisible by {self.parts}, got {width}")
+        return self.parts
+
+    def fit(self, tokens: Float32, seed: int) -> None:
+        library, width = faiss(), tokens.shape[1]
+        trainer = library.ProductQuantizer(width, self.parts, 8)
+        trainer.cp.seed = seed + 1  # faiss takes 0 for no seed
+        trainer.train(repeated(tokens))
+        book = library.vector_to_array(trainer.centroids)
+        self._codewords = book.reshape(self.parts, CODEWORDS, -1).astype(np.float32)
+
+    def state(self) -> State:
+        return {"codewords": self._book()}
+
+    def load(self, state: State, width: int) -> None:
+        codewords = np.ascontiguousarray(state["codewords"], dtype=np.float32)
+        if codewords.shape != (self.parts, CODEWORDS, width // self.parts) or width % self.parts:
+            raise ValueError(f"pq-{self.parts} has codewords of shape {codewords.shape} for width {width}")
+        self._codewords = codewords
+
+    def encode(self, tokens: Float32) -> NDArray[Any]:
+        self.bytes_per_token(tokens.shape[1])
+        parts = tokens.reshape(len(tokens), self.parts, tokens.shape[1] // self.parts)
+        nearest = [_nearest(parts[:, part], book) for part, book in enumerate(self._book())]
+        return np.stack(nearest, axis=1).astype(np.uint8)
+
+    def decode(self, codes: NDArray[Any]) -> Float32:
+        book = self._book()
+        vectors: Float32 = book[np.arange(self.parts), codes].reshape(len(codes), self.parts * book.shape[2])
+        return vectors
+
+    def scorer(self, query: Float32, device: str) -> Scorer:
+        parts = query.T.reshape(self.parts, query.shape[1] // self.parts, len(query))
+        tables = np.matmul(self._book(), parts).reshape(CODEWORDS * self.parts, len(query))
+        return lookups(tables, byte_places, device)
+
+    def _book(self) -> Float32:
+        if self._codewords is None:
+            raise InputError(f"pq-{self.parts} is not fitted; call fit on a sample of token vectors")
+        return self._codewords
+
+
+def _nearest(rows: Float32, book: Float32) -> NDArray[np.intp]:
+    """(n,) the codeword of least Euclidean distance to each row."""
+    halves = (book * book).sum(axis=1) / 2
+    found = [
+        (rows[start : start + _ROWS] @ book.T - halves).argmax(axis=1) for start in range(0, len(rows), _ROWS)
+    ]
+    return np.concatenate([np.empty(0, np.intp), *found])
+
+
+def _bytes(numbers: NDArray[Any], dtype: str) -> NDArray[np.uint8]:
+    return numbers.astype(dtype)[:, None].view(np.uint8)
+
+
+def _scales(codes: NDArray[Any]) -> Float32:
+    """(n, 1) float32."""
+    return np.ascontiguousarray(codes[:, 2:4]).view("<f2").astype(np.float32)

@@ -1,0 +1,49 @@
+"""How a part of a recipe is named: a word and what follows it, such as "ward-4" or "pca-128"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+S = TypeVar("S")
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[S, C]):
+    """One thing that recipes name.
+
+    Args:
+        form: how it is written, a name and what follows it: "first-K", "stopwords-LANGUAGE", "whole-words".
+        summary: one line for a person.
+        source: where it comes from.
+        make: from what follows the name, "" where nothing does, and what is known around it, to the thing;
+            raises `RecipeError`.
+    """
+
+    form: str
+    summary: str
+    source: str
+    make: Callable[[str, C], S]
+
+    @property
+    def name(self) -> str:
+        """The part of the form that stays the same."""
+        return self.form.rpartition("-")[0] if self.form[-1].isupper() else self.form
+
+
+def named(part: str, methods: Sequence[Method[S, C]]) -> tuple[Method[S, C], str] | None:
+    """The method that a part names, and what follows its name: something where it takes one, else nothing."""
+    for method in methods:
+        takes = method.name != method.form
+        if part == method.form and not takes:
+            return method, ""
+        if takes and part.startswith(f"{method.name}-"):
+            return method, part[len(method.name) + 1 :]
+    return None
+
+
+def forms(methods: Sequence[Method[Any, Any]]) -> str:
+    """How they are written, for messages."""
+    return ", ".join(method.form for method in methods)
