@@ -2,7 +2,8 @@
 
 32 query tokens; 1,000 passages of 128 tokens, and of 20 to 180, 128 dimensions, float32. All take turns,
 with a pause between, and the medians are printed, with their ratio to maxsim-cpu and to the bare matrix
-product of the passages with the query, in its best order and blocking.
+product of the passages with the query, in its best order and blocking. OpenBLAS's threads are told to sleep
+soon: else they go on spinning through the turn of the next one.
 
     pip install maxsim-cpu
     python benchmarks/scoring.py
@@ -10,7 +11,9 @@ product of the passages with the query, in its best order and blocking.
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 import tempfile
 import time
 import uuid
@@ -122,6 +125,8 @@ def compare(title: str, contestants: dict[str, Callable[[], Any]]) -> None:
 
 
 def main() -> None:
+    if "OPENBLAS_THREAD_TIMEOUT" not in os.environ:  # read when numpy is loaded
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OPENBLAS_THREAD_TIMEOUT": "4"})
     rng = np.random.default_rng(0)
     print(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as scratch:

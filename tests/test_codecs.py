@@ -631,7 +631,7 @@ def test_byte_tables_are_what_each_byte_adds(bits: int, parts: int, queries: int
     rng, fields = np.random.default_rng(seed), 8 // bits
     query = rng.normal(size=(queries, parts * fields)).astype(np.float32)
     values = rng.normal(size=2**bits).astype(np.float32)
-    tables = byte_tables(query, values)
+    tables = byte_tables(query, values).numpy()
     assert tables.shape == (parts * 256, queries)
     for part in range(parts):
         for byte in (0, 1, 127, 128, 255, int(rng.integers(256))):
@@ -644,7 +644,7 @@ def test_byte_tables_are_what_each_byte_adds(bits: int, parts: int, queries: int
 
 
 def test_byte_places_by_hand() -> None:
-    assert byte_places(np.array([[0, 0, 255], [7, 1, 2]], np.uint8)).tolist() == [
+    assert byte_places(torch.tensor([[0, 0, 255], [7, 1, 2]], dtype=torch.uint8)).tolist() == [
         [0, 256, 767],
         [7, 257, 514],
     ]

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from connector import scoring
 from connector.codecs.bits import byte_places
 from connector.errors import InputError
-from connector.scoring import Scorer, lookups, maxsim, products, scaled
+from connector.scoring import Scorer, lookups, maxsim, products
 from connector.types import Float32
 
 KINDS = ["products", "lookups", "scaled"]
@@ -56,7 +56,7 @@ def batch_of(kind: str, lengths: list[int], queries: int, width: int, seed: int)
             for row in halves
         ]
         return Batch(lambda device: products(query, widened, device), halves, lengths, slow)
-    tables = rng.normal(size=(256 * width, queries)).astype(np.float32)
+    tables = torch.from_numpy(rng.normal(size=(256 * width, queries)).astype(np.float32))
     codes = rng.integers(0, 256, (count, width), dtype=np.uint8)
     slow = [
         [sum(float(tables[256 * k + code, asked]) for k, code in enumerate(row)) for asked in range(queries)]
@@ -68,17 +68,15 @@ def batch_of(kind: str, lengths: list[int], queries: int, width: int, seed: int)
         [similarity * (1 + row[0]) / 256 for similarity in line]
         for row, line in zip(codes.tolist(), slow, strict=True)
     ]
-    return Batch(
-        lambda device: scaled(lookups(tables, byte_places, device), by_first_byte), codes, lengths, slow
-    )
+    return Batch(lambda device: lookups(tables, byte_places, device, by_first_byte), codes, lengths, slow)
 
 
 def widened(rows: Any) -> Float32:
     return np.asarray(rows, np.float32)
 
 
-def by_first_byte(codes: Any) -> Float32:
-    return np.asarray((1 + codes[:, :1].astype(np.float32)) / 256, np.float32)
+def by_first_byte(codes: torch.Tensor) -> torch.Tensor:
+    return (1 + codes[:, :1].float()) / 256
 
 
 @st.composite
@@ -118,11 +116,11 @@ def test_products_and_lookups_by_hand() -> None:
     query = np.array([[1, 2], [0, -1]], np.float32)
     rows = np.array([[3, 4], [1, 0], [0, 1]], np.float32)
     assert products(query, widened).similarities(rows).tolist() == [[11, -4], [1, 0], [2, -1]]
-    tables = np.array([[1, 10], [2, 20], [3, 30]], np.float32)
+    tables = torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
     places = np.array([[0, 2], [1, 1]], np.int32)
     adding = lookups(tables, lambda rows: rows)
     assert adding.similarities(places).tolist() == [[4, 40], [4, 40]]
-    halved = scaled(adding, lambda rows: np.full((len(rows), 1), 0.5, np.float32))
+    halved = lookups(tables, lambda rows: rows, scales=lambda rows: torch.full((len(rows), 1), 0.5))
     assert halved.similarities(places).tolist() == [[2, 20], [2, 20]]
 
 

@@ -22,7 +22,7 @@ from connector.codecs.projection import OPQ, PCA, Rotation, Trained
 from connector.codecs.quantization import Hamming, Int8, Signs, Vectors
 from connector.errors import InputError, RecipeError
 from connector.methods import C, Method, S, forms, named
-from connector.scoring import Scorer
+from connector.scoring import Scorer, one_blas_thread
 from connector.types import Float32, check_rows
 
 __all__ = ["PROJECTIONS", "QUANTIZERS", "Codec", "parse_codec"]
@@ -112,7 +112,7 @@ class Codec:
         """
         self._check_width(tokens)
         check_rows(tokens, nonzero=True)
-        return self._quantizer.encode(self.encode_query(tokens))
+        return self._quantizer.encode(self._project(tokens))
 
     def decode(self, codes: NDArray[Any]) -> Float32:
         """Stored rows to (n, d) float32 vectors in the scored space."""
@@ -122,9 +122,8 @@ class Codec:
     def encode_query(self, tokens: Float32) -> Float32:
         """(m, w) float32 query tokens to (m, d) float32 in the scored space."""
         self._check_width(tokens)
-        for projection in self._projections:
-            tokens = projection.apply(tokens)
-        return tokens
+        with one_blas_thread():
+            return self._project(tokens)
 
     def scorer(self, query: Float32, device: str = "cpu") -> Scorer:
         """Ready to score stored rows, straight from their codes.
@@ -137,7 +136,8 @@ class Codec:
             For `connector.scoring.maxsim`; its similarities are `decode(codes) @ query.T` up to rounding.
         """
         self._fitted_width()
-        return self._quantizer.scorer(np.ascontiguousarray(query, dtype=np.float32), device)
+        with one_blas_thread():
+            return self._quantizer.scorer(np.ascontiguousarray(query, dtype=np.float32), device)
 
     def stored(self, data: bytes) -> NDArray[Any]:
         """The stored rows whose bytes (`encode(…).tobytes()`) these are.
@@ -194,6 +194,11 @@ class Codec:
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the SHA-256 of `save()`."""
         return hashlib.sha256(self.save()).hexdigest()[:16]
+
+    def _project(self, tokens: Float32) -> Float32:
+        for projection in self._projections:
+            tokens = projection.apply(tokens)
+        return tokens
 
     def _check_width(self, tokens: Float32) -> None:
         width = self._fitted_width()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.types import Float32, Int32
+from connector.types import Float32
+
+if TYPE_CHECKING:
+    import torch
 
 UInt8 = NDArray[np.uint8]
 
@@ -22,7 +27,7 @@ def unpack(codes: UInt8, bits: int) -> UInt8:
     return _fields(bits)[codes].reshape(len(codes), codes.shape[1] * 8 // bits)
 
 
-def byte_tables(query: Float32, values: Float32) -> Float32:
+def byte_tables(query: Float32, values: Float32) -> torch.Tensor:
     """What each byte adds to a query token's inner product with a packed row.
 
     Args:
@@ -35,13 +40,32 @@ def byte_tables(query: Float32, values: Float32) -> Float32:
     meaning = values[_fields(len(values).bit_length() - 1)]
     fields = meaning.shape[1]
     parts = query.T.reshape(query.shape[1] // fields, fields, len(query))
-    tables: Float32 = np.matmul(meaning, parts).reshape(256 * len(parts), len(query))
-    return tables
+    return part_tables(meaning[None], parts)
 
 
-def byte_places(codes: UInt8) -> Int32:
-    """(n, k) places of the bytes of (n, k) in such tables."""
-    return codes + 256 * np.arange(codes.shape[1], dtype=np.int32)
+def part_tables(words: Float32, query: Float32) -> torch.Tensor:
+    """Inner products of each part's words with that part of the query tokens.
+
+    Args:
+        words: (k or 1, 256, d / k) float32; one for all parts, or each part's.
+        query: (k, d / k, m) float32.
+
+    Returns:
+        (k · 256, m) float32.
+    """
+    import torch
+
+    tables = torch.matmul(torch.from_numpy(words), torch.from_numpy(np.ascontiguousarray(query)))
+    return tables.reshape(tables.shape[0] * tables.shape[1], tables.shape[2])
+
+
+def byte_places(codes: torch.Tensor) -> torch.Tensor:
+    """(n, k) int32 places of the bytes of (n, k) in such tables."""
+    import torch
+
+    return codes.int().add_(
+        torch.arange(0, 256 * codes.shape[1], 256, dtype=torch.int32, device=codes.device)
+    )
 
 
 def _shifts(bits: int) -> UInt8:

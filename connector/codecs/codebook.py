@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connector.codecs.base import Datatype, State
-from connector.codecs.bits import byte_places, byte_tables, pack, unpack
+from connector.codecs.bits import byte_places, byte_tables, pack, part_tables, unpack
 from connector.codecs.trainer import CODEWORDS, faiss, repeated
 from connector.errors import InputError, RecipeError
-from connector.scoring import Scorer, lookups, scaled
-from connector.types import Float32, Int32
+from connector.scoring import Scorer, lookups
+from connector.types import Float32
+
+if TYPE_CHECKING:
+    import torch
 
 _ROWS = 8192
 """Rows whose distances to a codebook are computed at a time."""
@@ -104,23 +107,25 @@ class Residual:
         return np.hstack([_bytes(nearest, "<u2"), _bytes(scales, "<f2"), pack(levels, self.bits)])
 
     def decode(self, codes: NDArray[Any]) -> Float32:
-        vectors: Float32 = self._book()[self._numbers(codes)] + self._buckets[unpack(codes[:, 4:], self.bits)]
-        return vectors * _scales(codes)
+        book = self._book()
+        numbers = np.minimum(_numbers(codes[:, :2], "<u2"), len(book) - 1)  # damaged bytes name the last one
+        vectors: Float32 = book[numbers] + self._buckets[unpack(codes[:, 4:], self.bits)]
+        return vectors * _numbers(codes[:, 2:4], "<f2").astype(np.float32)[:, None]
 
     def scorer(self, query: Float32, device: str) -> Scorer:
-        book = self._book()
-        tables = np.concatenate([book @ query.T, byte_tables(query, self._buckets)])
+        import torch
 
-        def places(codes: NDArray[Any]) -> Int32:
-            residuals = byte_places(codes[:, 4:]) + np.int32(len(book))
-            return np.hstack([self._numbers(codes)[:, None], residuals])
+        book = torch.from_numpy(self._book())
+        tables = torch.cat([book @ torch.from_numpy(query).t(), byte_tables(query, self._buckets)])
 
-        return scaled(lookups(tables, places, device), _scales)
+        def places(codes: torch.Tensor) -> torch.Tensor:
+            number = (codes[:, :1].int() + 256 * codes[:, 1:2].int()).clamp_(max=len(book) - 1)
+            return torch.cat([number, byte_places(codes[:, 4:]).add_(len(book))], dim=1)
 
-    def _numbers(self, codes: NDArray[Any]) -> Int32:
-        """(n,) the centroids; damaged bytes name the last one."""
-        numbers = np.ascontiguousarray(codes[:, :2]).view("<u2")[:, 0].astype(np.int32)
-        return np.minimum(numbers, len(self._book()) - 1)
+        def scales(codes: torch.Tensor) -> torch.Tensor:
+            return codes[:, 2:4].flatten().view(torch.float16).float()[:, None]
+
+        return lookups(tables, places, device, scales)
 
     def _book(self) -> Float32:
         if self._centroids is None:
@@ -185,8 +190,7 @@ class Product:
 
     def scorer(self, query: Float32, device: str) -> Scorer:
         parts = query.T.reshape(self.parts, query.shape[1] // self.parts, len(query))
-        tables = np.matmul(self._book(), parts).reshape(CODEWORDS * self.parts, len(query))
-        return lookups(tables, byte_places, device)
+        return lookups(part_tables(self._book(), parts), byte_places, device)
 
     def _book(self) -> Float32:
         if self._codewords is None:
@@ -207,6 +211,6 @@ def _bytes(numbers: NDArray[Any], dtype: str) -> NDArray[np.uint8]:
     return numbers.astype(dtype)[:, None].view(np.uint8)
 
 
-def _scales(codes: NDArray[Any]) -> Float32:
-    """(n, 1) float32."""
-    return np.ascontiguousarray(codes[:, 2:4]).view("<f2").astype(np.float32)
+def _numbers(codes: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """(n,) from (n, 2) bytes."""
+    return np.ascontiguousarray(codes).view(dtype)[:, 0]
