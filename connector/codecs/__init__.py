@@ -137,7 +137,7 @@ class Codec:
         """
         self._fitted_width()
         with one_blas_thread():
-            return self._quantizer.scorer(np.ascontiguousarray(query, dtype=np.float32), device)
+            return self._quantizer.scorer(np.require(query, np.float32, ["C", "W"]), device)
 
     def stored(self, data: bytes) -> NDArray[Any]:
         """The stored rows whose bytes (`encode(…).tobytes()`) these are.

@@ -80,7 +80,7 @@ class Residual:
 
     def load(self, state: State, width: int) -> None:
         centroids, cutoffs, buckets = (
-            np.ascontiguousarray(state[name], dtype=np.float32)
+            np.array(state[name], np.float32, order="C")  # torch wants them writable
             for name in ("centroids", "cutoffs", "buckets")
         )
         levels = 2**self.bits
@@ -172,7 +172,7 @@ class Product:
         return {"codewords": self._book()}
 
     def load(self, state: State, width: int) -> None:
-        codewords = np.ascontiguousarray(state["codewords"], dtype=np.float32)
+        codewords = np.array(state["codewords"], np.float32, order="C")  # torch wants them writable
         if codewords.shape != (self.parts, CODEWORDS, width // self.parts) or width % self.parts:
             raise ValueError(f"pq-{self.parts} has codewords of shape {codewords.shape} for width {width}")
         self._codewords = codewords
