@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from connector.errors import RecipeError
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -44,6 +46,24 @@ def named(part: str, methods: Sequence[Method[S, C]]) -> tuple[Method[S, C], str
     return None
 
 
-def forms(methods: Sequence[Method[Any, Any]]) -> str:
-    """How they are written, for messages."""
-    return ", ".join(method.form for method in methods)
+def made(what: str, spec: str, part: str, methods: Sequence[Method[S, C]], kind: str, context: C) -> S:
+    """What one part of a text names.
+
+    Args:
+        what, spec: what the text is and the whole of it, for messages.
+        part: the part.
+        methods: those it may name; `kind` is what they are called.
+        context: what is known around it.
+
+    Raises:
+        RecipeError: the part is not known, or what follows its name is not.
+    """
+    found = named(part, methods)
+    if found is None:
+        known = ", ".join(method.form for method in methods)
+        raise RecipeError(f"{what} {spec!r}: {part!r} is not known; the known {kind}: {known}")
+    method, rest = found
+    try:
+        return method.make(rest, context)
+    except RecipeError as error:
+        raise RecipeError(f"{what} {spec!r}: {part}: {error}") from None

@@ -250,8 +250,9 @@ class Hit:
         title: the document's title, if any.
         metadata: the document's metadata.
         passage: number of the best passage in the document; 0 unless the document was split.
-        parts: the parts of the score by name: "cls" (inner product of the CLS vectors), "maxsim" and, for
-            a model that mixes the two, "mixed", where they were computed.
+        parts: the parts of the score by name, where they were computed: "cls" (inner product of the CLS
+            vectors), "maxsim" and, where the two are mixed, "mixed"; where nothing reranks, the score by
+            which the hit was found: "cls", "bm25", "rrf", "dbsf" or "fde".
     """
 
     id: str

@@ -7,7 +7,7 @@ parts: "float16", "pca-128+float16", "pca-192+binary", "linear-128+residual-1".
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from connector.codecs.codebook import Product, Residual
 from connector.codecs.projection import OPQ, PCA, Rotation, Trained
 from connector.codecs.quantization import Hamming, Int8, Signs, Vectors
 from connector.errors import InputError, RecipeError
-from connector.methods import C, Method, S, forms, named
+from connector.methods import Method, made
 from connector.scoring import Scorer, one_blas_thread
 from connector.types import Float32, check_rows
 
@@ -306,20 +306,9 @@ def parse_codec(spec: str, head: str | None = None) -> Codec:
         RecipeError: a part is not known, or the last one is no quantizer.
     """
     *parts, last = map(str.strip, spec.split("+"))
-    projections = [_parsed(spec, part, PROJECTIONS, "projections", head) for part in parts]
-    own, quantizer = _parsed(spec, last, QUANTIZERS, "endings", None)
+    projections = [made("codec", spec, part, PROJECTIONS, "projections", head) for part in parts]
+    own, quantizer = made("codec", spec, last, QUANTIZERS, "endings", None)
     return Codec(spec, [*projections, *own], quantizer)
-
-
-def _parsed(spec: str, part: str, methods: Sequence[Method[S, C]], what: str, context: C) -> S:
-    found = named(part, methods)
-    if found is None:
-        raise RecipeError(f"codec {spec!r}: {part!r} is not known; the known {what}: {forms(methods)}")
-    method, rest = found
-    try:
-        return method.make(rest, context)
-    except RecipeError as error:
-        raise RecipeError(f"codec {spec!r}: {error}") from None
 
 
 def _number(text: str) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from connector.errors import RecipeError
-from connector.methods import Method, forms, named
+from connector.methods import Method, made, named
 from connector.reduction import pooling, pruning, query, voronoi, words
 from connector.reduction.base import (
     Budget,
@@ -147,10 +147,4 @@ def _step(spec: str, part: str, methods: Sequence[Method[S, Setting]], setting: 
             "queries; give it as query reduction" if other is QUERY_METHODS else "passages, not for queries"
         )
         raise RecipeError(f"reduction {spec!r}: {part!r} is a step for {side}")
-    if found is None:
-        raise RecipeError(f"reduction {spec!r}: {part!r} is not known; the known steps: {forms(methods)}")
-    method, size = found
-    try:
-        return method.make(size, setting)
-    except RecipeError as error:
-        raise RecipeError(f"reduction {spec!r}: {part}: {error}") from None
+    return made("reduction", spec, part, methods, "steps", setting)
