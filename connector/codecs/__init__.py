@@ -7,7 +7,6 @@ parts: "float16", "pca-128+float16", "pca-192+binary", "linear-128+residual-1".
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from connector.codecs.base import Datatype, Projection, Quantizer
-from connector.codecs.codebook import Product, Residual
-from connector.codecs.projection import OPQ, PCA, Rotation, Trained
-from connector.codecs.quantization import Hamming, Int8, Signs, Vectors
-from connector.errors import InputError, RecipeError
+from connector.codecs import codebook, quantization
+from connector.codecs import projection as projecting
+from connector.codecs.base import Datatype, Ending, Projection, Quantizer
+from connector.errors import InputError
 from connector.methods import Method, made
 from connector.scoring import Scorer, one_blas_thread
 from connector.types import Float32, check_rows
@@ -221,77 +219,10 @@ class Codec:
         return self.width(self._fitted_width())
 
 
-PROJECTIONS: tuple[Method[Projection, str | None], ...] = (
-    Method(
-        "pca-D",
-        "the D directions that keep most of the inner products",
-        "Ma et al., Redundancy Elimination, EMNLP 2021",
-        lambda number, _: PCA(_number(number)),
-    ),
-    Method(
-        "linear-D",
-        "a trained layer with D outputs, from the recipe's head",
-        "Khattab and Zaharia, ColBERT, SIGIR 2020",
-        lambda number, head: Trained(_number(number), head),
-    ),
-    Method(
-        "rotation",
-        "a random rotation",
-        "Charikar, STOC 2002",
-        lambda _, __: Rotation(),
-    ),
-)
+PROJECTIONS: tuple[Method[Projection, str | None], ...] = projecting.METHODS
 """What may come before the last part of a codec, as recipes name it."""
 
-_Chain = tuple[list[Projection], Quantizer]
-
-
-def _vectors(datatype: Datatype) -> Callable[[str, None], _Chain]:
-    return lambda _, __: ([], Vectors(datatype))
-
-
-QUANTIZERS: tuple[Method[_Chain, None], ...] = (
-    Method("float32", "vectors of 4 bytes a dimension", "Qdrant", _vectors("float32")),
-    Method("float16", "vectors of 2 bytes a dimension", "Qdrant", _vectors("float16")),
-    Method("turbo8", "rotated by Qdrant, 8 bits a dimension", "Qdrant, TurboQuant", _vectors("turbo8")),
-    Method("turbo4", "rotated by Qdrant, 4 bits a dimension", "Qdrant, TurboQuant", _vectors("turbo4")),
-    Method(
-        "int8",
-        "one byte a dimension, and a step of 2 bytes a token",
-        "Qdrant, scalar quantization",
-        lambda _, __: ([], Int8()),
-    ),
-    Method(
-        "binary",
-        "a random rotation, then one bit a dimension; the query stays float",
-        "Charikar, STOC 2002",
-        lambda _, __: ([Rotation()], Signs()),
-    ),
-    Method(
-        "hamming",
-        "the same with the query's signs, too",
-        "Charikar, STOC 2002",
-        lambda _, __: ([Rotation()], Hamming()),
-    ),
-    Method(
-        "residual-B",
-        "the nearest centroid, and B bits a dimension (1, 2, 4) of what is left; 4 bytes more",
-        "Santhanam et al., ColBERTv2, NAACL 2022",
-        lambda number, _: ([], Residual(_number(number))),
-    ),
-    Method(
-        "pq-M",
-        "one byte for each of M parts: product quantization",
-        "Jégou, Douze and Schmid, TPAMI 2011",
-        lambda number, _: ([], Product(_number(number))),
-    ),
-    Method(
-        "opq-M",
-        "a learned rotation, then the same",
-        "Ge, He, Ke and Sun, TPAMI 2014",
-        lambda number, _: ([OPQ(_number(number))], Product(_number(number))),
-    ),
-)
+QUANTIZERS: tuple[Method[Ending, None], ...] = (*quantization.METHODS, *codebook.METHODS)
 """What a codec ends in, as recipes name it."""
 
 
@@ -309,9 +240,3 @@ def parse_codec(spec: str, head: str | None = None) -> Codec:
     projections = [made("codec", spec, part, PROJECTIONS, "projections", head) for part in parts]
     own, quantizer = made("codec", spec, last, QUANTIZERS, "endings", None)
     return Codec(spec, [*projections, *own], quantizer)
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise RecipeError(f"{text!r} is no number; give one such as 16")
-    return int(text)

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.errors import RecipeError
 from connector.scoring import Scorer
 from connector.types import Float32
 
@@ -90,3 +91,14 @@ class Quantizer(Protocol):
     def scorer(self, query: Float32, device: str) -> Scorer:
         """Inner products of stored rows with (m, d) query vectors, as `decode(codes) @ query.T` has them."""
         ...
+
+
+Ending = tuple[list[Projection], Quantizer]
+"""What a codec ends in: a quantizer, and the projections that belong to it."""
+
+
+def number(text: str) -> int:
+    """What follows a part's name, as in "pca-128"."""
+    if not (text.isascii() and text.isdecimal()):
+        raise RecipeError(f"{text!r} is no number; give one such as 16")
+    return int(text)

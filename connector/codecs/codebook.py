@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.codecs.base import Datatype, State
+from connector.codecs.base import Datatype, Ending, State, number
 from connector.codecs.bits import byte_places, byte_tables, pack, part_tables, unpack
+from connector.codecs.projection import OPQ
 from connector.codecs.trainer import CODEWORDS, faiss, repeated
 from connector.errors import InputError, RecipeError
+from connector.methods import Method
 from connector.scoring import Scorer, lookups
 from connector.types import Float32
 
@@ -214,3 +216,25 @@ def _bytes(numbers: NDArray[Any], dtype: str) -> NDArray[np.uint8]:
 def _numbers(codes: NDArray[Any], dtype: str) -> NDArray[Any]:
     """(n,) from (n, 2) bytes."""
     return np.ascontiguousarray(codes).view(dtype)[:, 0]
+
+
+METHODS: tuple[Method[Ending, None], ...] = (
+    Method(
+        "residual-B",
+        "the nearest centroid, and B bits a dimension (1, 2, 4) of what is left; 4 bytes more",
+        "Santhanam et al., ColBERTv2, NAACL 2022",
+        lambda bits, _: ([], Residual(number(bits))),
+    ),
+    Method(
+        "pq-M",
+        "one byte for each of M parts: product quantization",
+        "Jégou, Douze and Schmid, TPAMI 2011",
+        lambda parts, _: ([], Product(number(parts))),
+    ),
+    Method(
+        "opq-M",
+        "a learned rotation, then the same",
+        "Ge, He, Ke and Sun, TPAMI 2014",
+        lambda parts, _: ([OPQ(number(parts))], Product(number(parts))),
+    ),
+)

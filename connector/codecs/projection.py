@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from connector.codecs.base import State
+from connector.codecs.base import Projection, State, number
 from connector.codecs.trainer import faiss, repeated
 from connector.errors import InputError, RecipeError
+from connector.methods import Method
 from connector.types import Float32
 
 
@@ -175,3 +176,20 @@ class OPQ(_Linear):
         rotation.train(repeated(tokens))
         matrix = library.vector_to_array(rotation.A).reshape(width, width).T
         return self._take(matrix, tokens)
+
+
+METHODS: tuple[Method[Projection, str | None], ...] = (
+    Method(
+        "pca-D",
+        "the D directions that keep most of the inner products",
+        "Ma et al., Redundancy Elimination, EMNLP 2021",
+        lambda size, _: PCA(number(size)),
+    ),
+    Method(
+        "linear-D",
+        "a trained layer with D outputs, from the recipe's head",
+        "Khattab and Zaharia, ColBERT, SIGIR 2020",
+        lambda size, head: Trained(number(size), head),
+    ),
+    Method("rotation", "a random rotation", "Charikar, STOC 2002", lambda _, __: Rotation()),
+)

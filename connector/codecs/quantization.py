@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.codecs.base import Datatype, State, stored_bytes
+from connector.codecs.base import Datatype, Ending, State, stored_bytes
 from connector.codecs.bits import byte_places, byte_tables, pack, unpack
+from connector.codecs.projection import Rotation
 from connector.errors import RecipeError
+from connector.methods import Method
 from connector.scoring import Scorer, lookups, products
 from connector.types import Float32
 
@@ -121,3 +124,33 @@ class Hamming(Signs):
 def _signs(width: int) -> Float32:
     """What the bits 0 and 1 stand for."""
     return np.array([-1, 1], np.float32) / np.float32(np.sqrt(width))
+
+
+def _vectors(datatype: Datatype) -> Callable[[str, None], Ending]:
+    return lambda _, __: ([], Vectors(datatype))
+
+
+METHODS: tuple[Method[Ending, None], ...] = (
+    Method("float32", "vectors, 4 bytes a dimension", "Qdrant", _vectors("float32")),
+    Method("float16", "vectors, 2 bytes a dimension", "Qdrant", _vectors("float16")),
+    Method("turbo8", "rotated by Qdrant, 8 bits a dimension", "Qdrant, TurboQuant", _vectors("turbo8")),
+    Method("turbo4", "rotated by Qdrant, 4 bits a dimension", "Qdrant, TurboQuant", _vectors("turbo4")),
+    Method(
+        "int8",
+        "one byte a dimension, and a step of 2 bytes a token",
+        "Qdrant, scalar quantization",
+        lambda _, __: ([], Int8()),
+    ),
+    Method(
+        "binary",
+        "a random rotation, then one bit a dimension; the query stays float",
+        "Charikar, STOC 2002",
+        lambda _, __: ([Rotation()], Signs()),
+    ),
+    Method(
+        "hamming",
+        "the same with the query's signs, too",
+        "Charikar, STOC 2002",
+        lambda _, __: ([Rotation()], Hamming()),
+    ),
+)
