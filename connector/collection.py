@@ -81,7 +81,9 @@ class Collection:
         """
         check_name(name)
         if recipe.codec is not None:
-            recipe.make_reduction(Setting(recipe.make_codec().bytes_per_token(encoder.token_width)))
+            codec = recipe.make_codec()
+            codec.check(encoder.token_width)
+            recipe.make_reduction(Setting(codec.bytes_per_token(encoder.token_width)))
         if recipe.reduction is not None and encoder.reduction is not None:
             logger.warning(
                 "model %r reduces passages to %s by itself, and recipe %s reduces them again with %s; "

@@ -17,10 +17,10 @@ from connector.collection import Collection, check_name
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
 from connector.explain import Match, match_words
-from connector.ingest import IngestReport, ingest
+from connector.ingest import WORD_BYTES, IngestReport, ingest
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
-from connector.schema import CLS
+from connector.schema import CLS, FDE
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stores import Store, open_store
 from connector.types import Document, Hit, Hits, check_text, passage_text
@@ -37,7 +37,8 @@ class Stats:
         model: the encoder's name.
         recipe: the recipe's name.
         layout: "dense", "multivector" or "codes".
-        bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", "total".
+        bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", where there are any "lexical"
+            (the index of words) and "fde", "total".
         at_rest_bytes: what the collection's folder takes on disk, texts, payload, indexes and write-ahead
             log included; None where it cannot be seen.
         log_bytes: the write-ahead log's part of that; it does not grow with the collection.
@@ -288,9 +289,15 @@ class Connector:
         """What the collection holds and takes."""
         self._check_open()
         collection, store = self._collection, self._collection.store
-        rows = _mean_rows(store, collection.name)
+        means = _means(store, collection.name, ["rows", "words"])
+        sizes = {
+            "cls": collection.vector_bytes[CLS],
+            "tokens": means["rows"] * collection.token_bytes,
+            "lexical": means["words"] * WORD_BYTES,
+            "fde": collection.vector_bytes.get(FDE, 0),
+        }
+        sizes = {name: size for name, size in sizes.items() if size or name in ("cls", "tokens")}
         disk, rest = store.disk_bytes(collection.name), store.disk_bytes(collection.name, log=False)
-        cls, tokens = collection.vector_bytes[CLS], rows * collection.token_bytes
         return Stats(
             collection=collection.name,
             documents=store.count(collection.name, _passages(gte=0, lte=0)),
@@ -298,7 +305,9 @@ class Connector:
             model=collection.model,
             recipe=collection.recipe.name,
             layout=collection.recipe.layout,
-            bytes_per_passage={"cls": cls, "tokens": round(tokens, 1), "total": round(cls + tokens, 1)},
+            bytes_per_passage={
+                name: round(size, 1) for name, size in (sizes | {"total": sum(sizes.values())}).items()
+            },
             at_rest_bytes=disk,
             log_bytes=None if disk is None or rest is None else max(disk - rest, 0),
         )
@@ -336,12 +345,14 @@ def _passages(**bounds: float) -> models.Filter:
     return models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(**bounds))])
 
 
-def _mean_rows(store: Store, name: str) -> float:
-    """Mean stored token rows of a passage, over a sample."""
-    count = total = 0
-    for record in store.scroll(name, ["rows"]):
-        if "rows" in record.payload:
-            count, total = count + 1, total + int(record.payload["rows"])
-        if count == _STATS_SAMPLE:
+def _means(store: Store, name: str, counts: list[str]) -> dict[str, float]:
+    """Mean numbers that passages carry, such as that of their stored token rows, over a sample."""
+    totals, sampled = dict.fromkeys(counts, 0), 0
+    for record in store.scroll(name, ["passage", *counts]):
+        if "passage" in record.payload:
+            sampled += 1
+            for key in counts:
+                totals[key] += int(record.payload.get(key, 0))
+        if sampled == _STATS_SAMPLE:
             break
-    return total / count if count else 0.0
+    return {key: total / max(sampled, 1) for key, total in totals.items()}

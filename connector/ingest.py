@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+WORD_BYTES = 8
+"""Of a word in a sparse vector: its number and its weight."""
+
 WINDOW = 256
 """Passages that are encoded, and written, at a time."""
 
@@ -280,9 +283,10 @@ def _points(
                 vector[FDE] = collection.muvera.passage(projected)
             report.fde_bytes += len(passages) * collection.vector_bytes[FDE]
     if recipe.lexical is not None:
-        for passage, vector in zip(passages, vectors, strict=True):
+        for passage, vector, payload in zip(passages, vectors, payloads, strict=True):
             words = collection.words.passage(_text(passage))
-            report.lexical_bytes += words.indices.nbytes + words.values.nbytes
+            report.lexical_bytes += WORD_BYTES * len(words)
+            payload["words"] = len(words)
             vector[LEXICAL] = words
     return [
         Point(point_id(passage.document.id, passage.number), vector, payload)

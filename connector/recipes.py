@@ -72,7 +72,10 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if (self.codec is None) != (self.layout == "dense"):
-            raise ValueError(f"layout {self.layout} with codec {self.codec}: only dense goes without one")
+            raise ValueError(
+                f"layout {self.layout} with codec {self.codec}: tokens need a codec, and only the layout of "
+                "recipe dense, which stores none, goes without one"
+            )
         steps = self.reduction or self.query_reduction
         if self.codec is None and steps is not None:
             raise ValueError(f"layout dense stores no tokens, so there is nothing for {steps} to do")
@@ -80,11 +83,23 @@ class Recipe(BaseModel):
         self.make_query_reduction()
         codec = None if self.codec is None else self.make_codec()
         if codec is not None and self.layout == "multivector" and not codec.server_scorable:
-            raise ValueError(f"Qdrant cannot score {self.codec} as a multivector; use layout codes")
+            raise ValueError(
+                f"Qdrant cannot score {self.codec} as a multivector; use layout codes, as recipe compact does"
+            )
         if codec is not None and self.layout == "codes" and codec.datatype in ("turbo8", "turbo4"):
-            raise ValueError(f"only Qdrant can make {self.codec}; use layout multivector")
+            raise ValueError(
+                f"only Qdrant can make {self.codec}; use layout multivector, as recipe default does"
+            )
         if self.quantization is not None and self.layout != "multivector":
-            raise ValueError(f"Qdrant has no tokens to quantize in layout {self.layout}; use multivector")
+            raise ValueError(
+                f"Qdrant has no tokens to quantize in layout {self.layout}; use that of recipe default"
+            )
+        takes_head = any(part.startswith("linear-") for part in (self.codec or "").split("+"))
+        if takes_head != (self.head is not None):
+            raise ValueError(
+                f"codec {self.codec} with head {self.head}: a codec with linear-D needs one (--head DIR), "
+                "and no other takes one"
+            )
         if self.fde is not None and self.layout == "dense":
             raise ValueError(f"layout dense stores no tokens, so there is nothing for {self.fde} to encode")
         if self.lexical is not None:
@@ -108,9 +123,9 @@ class Recipe(BaseModel):
         try:
             return Recipe(**{**self.model_dump(exclude={"summary", "source"}), **given, "name": name})
         except ValidationError as error:
-            raise RecipeError(
-                f"recipe {name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
-            ) from None
+            first = error.errors()[0]
+            field = "".join(f"{place}: " for place in first["loc"])
+            raise RecipeError(f"recipe {name}: {field}{first['msg'].removeprefix('Value error, ')}") from None
 
     def same_as(self, other: Recipe) -> bool:
         """Whether both make and search the same points alike, whatever they are called."""

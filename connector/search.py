@@ -96,6 +96,8 @@ def rank(
     if k < 1 or candidates < 1:
         raise InputError(f"k is {k} and candidates {candidates}; both must be at least 1")
     check_finding(collection.recipe, candidates_by, cls_weight)
+    if cls_weight is not None and rerank is None:
+        raise InputError(f"cls_weight is {cls_weight}, but without a rerank there is nothing to mix CLS with")
     weight = collection.cls_weight if cls_weight is None else cls_weight
     plan = _Plan(
         collection,
@@ -147,13 +149,13 @@ def check_finding(recipe: Recipe, candidates_by: CandidatesBy, cls_weight: float
         raise InputError(f"candidates_by is {candidates_by!r}; give one of {', '.join(_FOUND_BY)}")
     if candidates_by == "muvera" and recipe.fde is None:
         raise RecipeError(
-            f"recipe {recipe.name} stores no encoding to find candidates by (muvera); take another one with "
-            "fde, such as --fde muvera"
+            f"recipe {recipe.name} stores no encoding to find candidates by (muvera); ingest into another "
+            "collection with --fde muvera"
         )
     if candidates_by not in ("dense", "muvera") and recipe.lexical is None:
         raise RecipeError(
-            f"recipe {recipe.name} has no index of words to find candidates by ({candidates_by}); take "
-            "another one with lexical, such as --lexical english"
+            f"recipe {recipe.name} has no index of words to find candidates by ({candidates_by}); ingest "
+            "into another collection with --lexical LANGUAGE, such as --lexical english"
         )
     if cls_weight is not None and not 0 <= cls_weight <= 1:
         raise InputError(f"cls_weight is {cls_weight}; give the share of the CLS score, from 0 to 1")

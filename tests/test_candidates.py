@@ -290,9 +290,8 @@ def test_a_collection_without_tokens_has_nothing_to_mix(worded: Connector) -> No
 
 @pytest.mark.parametrize("layout", ["multivector", "codes"])
 def test_without_a_rerank_there_is_nothing_to_mix(worded: Connector) -> None:
-    assert found(worded.search(QUERY, cls_weight=0.5, rerank=None)) == found(
-        worded.search(QUERY, rerank=None)
-    )
+    with pytest.raises(InputError, match=r"cls_weight is 0\.5, but without a rerank"):
+        worded.search(QUERY, cls_weight=0.5, rerank=None)
 
 
 # Codecs from ingest to search

@@ -42,8 +42,11 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"layout": "codes", "codec": "pca-64+turbo8"}, "only Qdrant can make pca-64.turbo8; use layout"),
     ({"layout": "codes", "codec": "residual-3"}, "residual-3 is not known; give 1, 2 or 4"),
     ({"layout": "codes", "codec": "pq-x"}, "'x' is no number"),
-    ({"layout": "codes", "codec": "binary", "quantization": "scalar"}, "layout codes; use multivector"),
-    ({"layout": "dense", "quantization": "turbo-1"}, "layout dense; use multivector"),
+    (
+        {"layout": "codes", "codec": "binary", "quantization": "scalar"},
+        "layout codes; use that of recipe default",
+    ),
+    ({"layout": "dense", "quantization": "turbo-1"}, "layout dense; use that of recipe default"),
     ({"layout": "multivector", "codec": "float16", "quantization": "int8"}, "quantization"),
     ({"layout": "multivector", "codec": "float16", "oversampling": 0.5}, "oversampling"),
     ({"layout": "dense", "lexical": "klingon"}, "klingon.*give one such as english"),

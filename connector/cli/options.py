@@ -44,12 +44,16 @@ def recipe_parts(command: Command) -> Command:
             "--lexical", metavar="LANGUAGE", help="Index words, too, for --candidates-by, such as english."
         ),
         click.option(
-            "--fde", metavar="NAME", help="Store an encoding, too, for --candidates-by muvera: muvera."
+            "--fde", metavar="muvera", help="Store MUVERA encodings, too, for --candidates-by muvera."
         ),
-        click.option("--head", metavar="DIR", help="Folder of the trained layer of a codec with linear-D."),
+        click.option(
+            "--head", metavar="DIR", help="Folder of the trained layer that a codec with linear-D takes."
+        ),
         click.option("--codec", metavar="PARTS", help="Such as pca-128+residual-2; see `connector codecs`."),
         click.option(
-            "--query-reduction", metavar="STEPS", help="Other than the recipe's, such as idf-weight."
+            "--query-reduction",
+            metavar="STEPS",
+            help="In place of the recipe's, such as idf-weight, or none.",
         ),
         click.option(
             "--reduction",
@@ -84,7 +88,7 @@ def candidates(default: int) -> Callable[[Command], Command]:
                 default=default,
                 show_default=True,
                 type=click.IntRange(1),
-                help="Passages to rerank.",
+                help="Passages to find and rerank; at least as many as hits.",
             ),
         ):
             command = option(command)

@@ -7,6 +7,7 @@ parts: "float16", "pca-128+float16", "pca-192+binary", "linear-128+residual-1".
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from safetensors.numpy import save as save_safetensors
 from connector.codecs import codebook, quantization
 from connector.codecs import projection as projecting
 from connector.codecs.base import Datatype, Ending, Projection, Quantizer
-from connector.errors import InputError
-from connector.methods import Method, made
+from connector.errors import InputError, RecipeError
+from connector.methods import Method, made, named
 from connector.scoring import Scorer, one_blas_thread
 from connector.types import Float32, check_rows
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["PROJECTIONS", "QUANTIZERS", "Codec", "parse_codec"]
 
@@ -77,6 +80,19 @@ class Codec:
         """Stored bytes of one token of an encoder whose tokens have this width."""
         return self._quantizer.bytes_per_token(self.width(width))
 
+    def check(self, width: int) -> None:
+        """Look whether `fit` will work on token vectors of this width.
+
+        Raises:
+            RecipeError: a width does not divide, or a trained layer is missing or made for another model.
+            MissingExtra: the quantizer is fitted by a package that is not installed.
+        """
+        for projection in self._projections:
+            projection.check(width)
+            width = projection.width(width)
+        self._quantizer.bytes_per_token(width)
+        self._quantizer.check(width)
+
     def fit(self, tokens: Float32, seed: int = 0) -> Codec:
         """Learn from a sample; deterministic for a seed.
 
@@ -95,7 +111,14 @@ class Codec:
             raise InputError(f"a codec is fitted on a matrix of token vectors, got shape {tokens.shape}")
         check_rows(tokens, nonzero=True)
         width = tokens.shape[1]
-        self.bytes_per_token(width)
+        self.check(width)
+        if len(tokens) < self._quantizer.sample / 20:
+            logger.warning(
+                "codec %s is fitted on %d token vectors, of the %d it wants; begin with more documents",
+                self.spec,
+                len(tokens),
+                self._quantizer.sample,
+            )
         for projection in self._projections:
             tokens = projection.fit(tokens, seed)
         self._quantizer.fit(tokens, seed)
@@ -237,6 +260,9 @@ def parse_codec(spec: str, head: str | None = None) -> Codec:
         RecipeError: a part is not known, or the last one is no quantizer.
     """
     *parts, last = map(str.strip, spec.split("+"))
+    if named(last, PROJECTIONS) or not last:
+        known = ", ".join(method.form for method in QUANTIZERS)
+        raise RecipeError(f"codec {spec!r} does not say how vectors are stored; end it in one of {known}")
     projections = [made("codec", spec, part, PROJECTIONS, "projections", head) for part in parts]
     own, quantizer = made("codec", spec, last, QUANTIZERS, "endings", None)
     return Codec(spec, [*projections, *own], quantizer)

@@ -31,6 +31,10 @@ class Projection(Protocol):
 
     spec: str
 
+    def check(self, width: int) -> None:
+        """Raise what `fit` would on vectors of this width: a file or a package is missing."""
+        ...
+
     def fit(self, tokens: Float32, seed: int) -> Float32:
         """Learn the map from a sample (N, w) and return the sample mapped, (N, d)."""
         ...
@@ -63,6 +67,10 @@ class Quantizer(Protocol):
     """What Qdrant stores the vectors as, and scores itself; None if only this library can."""
     sample: int
     """Token vectors that `fit` wants to see."""
+
+    def check(self, width: int) -> None:
+        """Raise what `fit` would on vectors of this width: they do not divide, a package is missing."""
+        ...
 
     def fit(self, tokens: Float32, seed: int) -> None:
         """Learn from a sample (N, d) of unit rows."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from connector.codecs.base import Datatype, Ending, State, number
 from connector.codecs.bits import byte_places, byte_tables, pack, part_tables, unpack
-from connector.codecs.projection import OPQ
-from connector.codecs.trainer import CODEWORDS, faiss, repeated
+from connector.codecs.projection import OPQ, Rotation
+from connector.codecs.trainer import CODEWORDS, faiss, product_trainer, repeated
 from connector.errors import InputError, RecipeError
 from connector.methods import Method
 from connector.scoring import Scorer, lookups
@@ -19,6 +19,9 @@ from connector.types import Float32
 
 if TYPE_CHECKING:
     import torch
+
+_CENTROID_ROWS = 16
+"""Vectors of a sample that a centroid stands for, at least."""
 
 _ROWS = 8192
 """Rows whose distances to a codebook are computed at a time."""
@@ -28,8 +31,8 @@ class Residual:
     """The nearest centroid, and what is left in b bits a dimension: ColBERTv2.
 
     Santhanam et al., "ColBERTv2", NAACL 2022, section 3.3: k-means with about 16·√N centroids, but of at
-    least 16 vectors each, and residuals rounded to 2ᵇ buckets that are quantiles of them all. A row is stored
-    as
+    least 16 vectors each, and residuals rounded to 2ᵇ buckets that are quantiles of them all, which is why
+    recipes put a rotation before: it makes the coordinates alike. A row is stored as
 
         centroid    2 bytes, low byte first
         scale       2 bytes, the float16 1 / ‖centroid + residual‖, so that scoring need not normalise
@@ -56,22 +59,16 @@ class Residual:
     def bytes_per_token(self, width: int) -> int:
         if width * self.bits % 8:
             raise RecipeError(
-                f"residual-{self.bits} needs whole bytes, got width {width}; put a pca-D before"
+                f"residual-{self.bits} needs whole bytes, got width {width}; project to one with pca-D"
             )
         return 4 + width * self.bits // 8
 
+    def check(self, width: int) -> None:
+        self.bytes_per_token(width)
+        faiss()
+
     def fit(self, tokens: Float32, seed: int) -> None:
-        most = min(16 * math.sqrt(len(tokens)), len(tokens) / 16, 2**16)
-        count = 2 ** int(math.log2(max(most, 1)))
-        trainer = faiss().Kmeans(
-            tokens.shape[1],
-            count,
-            seed=seed,
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(tokens),
-        )
-        trainer.train(np.ascontiguousarray(tokens))
-        self._centroids = np.ascontiguousarray(trainer.centroids, dtype=np.float32)
+        self._centroids = _centroids(tokens, seed)
         residuals = tokens - self._centroids[_nearest(tokens, self._centroids)]
         levels = 2**self.bits
         self._cutoffs = np.quantile(residuals, np.arange(1, levels) / levels).astype(np.float32)
@@ -135,6 +132,22 @@ class Residual:
         return self._centroids
 
 
+def _centroids(tokens: Float32, seed: int) -> Float32:
+    """(k, d); the origin alone where there are too few vectors for one centroid."""
+    most = min(16 * math.sqrt(len(tokens)), len(tokens) / _CENTROID_ROWS, 2**16)
+    if most < 1:
+        return np.zeros((1, tokens.shape[1]), np.float32)
+    trainer = faiss().Kmeans(
+        tokens.shape[1],
+        2 ** int(math.log2(most)),
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(tokens),
+    )
+    trainer.train(np.ascontiguousarray(tokens))
+    return np.ascontiguousarray(trainer.centroids, dtype=np.float32)
+
+
 class Product:
     """One byte for each of m parts of a vector: the nearest of 256 codewords of that part.
 
@@ -162,12 +175,14 @@ class Product:
             raise RecipeError(f"pq-{self.parts} needs a width divisible by {self.parts}, got {width}")
         return self.parts
 
+    def check(self, width: int) -> None:
+        self.bytes_per_token(width)
+        faiss()
+
     def fit(self, tokens: Float32, seed: int) -> None:
-        library, width = faiss(), tokens.shape[1]
-        trainer = library.ProductQuantizer(width, self.parts, 8)
-        trainer.cp.seed = seed + 1  # faiss takes 0 for no seed
+        trainer = product_trainer(tokens.shape[1], self.parts, seed)
         trainer.train(repeated(tokens))
-        book = library.vector_to_array(trainer.centroids)
+        book = faiss().vector_to_array(trainer.centroids)
         self._codewords = book.reshape(self.parts, CODEWORDS, -1).astype(np.float32)
 
     def state(self) -> State:
@@ -221,20 +236,20 @@ def _numbers(codes: NDArray[Any], dtype: str) -> NDArray[Any]:
 METHODS: tuple[Method[Ending, None], ...] = (
     Method(
         "residual-B",
-        "the nearest centroid, and B bits a dimension (1, 2, 4) of what is left; 4 bytes more",
-        "Santhanam et al., ColBERTv2, NAACL 2022",
-        lambda bits, _: ([], Residual(number(bits))),
+        "a random rotation, then the nearest centroid and B bits a dimension (1, 2, 4) of what is left",
+        "Santhanam et al., ColBERTv2, NAACL 2022; fitted by the extra faiss",
+        lambda bits, _: ([Rotation()], Residual(number(bits))),
     ),
     Method(
         "pq-M",
         "one byte for each of M parts: product quantization",
-        "Jégou, Douze and Schmid, TPAMI 2011",
+        "Jégou, Douze and Schmid, TPAMI 2011; fitted by the extra faiss",
         lambda parts, _: ([], Product(number(parts))),
     ),
     Method(
         "opq-M",
         "a learned rotation, then the same",
-        "Ge, He, Ke and Sun, TPAMI 2014",
+        "Ge, He, Ke and Sun, TPAMI 2014; fitted by the extra faiss",
         lambda parts, _: ([OPQ(number(parts))], Product(number(parts))),
     ),
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from connector.codecs.base import Projection, State, number
-from connector.codecs.trainer import faiss, repeated
+from connector.codecs.trainer import faiss, product_trainer, repeated
 from connector.errors import InputError, RecipeError
 from connector.methods import Method
 from connector.types import Float32
@@ -27,6 +27,9 @@ class _Linear:
 
     def width(self, width: int) -> int:
         return width
+
+    def check(self, width: int) -> None:
+        pass
 
     def apply(self, tokens: Float32) -> Float32:
         matrix = self._matrix
@@ -102,17 +105,24 @@ class Trained(_Linear):
     def width(self, width: int) -> int:  # noqa: ARG002  (whatever goes in)
         return self.dimensions
 
+    def check(self, width: int) -> None:
+        self._layer(width)
+
     def fit(self, tokens: Float32, seed: int) -> Float32:  # noqa: ARG002  (nothing to learn)
+        return self._take(self._layer(tokens.shape[1]), tokens)
+
+    def _layer(self, width: int) -> Float32:
         if self._head is None:
-            raise RecipeError(f"{self.spec} takes its layer from a folder; give it as the recipe's head")
+            raise RecipeError(
+                f"{self.spec} takes its layer from a folder; give it as the recipe's head (--head DIR)"
+            )
         matrix = _dense(self._head)
-        shape = (tokens.shape[1], self.dimensions)
-        if matrix.shape != shape:
+        if matrix.shape != (width, self.dimensions):
             raise RecipeError(
                 f"head {self._head!r} maps width {len(matrix)} to {matrix.shape[1]}, but {self.spec} after "
-                f"vectors of width {shape[0]} needs {shape[0]} to {shape[1]}; give the head of this model"
+                f"vectors of width {width} needs {width} to {self.dimensions}; give the head of this model"
             )
-        return self._take(matrix, tokens)
+        return matrix
 
 
 def _dense(folder: str) -> Float32:
@@ -167,11 +177,8 @@ class OPQ(_Linear):
 
     def fit(self, tokens: Float32, seed: int) -> Float32:
         library, width = faiss(), tokens.shape[1]
-        if width % self.parts:
-            raise RecipeError(f"{self.spec} needs a width divisible by {self.parts}, got {width}")
         rotation = library.OPQMatrix(width, self.parts)
-        trainer = library.ProductQuantizer(width, self.parts, 8)
-        trainer.cp.seed = seed + 1  # faiss takes 0 for no seed
+        trainer = product_trainer(width, self.parts, seed)
         rotation.pq = trainer
         rotation.train(repeated(tokens))
         matrix = library.vector_to_array(rotation.A).reshape(width, width).T

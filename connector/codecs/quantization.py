@@ -20,6 +20,9 @@ from connector.types import Float32
 class _Unlearned:
     sample = 1
 
+    def check(self, width: int) -> None:
+        pass
+
     def fit(self, tokens: Float32, seed: int) -> None:
         pass
 
@@ -98,7 +101,7 @@ class Signs(_Unlearned):
 
     def bytes_per_token(self, width: int) -> int:
         if width % 8:
-            raise RecipeError(f"binary codes need a width divisible by 8, got {width}; put a pca-D before")
+            raise RecipeError(f"signs need a width divisible by 8, got {width}; project to one with pca-D")
         return width // 8
 
     def encode(self, tokens: Float32) -> NDArray[Any]:

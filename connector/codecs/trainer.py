@@ -26,6 +26,14 @@ def faiss() -> Any:
     return library
 
 
+def product_trainer(width: int, parts: int, seed: int) -> Any:
+    """An untrained product quantizer of one byte a part."""
+    trainer = faiss().ProductQuantizer(width, parts, 8)
+    trainer.cp.seed = seed + 1  # faiss takes 0 for no seed
+    trainer.cp.min_points_per_centroid = 1  # it would print what we log
+    return trainer
+
+
 def repeated(tokens: Float32) -> Float32:
     """The sample, repeated until there are as many rows as codewords and as dimensions.
 
