@@ -10,12 +10,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from connector.connector import Connector, Stats
+    from connector.connector import Connector
     from connector.encoders import Encoder, load_encoder
     from connector.errors import ConnectorError
     from connector.explain import Match
     from connector.ingest import IngestReport
     from connector.recipes import RECIPES, Recipe
+    from connector.stats import Stats
     from connector.stores import open_store
     from connector.types import Document, Embedding, Hit, Hits
 
@@ -48,7 +49,7 @@ _HOMES = {
     "IngestReport": "ingest",
     "Match": "explain",
     "Recipe": "recipes",
-    "Stats": "connector",
+    "Stats": "stats",
     "load_encoder": "encoders",
     "open_store": "stores",
 }

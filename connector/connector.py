@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 
@@ -17,46 +16,13 @@ from connector.collection import Collection, check_name
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
 from connector.explain import Match, match_words
-from connector.ingest import WORD_BYTES, IngestReport, ingest
+from connector.ingest import IngestReport, ingest
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
-from connector.schema import CLS, FDE
 from connector.search import CandidatesBy, Rerank, fetch, rank
-from connector.stores import Store, open_store
+from connector.stats import Stats, stats_of
+from connector.stores import open_store
 from connector.types import Document, Hit, Hits, check_text, passage_text
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What a collection holds.
-
-    Attributes:
-        collection: its name.
-        documents: how many documents.
-        passages: how many passages; more than documents where texts were split.
-        model: the encoder's name.
-        recipe: the recipe's name.
-        layout: "dense", "multivector" or "codes".
-        bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", where there are any "lexical"
-            (the index of words) and "fde", "total".
-        at_rest_bytes: what the collection's folder takes on disk, texts, payload, indexes and write-ahead
-            log included; None where it cannot be seen.
-        log_bytes: the write-ahead log's part of that; it does not grow with the collection.
-    """
-
-    collection: str
-    documents: int
-    passages: int
-    model: str
-    recipe: str
-    layout: str
-    bytes_per_passage: dict[str, float]
-    at_rest_bytes: int | None
-    log_bytes: int | None
-
-
-_STATS_SAMPLE = 10_000
-"""Passages whose sizes are averaged; point ids are hashes, so the first ones are a random sample."""
 
 
 class Connector:
@@ -288,29 +254,7 @@ class Connector:
     def stats(self) -> Stats:
         """What the collection holds and takes."""
         self._check_open()
-        collection, store = self._collection, self._collection.store
-        means = _means(store, collection.name, ["rows", "words"])
-        sizes = {
-            "cls": collection.vector_bytes[CLS],
-            "tokens": means["rows"] * collection.token_bytes,
-            "lexical": means["words"] * WORD_BYTES,
-            "fde": collection.vector_bytes.get(FDE, 0),
-        }
-        sizes = {name: size for name, size in sizes.items() if size or name in ("cls", "tokens")}
-        disk, rest = store.disk_bytes(collection.name), store.disk_bytes(collection.name, log=False)
-        return Stats(
-            collection=collection.name,
-            documents=store.count(collection.name, _passages(gte=0, lte=0)),
-            passages=store.count(collection.name, _passages(gte=0)),
-            model=collection.model,
-            recipe=collection.recipe.name,
-            layout=collection.recipe.layout,
-            bytes_per_passage={
-                name: round(size, 1) for name, size in (sizes | {"total": sum(sizes.values())}).items()
-            },
-            at_rest_bytes=disk,
-            log_bytes=None if disk is None or rest is None else max(disk - rest, 0),
-        )
+        return stats_of(self._collection)
 
     def drop(self) -> None:
         """Delete the collection and close."""
@@ -338,21 +282,3 @@ class Connector:
     def _check_open(self) -> None:
         if self._closed:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
-
-
-def _passages(**bounds: float) -> models.Filter:
-    """Points that are passages of these numbers; the marks of unfinished documents are none."""
-    return models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(**bounds))])
-
-
-def _means(store: Store, name: str, counts: list[str]) -> dict[str, float]:
-    """Mean numbers that passages carry, such as that of their stored token rows, over a sample."""
-    totals, sampled = dict.fromkeys(counts, 0), 0
-    for record in store.scroll(name, ["passage", *counts]):
-        if "passage" in record.payload:
-            sampled += 1
-            for key in counts:
-                totals[key] += int(record.payload.get(key, 0))
-        if sampled == _STATS_SAMPLE:
-            break
-    return {key: total / max(sampled, 1) for key, total in totals.items()}

@@ -9,6 +9,7 @@ stay in the cache and takes each block's maxima while it is hot. What is done ho
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -116,9 +117,11 @@ def maxsim(scorer: Scorer, rows: NDArray[Any], lengths: Sequence[int] | NDArray[
     Raises:
         InputError: the lengths do not add up to N, or one of them is not positive.
     """
+    import torch
+
     ends = _ends(lengths, len(rows))
     scores = np.empty(len(ends) - 1, np.float32)
-    with _blas_threads():
+    with _blas_threads(torch.get_num_threads()):
         for first, last in _blocks(ends, scorer.rows):
             block = scorer.similarities(rows[ends[first] : ends[last]])
             scores[first:last] = _sum_of_maxima(block, ends[first : last + 1] - ends[first])
@@ -168,17 +171,33 @@ def _sum_of_maxima(block: torch.Tensor, ends: NDArray[np.int64]) -> Float32:
     return scores
 
 
-@contextlib.contextmanager
-def _blas_threads(threads: int | None = None) -> Iterator[None]:
-    """Let numpy's BLAS have so many threads, or as many as torch has."""
-    import torch
+class _BLASThreads:
+    """How many threads numpy's BLAS has, which is a number of the whole process.
 
-    wanted, blas = threads or torch.get_num_threads(), _blas()
-    if all(library.num_threads == wanted for library in blas.lib_controllers):
-        yield
-        return
-    with blas.limit(limits=wanted):
-        yield
+    The first to come sets it, whoever comes meanwhile keeps what is set, and the last to go sets it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self, wanted: int) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0 and any(it.num_threads != wanted for it in _blas().lib_controllers):
+                self._limit.enter_context(_blas().limit(limits=wanted))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._limit.close()
+
+
+_blas_threads = _BLASThreads()
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from connector.connector import Connector, Stats
+    from connector.connector import Connector
     from connector.evaluation import Evaluation
     from connector.ingest import IngestReport
     from connector.methods import Method
     from connector.recipes import Recipe
+    from connector.stats import Stats
     from connector.types import Hit, Hits
 
 _BAD_SHOWN = 20

@@ -27,6 +27,7 @@ LAYERS = [
     {"recipes", "schema", "encoders", "stores"},
     {"collection", "passages"},
     {"ingest", "search", "explain", "sources"},
+    {"stats"},
     {"connector"},
     {"training", "tuning", "evaluation", "migrate", "loading", "demo"},
     {"cli", "terminal"},

@@ -303,6 +303,21 @@ def test_blas_takes_as_many_threads_as_torch_and_then_what_it_had(fails: bool) -
         torch.set_num_threads(before)
 
 
+def test_searches_that_overlap_leave_blas_as_it_was() -> None:
+    """The second one comes before the first one goes; a limit of each one's own would stay."""
+    with threadpool_limits(2, "blas"):
+        first, second = scoring._blas_threads(3), scoring.one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert blas_threads() == {3}
+        second.__exit__(None, None, None)
+        assert blas_threads() == {2}
+        with scoring.one_blas_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == {2}
+
+
 @given(batches(), st.integers(1, 30))
 @settings(max_examples=50, deadline=None)
 def test_the_way_of_other_devices_gives_the_same(batch: Batch, rows: int) -> None:

@@ -1,0 +1,90 @@
+"""What a collection holds and takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qdrant_client import models
+
+from connector.collection import Collection
+from connector.ingest import WORD_BYTES
+from connector.schema import CLS, FDE
+from connector.stores import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a collection holds.
+
+    Attributes:
+        collection: its name.
+        documents: how many documents.
+        passages: how many passages; more than documents where texts were split.
+        model: the encoder's name.
+        recipe: the recipe's name.
+        layout: "dense", "multivector" or "codes".
+        bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", where there are any "lexical"
+            (the index of words) and "fde", "total".
+        at_rest_bytes: what the collection's folder takes on disk, texts, payload, indexes and write-ahead
+            log included; None where it cannot be seen.
+        log_bytes: the write-ahead log's part of that; it does not grow with the collection.
+    """
+
+    collection: str
+    documents: int
+    passages: int
+    model: str
+    recipe: str
+    layout: str
+    bytes_per_passage: dict[str, float]
+    at_rest_bytes: int | None
+    log_bytes: int | None
+
+
+_STATS_SAMPLE = 10_000
+"""Passages whose sizes are averaged; point ids are hashes, so the first ones are a random sample."""
+
+
+def stats_of(collection: Collection) -> Stats:
+    """Count and measure a collection."""
+    store = collection.store
+    means = _means(store, collection.name, ["rows", "words"])
+    sizes = {
+        "cls": collection.vector_bytes[CLS],
+        "tokens": means["rows"] * collection.token_bytes,
+        "lexical": means["words"] * WORD_BYTES,
+        "fde": collection.vector_bytes.get(FDE, 0),
+    }
+    sizes = {name: size for name, size in sizes.items() if size or name in ("cls", "tokens")}
+    disk, rest = store.disk_bytes(collection.name), store.disk_bytes(collection.name, log=False)
+    return Stats(
+        collection=collection.name,
+        documents=store.count(collection.name, _passages(gte=0, lte=0)),
+        passages=store.count(collection.name, _passages(gte=0)),
+        model=collection.model,
+        recipe=collection.recipe.name,
+        layout=collection.recipe.layout,
+        bytes_per_passage={
+            name: round(size, 1) for name, size in (sizes | {"total": sum(sizes.values())}).items()
+        },
+        at_rest_bytes=disk,
+        log_bytes=None if disk is None or rest is None else max(disk - rest, 0),
+    )
+
+
+def _passages(**bounds: float) -> models.Filter:
+    """Points that are passages of these numbers; the marks of unfinished documents are none."""
+    return models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(**bounds))])
+
+
+def _means(store: Store, name: str, counts: list[str]) -> dict[str, float]:
+    """Mean numbers that passages carry, such as that of their stored token rows, over a sample."""
+    totals, sampled = dict.fromkeys(counts, 0), 0
+    for record in store.scroll(name, ["passage", *counts]):
+        if "passage" in record.payload:
+            sampled += 1
+            for key in counts:
+                totals[key] += int(record.payload.get(key, 0))
+        if sampled == _STATS_SAMPLE:
+            break
+    return {key: total / max(sampled, 1) for key, total in totals.items()}
