@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.alignment import Alignment
 from connector.errors import InputError
+from connector.largest import largest
 from connector.types import Float32
 
 if TYPE_CHECKING:
@@ -126,6 +128,78 @@ def maxsim(scorer: Scorer, rows: NDArray[Any], lengths: Sequence[int] | NDArray[
             block = scorer.similarities(rows[ends[first] : ends[last]])
             scores[first:last] = _sum_of_maxima(block, ends[first : last + 1] - ends[first])
     return scores
+
+
+def aligned(
+    scorer: Scorer,
+    rows: NDArray[Any],
+    lengths: Sequence[int] | NDArray[np.integer],
+    alignment: Alignment,
+    query_saliency: Float32 | None = None,
+    passage_saliency: NDArray[np.uint8] | None = None,
+) -> Float32:
+    """Means of the aligned similarities, weighted by the saliences of both sides.
+
+    score = (1/Z) Σᵢⱼ Sᵢⱼ Ãᵢⱼ uᵢuⱼ with Z = Σᵢⱼ Ãᵢⱼ uᵢuⱼ: Qian et al., "Multi-Vector Retrieval as Sparse
+    Alignment", 2022, section 2; `connector.alignment` has it for one passage. With `TopK(1)` and without
+    saliences it is MaxSim over the number of query tokens. The scale of the saliences cancels out.
+
+    Args:
+        scorer: of the query; `Codec.scorer` makes it.
+        rows: (N, …) the stored rows of all passages, one passage after another.
+        lengths: (P,) rows of each passage, each at least 1, Σ = N.
+        alignment: which cells are aligned.
+        query_saliency: (m,) float32 ≥ 0 of the query tokens; None is 1 for all.
+        passage_saliency: (N,) uint8 of the rows; None is 1 for all.
+
+    Returns:
+        (P,) float32 scores; 0 where nothing that is aligned has any weight.
+
+    Raises:
+        InputError: the lengths do not add up to N, or one of them is not positive.
+    """
+    import torch
+
+    ends = _ends(lengths, len(rows))
+    counts = alignment.counts(np.diff(ends))
+    carrying = passage_saliency is not None
+    scores = np.empty(len(ends) - 1, np.float32)
+    with _blas_threads(torch.get_num_threads()):
+        for first, last in _blocks(ends, scorer.rows):
+            here = slice(ends[first], ends[last])
+            block = scorer.similarities(rows[here])
+            if passage_saliency is not None:
+                block = _carrying(block, passage_saliency[here])
+            starts, lengths = ends[first:last] - ends[first], np.diff(ends[first : last + 1])
+            for found in largest(block, starts, lengths, int(counts[first:last].max())):
+                passages = first + found.passages
+                scores[passages] = _means(found.values, counts[passages], query_saliency, carrying)
+    return scores
+
+
+def _carrying(block: torch.Tensor, saliency: NDArray[np.uint8]) -> torch.Tensor:
+    """The similarities (n, m) with the rows' saliency in their last eight bits: `alignment.coarse`."""
+    import torch
+
+    byte = torch.from_numpy(saliency.astype(np.int32)).to(block.device)[:, None]
+    bits = block.contiguous().view(torch.int32)
+    return bits.add_(0x80).bitwise_and_(~0xFF).bitwise_or_(byte).view(torch.float32)
+
+
+def _means(
+    values: Float32, counts: NDArray[np.int64], query_saliency: Float32 | None, carrying: bool
+) -> Float32:
+    """(p,) from the largest similarities (k, p, m) of p passages, of which each has counts (p,) aligned."""
+    weights: Float32 = (np.arange(len(values))[:, None] < counts).astype(np.float32)[:, :, None]
+    if carrying:
+        bits = values.view(np.int32)
+        weights = weights * (bits & 0xFF)
+        values = (bits & ~0xFF).view(np.float32)
+    sums, totals = (weights * values).sum(0), np.broadcast_to(weights.sum(0), values.shape[1:])
+    asked = np.ones(values.shape[2], np.float32) if query_saliency is None else query_saliency
+    total = totals @ asked
+    means: Float32 = np.divide(sums @ asked, total, out=np.zeros_like(total), where=total > 0)
+    return means
 
 
 def warm() -> None:

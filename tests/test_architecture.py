@@ -23,7 +23,7 @@ PACKAGES = ["connector", *(f"connector.{part}" for part in PARTS)]
 
 LAYERS = [
     {"errors", "methods", "types"},
-    {"reduction", "codecs", "scoring", "lexical", "muvera", "alignment", "saliency"},
+    {"reduction", "codecs", "scoring", "lexical", "muvera", "alignment", "largest", "saliency"},
     {"recipes", "schema", "encoders", "stores"},
     {"collection", "passages"},
     {"ingest", "search", "explain", "sources"},
