@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from connector.connector import Connector
     from connector.encoders import Encoder, load_encoder
     from connector.errors import ConnectorError
-    from connector.explain import Match
+    from connector.explain import Explanation
     from connector.ingest import IngestReport
     from connector.recipes import RECIPES, Recipe
     from connector.stats import Stats
@@ -27,10 +27,10 @@ __all__ = [
     "Document",
     "Embedding",
     "Encoder",
+    "Explanation",
     "Hit",
     "Hits",
     "IngestReport",
-    "Match",
     "Recipe",
     "Stats",
     "load_encoder",
@@ -44,10 +44,10 @@ _HOMES = {
     "Document": "types",
     "Embedding": "types",
     "Encoder": "encoders",
+    "Explanation": "explain",
     "Hit": "types",
     "Hits": "types",
     "IngestReport": "ingest",
-    "Match": "explain",
     "Recipe": "recipes",
     "Stats": "stats",
     "load_encoder": "encoders",

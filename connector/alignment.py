@@ -43,7 +43,8 @@ class TopK:
 
     def counts(self, lengths: NDArray[np.integer]) -> NDArray[np.int64]:
         """(P,) cells of each query token in passages of these many tokens."""
-        return np.minimum(lengths, self.k).astype(np.int64)
+        counts: NDArray[np.int64] = np.minimum(lengths, self.k).astype(np.int64)
+        return counts
 
 
 @dataclass(frozen=True, slots=True)

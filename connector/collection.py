@@ -11,7 +11,9 @@ The description is flat, because Qdrant merges metadata shallowly:
     recipe             the recipe, as JSON
     uid                drawn when the collection was made; another one of the same name has another
     codec              the fitted codec's fingerprint; missing until the first documents come
-    cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one
+    cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one, or the
+                       collection was adapted to one
+    alignment          how tokens are scored, if the collection was adapted to other than its recipe's
     frequencies        how many passages the token frequencies count, if the recipe asks for them
 
 Beside it, as artifacts, the codec's arrays and the frequencies.
@@ -27,6 +29,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 
+from connector.alignment import Alignment, TopK, parse_alignment
 from connector.codecs import Codec
 from connector.encoders import Encoder
 from connector.errors import CollectionError, EncoderMismatch, InputError, RecipeError
@@ -34,6 +37,7 @@ from connector.lexical import BM25
 from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
 from connector.reduction import Frequencies, QueryReduction, Reduction, Setting
+from connector.saliency import Side
 from connector.schema import CollectionSchema
 from connector.stores import Store
 from connector.types import Embedding, Float32
@@ -80,6 +84,7 @@ class Collection:
             CollectionExists: the name is taken.
         """
         check_name(name)
+        recipe = recipe.for_model(encoder.fingerprint)
         if recipe.codec is not None:
             codec = recipe.make_codec()
             codec.check(encoder.token_width)
@@ -121,6 +126,10 @@ class Collection:
         """The recipe it was made with."""
         return load_recipe(self._info["recipe"])
 
+    def has_recipe(self, recipe: Recipe) -> bool:
+        """Whether the collection was made with this recipe, whatever it is called."""
+        return self.recipe.same_as(recipe.for_model(self._info["encoder"]))
+
     @property
     def codec(self) -> Codec | None:
         """The codec, fitted if documents have come; None in the dense layout."""
@@ -148,7 +157,27 @@ class Collection:
     def cls_weight(self) -> float | None:
         """The share of the CLS vectors in a score; None where tokens alone decide."""
         weight = self._info.get("cls_weight")
-        return None if weight is None else float(weight)
+        return float(weight) if weight else None
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """How tokens are scored; None is MaxSim."""
+        spec = self._info.get("alignment", self.recipe.alignment)
+        if spec is None:
+            return TopK(1) if self.recipe.saliency else None
+        return parse_alignment(spec)
+
+    def adapt(self, alignment: Alignment, cls_weight: float | None) -> None:
+        """Score by another alignment and another share of the CLS vectors from now on.
+
+        No point is written. Searches of this object and of those that open the collection later follow it.
+        """
+        self.check_current()
+        self.store.set_info(
+            self.name,
+            {"alignment": alignment.spec, "cls_weight": "" if cls_weight is None else repr(cls_weight)},
+        )
+        self._info = self.store.info(self.name)
 
     @cached_property
     def reduction(self) -> Reduction:
@@ -178,6 +207,15 @@ class Collection:
             MissingExtra: the package that does it is not installed.
         """
         return Muvera(self.recipe.make_codec().width(int(self._info["token_width"])))
+
+    def salient(self, embeddings: Sequence[Embedding], side: Side) -> list[Embedding]:
+        """The embeddings, with their tokens' saliency if anything asks for it."""
+        if not self.recipe.salient:
+            return list(embeddings)
+        codec = self.codec
+        if codec is None:
+            raise CollectionError(f"collection {self.name!r} stores no tokens")
+        return codec.saliency(embeddings, side)
 
     def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
         """The rows that a query asks with, and their weights, if the recipe weighs them."""
@@ -219,7 +257,10 @@ class Collection:
     def token_bytes(self) -> int:
         """Bytes of one stored token vector; 0 in the dense layout."""
         width = int(self._info["token_width"])
-        return 0 if self.recipe.codec is None else self.recipe.make_codec().bytes_per_token(width)
+        if self.recipe.codec is None:
+            return 0
+        own_byte = self.recipe.saliency and self.recipe.layout == "codes"  # else it is the vectors' length
+        return self.recipe.make_codec().bytes_per_token(width) + own_byte
 
     @cached_property
     def vector_bytes(self) -> dict[str, int]:
@@ -248,20 +289,21 @@ class Collection:
                 f"{encoder.name} ({encoder.fingerprint}); use that model, or make a new collection"
             )
 
-    def fit_codec(self, tokens: Float32) -> Codec:
+    def fit_codec(self, tokens: Float32, saliency: Float32 | None = None) -> Codec:
         """Fit the codec on the first documents' tokens and store it before any of them.
 
         Args:
             tokens: (N, w) float32.
+            saliency: (N,) float32 of the same tokens, if the recipe keeps it.
         """
         with self._fitting:
             stored = self.codec
             if stored is not None and stored.fitted:
                 return stored
-            return self._fit_codec(tokens)
+            return self._fit_codec(tokens, saliency)
 
-    def _fit_codec(self, tokens: Float32) -> Codec:
-        fitted = self.recipe.make_codec().fit(tokens).save()
+    def _fit_codec(self, tokens: Float32, saliency: Float32 | None) -> Codec:
+        fitted = self.recipe.make_codec().fit(tokens, saliency=saliency).save()
         # Of several writers that fit at the same time the first one's codec becomes that of all.
         codec = self.recipe.make_codec().load(self.store.claim_artifact(self.name, CODEC_FILE, fitted))
         self.store.set_info(self.name, {"codec": codec.fingerprint})

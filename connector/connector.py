@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 
@@ -15,14 +16,14 @@ from connector import scoring
 from connector.collection import Collection, check_name
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
-from connector.explain import Match, match_words
+from connector.explain import Explanation, best_passage, explain
 from connector.ingest import IngestReport, ingest
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
 from connector.stores import open_store
-from connector.types import Document, Hit, Hits, check_text, passage_text
+from connector.types import Document, Embedding, Hit, Hits, check_text
 
 
 class Connector:
@@ -195,6 +196,7 @@ class Connector:
         candidates: int = 100,
         candidates_by: CandidatesBy = "dense",
         cls_weight: float | None = None,
+        alignment: str | None = None,
     ) -> Hits:
         """The k best documents for a query, each by its best passage.
 
@@ -210,8 +212,10 @@ class Connector:
                 by reciprocal ranks; "hybrid-dbsf", both, fused by the distributions of their scores;
                 "muvera", fixed dimensional encodings of the tokens. All but the first need a recipe with an
                 index of words, `lexical`, or the last one with encodings, `fde`.
-            cls_weight: w of the score w·CLS + (1 − w)·MaxSim, from 0 to 1; by default what the model was
-                trained with, which for most is MaxSim alone.
+            cls_weight: w of the score w·CLS + (1 − w)·tokens, from 0 to 1; by default the collection's: what
+                it was adapted to or its model was trained with, which for most is tokens alone.
+            alignment: how tokens are scored: "top-1" (MaxSim over the number of query tokens), "top-4",
+                "top-1.5%", …; by default the collection's.
 
         Returns:
             A list of hits; its `ms` says where the time went.
@@ -221,9 +225,7 @@ class Connector:
             CollectionError: the collection cannot be searched as asked.
         """
         self._check_open()
-        if not isinstance(query, str) or not query.strip():
-            raise InputError(f"query is {query!r}; give a text")
-        check_text(query, "query")
+        check_query(query)
         encoder = self.encoder
         started = time.perf_counter()
         embedding = encoder.encode_queries([query])[0]
@@ -237,19 +239,53 @@ class Connector:
             candidates=candidates,
             candidates_by=candidates_by,
             cls_weight=cls_weight,
+            alignment=alignment,
             device=encoder.device,
         )
         hits = fetch(self._collection, ranking, k)
         hits.ms["encode"] = encode
         hits.ms["total"] += encode
+        hits[:] = [replace(hit, explainer=self._explainer(embedding, alignment)) for hit in hits]
         return hits
 
-    def explain(self, query: str, hit: Hit) -> list[Match]:
-        """For each word of the query, the word of the hit that matches it best.
+    def explain(
+        self, query: str, hit: Hit | str, *, cls_weight: float | None = None, alignment: str | None = None
+    ) -> Explanation:
+        """Which words of the query and of a passage a score comes from; `Hit.explain` is the same for a hit.
 
-        Spans count characters of the hit's text with its title and a space in front, if it has one.
+        Args:
+            query: not blank; of a hit, the query that found it.
+            hit: a hit, or a document's id for its best passage.
+            cls_weight: for an id, as in `search`; a hit knows its own.
+            alignment: as in `search`; of a hit, the one that it was found with.
+
+        Returns:
+            Pairs of words with their parts, which sum to the score.
+
+        Raises:
+            InputError: there is no such document, or the hit was not scored by words.
+            CollectionError: what is stored is not what it was when the hit was found.
         """
-        return match_words(self.encoder, query, passage_text(hit.title, hit.text))
+        self._check_open()
+        check_query(query)
+        embedding = self.encoder.encode_queries([query])[0]
+        if isinstance(hit, str):
+            hit = best_passage(
+                self._collection,
+                embedding,
+                hit,
+                cls_weight=cls_weight,
+                alignment=alignment,
+                device=self.encoder.device,
+            )
+        return self._explainer(embedding, alignment)(hit)
+
+    def _explainer(self, query: Embedding, alignment: str | None) -> Callable[[Hit], Explanation]:
+        def explainer(hit: Hit) -> Explanation:
+            self._check_open()
+            return explain(self._collection, self.encoder, query, hit, alignment)
+
+        return explainer
 
     def stats(self) -> Stats:
         """What the collection holds and takes."""
@@ -282,3 +318,10 @@ class Connector:
     def _check_open(self) -> None:
         if self._closed:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
+
+
+def check_query(query: str) -> None:
+    """Raises InputError unless this can be asked."""
+    if not isinstance(query, str) or not query.strip():
+        raise InputError(f"query is {query!r}; give a text")
+    check_text(query, "query")

@@ -176,6 +176,7 @@ def evaluate(
     cache: Path | None = None,
     candidates_by: CandidatesBy = "dense",
     cls_weight: float | None = None,
+    alignment: str | None = None,
     min_relevance: int = 1,
     skip_bad: bool = False,
     progress: Callable[[IngestReport], None] | None = None,
@@ -188,7 +189,7 @@ def evaluate(
         recipe: what is stored.
         split: the judgements to use.
         candidates: passages found and reranked.
-        candidates_by, cls_weight: as in `Connector.search`.
+        candidates_by, cls_weight, alignment: as in `Connector.search`.
         cache: keep the encoder's output in this folder.
         min_relevance: the least grade that R, RR and P count as relevant.
         skip_bad: leave unusable records of the corpus out.
@@ -197,7 +198,7 @@ def evaluate(
     Raises:
         SourceError: the folder is not in this layout.
     """
-    check_finding(recipe, candidates_by, cls_weight)
+    check_finding(recipe, candidates_by, cls_weight, alignment)
     judged = load_judged(folder, split)
     source = Source(folder, skip_bad=skip_bad)
     cached = None if cache is None else CachedEncoder(encoder, cache)
@@ -222,6 +223,7 @@ def evaluate(
                 candidates=candidates,
                 candidates_by=candidates_by,
                 cls_weight=cls_weight,
+                alignment=alignment,
             )
         finally:
             store.close()
@@ -254,6 +256,7 @@ def _search(
     candidates: int,
     candidates_by: CandidatesBy,
     cls_weight: float | None,
+    alignment: str | None,
 ) -> tuple[Run, list[float]]:
     """The run over all candidates, and milliseconds a query."""
     run: Run = {}
@@ -267,6 +270,7 @@ def _search(
             candidates=candidates,
             candidates_by=candidates_by,
             cls_weight=cls_weight,
+            alignment=alignment,
             device=encoder.device,
         )
         times.append(fetch(collection, ranking, 10).ms["total"])

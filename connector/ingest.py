@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from connector.codecs import Codec
 from connector.collection import Collection
 from connector.encoders import Encoder
-from connector.errors import DocumentError
+from connector.errors import DocumentError, InputError
 from connector.passages import Checker, Chunking, Passage, content_hash, payload_of, split_document
+from connector.rerank import fold
 from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import Point
 from connector.types import Document, Embedding, Float32, Sparse, passage_text, point_id
@@ -226,6 +227,7 @@ class _Writer:
         embeddings = self._encoder.encode_documents(
             texts, attention="attention" in collection.reduction.needs
         )
+        embeddings = collection.salient(embeddings, "document")
         collection.count(embeddings, more=bool(self._passages))
         report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)
         report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
@@ -271,12 +273,15 @@ def _points(
         rows = _split(codec.encode(_tokens(reduced)), reduced)
         report.tokens_after += sum(map(len, rows))
         report.token_bytes += sum(map(len, rows)) * collection.token_bytes
-        for payload, vector, codes in zip(payloads, vectors, rows, strict=True):
+        for payload, vector, codes, embedding in zip(payloads, vectors, rows, reduced, strict=True):
             payload["rows"] = len(codes)
-            if recipe.layout == "codes":
-                payload["codes"] = base64.b64encode(codes.tobytes()).decode("ascii")
-            else:
-                vector[TOKENS] = codes.astype(np.float32)
+            saliency = codec.saliency.encode(_salience(embedding)) if recipe.saliency else None
+            if recipe.layout == "multivector":
+                vector[TOKENS] = codes.astype(np.float32) if saliency is None else fold(codes, saliency)
+                continue
+            payload["codes"] = _base64(codes)
+            if saliency is not None:
+                payload["saliency"] = _base64(saliency)
         if recipe.fde is not None:
             scored = _split(codec.encode_query(_tokens(reduced)), reduced)
             for vector, projected in zip(vectors, scored, strict=True):
@@ -294,6 +299,18 @@ def _points(
     ]
 
 
+def _base64(rows: NDArray[Any]) -> str:
+    return base64.b64encode(rows.tobytes()).decode("ascii")
+
+
+def _salience(embedding: Embedding) -> Float32:
+    if embedding.saliency is None:
+        raise InputError(
+            "the embedding has no saliency, and the recipe keeps it; call Collection.salient first"
+        )
+    return embedding.saliency
+
+
 def _tokens(reduced: list[Embedding]) -> Float32:
     """The tokens of all passages, one passage after another."""
     return np.concatenate([embedding.tokens for embedding in reduced])
@@ -308,7 +325,9 @@ def _fitted_codec(collection: Collection, reduced: list[Embedding]) -> Codec:
     codec = collection.codec
     if codec is None or not codec.fitted:
         tokens = _tokens(reduced)
-        codec = collection.fit_codec(tokens)
+        salient = collection.recipe.saliency
+        saliency = np.concatenate([_salience(embedding) for embedding in reduced]) if salient else None
+        codec = collection.fit_codec(tokens, saliency)
         logger.info("fitted codec %s of %r on %d vectors", codec.spec, collection.name, len(tokens))
     return codec
 

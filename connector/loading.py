@@ -43,7 +43,7 @@ def open_or_create(
         made = True
         connector = Connector.create(name, recipe=wanted, model=model or DEFAULT_MODEL, **place)
     with connector:
-        if recipe is not None and not connector.recipe.same_as(wanted):
+        if recipe is not None and not connector.collection.has_recipe(wanted):
             raise InputError(
                 f"collection {name!r} has recipe {connector.recipe.name!r}, not {wanted.name!r}; leave the "
                 "recipe and reductions out, or choose another collection"

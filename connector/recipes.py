@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from connector.alignment import parse_alignment
 from connector.codecs import Codec, parse_codec
 from connector.codecs.base import Datatype
 from connector.errors import RecipeError
+from connector.heads import OWN, head_folder, shipped_for
 from connector.lexical import BM25
 from connector.reduction import (
     Frequencies,
@@ -41,7 +43,12 @@ class Recipe(BaseModel):
         query_reduction: which tokens of a query are asked with and what they weigh, such as
             "idf-weight"; None asks with all alike.
         codec: a codec such as "pca-128+float16"; None in the dense layout.
-        head: folder with the trained layer that a codec with "linear-D" takes over when it is fitted.
+        head: the trained head that a codec with "linear-D" and saliency take over when the codec is fitted: a
+            folder, the name of a head that comes with this library, or "own": the one that comes for the
+            collection's model. A model without one gets "pca-D" in place of "linear-D".
+        alignment: over which tokens of a passage each query token spreads, such as "top-4"; None is MaxSim.
+        saliency: whether tokens weigh what the head, or the encoder's checkpoint, finds them worth; it takes
+            a byte a token in layout codes, and is the vectors' length in layout multivector.
         cls: stored type of the CLS vector. "turbo4" and "turbo8" are Qdrant's own rotated quantization to 4
             and 8 bits, which old servers refuse.
         quantization: of the multivector layout: a smaller copy of the tokens that Qdrant keeps in memory
@@ -63,6 +70,8 @@ class Recipe(BaseModel):
     query_reduction: str | None = None
     codec: str | None = None
     head: str | None = None
+    alignment: str | None = None
+    saliency: bool = False
     cls: Datatype = "float32"
     quantization: Quantization | None = None
     oversampling: float = Field(default=2.0, ge=1)
@@ -94,19 +103,26 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"Qdrant has no tokens to quantize in layout {self.layout}; use that of recipe default"
             )
-        takes_head = any(part.startswith("linear-") for part in (self.codec or "").split("+"))
-        if takes_head != (self.head is not None):
+        projects = any(part.startswith("linear-") for part in (self.codec or "").split("+"))
+        if projects and self.head is None:
+            raise ValueError(f"codec {self.codec} takes its layer from a head; give one (--head DIR)")
+        if self.head is not None and not projects and not self.salient:
             raise ValueError(
-                f"codec {self.codec} with head {self.head}: a codec with linear-D needs one (--head DIR), "
-                "and no other takes one"
+                f"codec {self.codec} with head {self.head}: only a codec with linear-D and saliency take one"
             )
+        if self.codec is None and (self.alignment is not None or self.saliency):
+            raise ValueError("layout dense stores no tokens, so there is nothing to align or to weigh")
+        if self.saliency and codec is not None and codec.datatype in ("turbo8", "turbo4"):
+            raise ValueError(f"{self.codec} loses the vectors' lengths, which are the saliency; use float16")
+        if self.alignment is not None:
+            parse_alignment(self.alignment)
         if self.fde is not None and self.layout == "dense":
             raise ValueError(f"layout dense stores no tokens, so there is nothing for {self.fde} to encode")
         if self.lexical is not None:
             BM25(self.lexical)
         return self
 
-    def varied(self, **parts: str | None) -> Recipe:
+    def varied(self, **parts: str | bool | None) -> Recipe:
         """This recipe with other parts, named after them: "compact:ward-4".
 
         Args:
@@ -118,7 +134,11 @@ class Recipe(BaseModel):
         given = {field: None if part == "none" else part for field, part in parts.items() if part is not None}
         if not given:
             return self
-        words = [PurePath(part).name for part in parts.values() if part is not None]  # a head is a folder
+        words = [  # a head is a folder
+            field if part is True else PurePath(str(part)).name
+            for field, part in parts.items()
+            if part is not None
+        ]
         name = ":".join([self.name, *words])
         try:
             return Recipe(**{**self.model_dump(exclude={"summary", "source"}), **given, "name": name})
@@ -126,6 +146,31 @@ class Recipe(BaseModel):
             first = error.errors()[0]
             field = "".join(f"{place}: " for place in first["loc"])
             raise RecipeError(f"recipe {name}: {field}{first['msg'].removeprefix('Value error, ')}") from None
+
+    @property
+    def salient(self) -> bool:
+        """Whether anything asks how salient tokens are."""
+        needs = self.make_reduction().needs | self.make_query_reduction().needs
+        return self.saliency or "saliency" in needs
+
+    def for_model(self, fingerprint: str) -> Recipe:
+        """The recipe for the encoder with this fingerprint: its own head, if any, in place of "own".
+
+        Raises:
+            RecipeError: the recipe weighs tokens, and no head comes for this model.
+        """
+        if self.head != OWN:
+            return self
+        name = shipped_for(fingerprint)
+        if name is not None:
+            return self.model_copy(update={"head": name})
+        if self.salient:
+            raise RecipeError(
+                f"recipe {self.name} weighs tokens by a trained head, and none comes with this library for "
+                "the model; train one with connector train saliency, and give it with --head DIR"
+            )
+        codec = (self.codec or "").replace("linear-", "pca-")
+        return self.model_copy(update={"head": None, "codec": codec})
 
     def same_as(self, other: Recipe) -> bool:
         """Whether both make and search the same points alike, whatever they are called."""
@@ -140,7 +185,8 @@ class Recipe(BaseModel):
         """
         if self.codec is None:
             raise RecipeError(f"recipe {self.name} stores no tokens and has no codec")
-        return parse_codec(self.codec, self.head)
+        folder = None if self.head is None else head_folder(self.head)
+        return parse_codec(self.codec, folder, self.salient)
 
     def make_reduction(self, setting: Setting | None = None) -> Reduction:
         """The reduction of passages; of no steps if there is none.

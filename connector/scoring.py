@@ -170,8 +170,8 @@ def aligned(
             block = scorer.similarities(rows[here])
             if passage_saliency is not None:
                 block = _carrying(block, passage_saliency[here])
-            starts, lengths = ends[first:last] - ends[first], np.diff(ends[first : last + 1])
-            for found in largest(block, starts, lengths, int(counts[first:last].max())):
+            starts, sizes = ends[first:last] - ends[first], np.diff(ends[first : last + 1])
+            for found in largest(block, starts, sizes, int(counts[first:last].max())):
                 passages = first + found.passages
                 scores[passages] = _means(found.values, counts[passages], query_saliency, carrying)
     return scores

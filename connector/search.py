@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import binascii
 import time
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from qdrant_client import models
 
-from connector.codecs import Codec
+from connector.alignment import Alignment, TopK, parse_alignment
 from connector.collection import Collection
 from connector.errors import CollectionError, InputError, RecipeError
 from connector.recipes import Layout, Recipe
+from connector.rerank import Asked, asked, codec_of, keys_of, scores, stored
 from connector.schema import CLS, FDE, LEXICAL, TOKENS
-from connector.scoring import maxsim
 from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
-from connector.types import Embedding, Float32, Hit, Hits
+from connector.types import Embedding, Hit, Hits
 
 Rerank = Literal["auto", "client", "server"]
 Mode = Literal["client", "server"] | None
@@ -69,6 +67,7 @@ def rank(
     candidates: int = 100,
     candidates_by: CandidatesBy = "dense",
     cls_weight: float | None = None,
+    alignment: str | None = None,
     device: str = "cpu",
 ) -> Ranking:
     """The k best documents for an encoded query, each by its best passage, without their texts.
@@ -85,8 +84,10 @@ def rank(
         candidates_by: what finds them. "dense": the CLS vectors; "lexical": BM25; "hybrid": both, fused by
             reciprocal ranks; "hybrid-dbsf": both, fused by the distributions of their scores; "muvera": fixed
             dimensional encodings of the tokens.
-        cls_weight: w of the score w·CLS + (1 − w)·MaxSim, from 0 to 1; None: what the model was trained
-            with, which for most is no share at all. Only the client mixes.
+        cls_weight: w of the score w·CLS + (1 − w)·tokens, from 0 to 1; None: the collection's, what it was
+            adapted to or its model was trained with, which for most is no share at all. Only the client
+            mixes.
+        alignment: how tokens are scored, such as "top-4" or "top-1.5%"; None: the collection's.
         device: where the client scores, "cpu" or a CUDA device.
 
     Raises:
@@ -95,21 +96,18 @@ def rank(
     """
     if k < 1 or candidates < 1:
         raise InputError(f"k is {k} and candidates {candidates}; both must be at least 1")
-    check_finding(collection.recipe, candidates_by, cls_weight)
+    check_finding(collection.recipe, candidates_by, cls_weight, alignment)
+    if alignment is not None and rerank is None:
+        raise InputError(f"alignment is {alignment!r}, but without a rerank no token is scored")
     if cls_weight is not None and rerank is None:
         raise InputError(f"cls_weight is {cls_weight}, but without a rerank there is nothing to mix CLS with")
     weight = collection.cls_weight if cls_weight is None else cls_weight
-    plan = _Plan(
-        collection,
-        query,
-        _mode(collection, rerank, weight),
-        candidates_by,
-        weight,
-        on_metadata(filter),
-        device,
-    )
-    if plan.mode is not None and not _codec(collection).fitted:  # nothing was ever written
+    chosen = collection.alignment if alignment is None else parse_alignment(alignment)
+    mode = _mode(collection, rerank, weight, chosen)
+    if mode is not None and not codec_of(collection).fitted:  # nothing was ever written
         return Ranking([], [], [], {"candidates": 0.0, "rerank": 0.0})
+    ready = None if mode is None else asked(collection, query)
+    plan = _Plan(collection, query, ready, mode, candidates_by, weight, chosen, on_metadata(filter), device)
     limit, ms = max(candidates, k), {"candidates": 0.0, "rerank": 0.0}
     wanted = k if plan.mode == "server" else limit  # Qdrant has sorted out the others
     while True:
@@ -138,7 +136,9 @@ def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
     )
 
 
-def check_finding(recipe: Recipe, candidates_by: CandidatesBy, cls_weight: float | None) -> None:
+def check_finding(
+    recipe: Recipe, candidates_by: CandidatesBy, cls_weight: float | None, alignment: str | None = None
+) -> None:
     """Raises unless collections of this recipe can be searched so.
 
     Raises:
@@ -161,13 +161,20 @@ def check_finding(recipe: Recipe, candidates_by: CandidatesBy, cls_weight: float
         raise InputError(f"cls_weight is {cls_weight}; give the share of the CLS score, from 0 to 1")
     if cls_weight is not None and recipe.layout == "dense":
         raise RecipeError(f"recipe {recipe.name} stores no tokens to mix with CLS; leave cls_weight out")
+    if alignment is not None:
+        parse_alignment(alignment)
+        if recipe.layout == "dense":
+            raise RecipeError(f"recipe {recipe.name} stores no tokens to align; leave alignment out")
 
 
-def _mode(collection: Collection, rerank: Rerank | None, weight: float | None) -> Mode:
+def _mode(
+    collection: Collection, rerank: Rerank | None, weight: float | None, alignment: Alignment | None
+) -> Mode:
+    maxsim = alignment is None or alignment == TopK(1)
     layout = collection.recipe.layout
     if rerank == "auto":
         mode = _AUTO[layout]
-        return "client" if mode == "server" and weight is not None else mode
+        return "client" if mode == "server" and (weight is not None or not maxsim) else mode
     if rerank not in ("client", "server", None):
         raise InputError(f"rerank is {rerank!r}; give auto, client, server or None")
     if rerank is not None and layout == "dense":
@@ -178,6 +185,11 @@ def _mode(collection: Collection, rerank: Rerank | None, weight: float | None) -
         raise CollectionError(
             f"collection {collection.name!r} is to be scored by CLS and tokens together, which Qdrant does "
             "not do; rerank on the client"
+        )
+    if rerank == "server" and alignment is not None and not maxsim:
+        raise CollectionError(
+            f"collection {collection.name!r} is to be scored by {alignment.spec}, and Qdrant has MaxSim "
+            "alone; rerank on the client, or with alignment top-1"
         )
     if rerank == "server" and layout == "codes":
         raise CollectionError(
@@ -192,26 +204,26 @@ class _Plan:
 
     collection: Collection
     query: Embedding
+    asked: Asked | None
     mode: Mode
     by: CandidatesBy
     weight: float | None
+    alignment: Alignment | None
     where: models.Filter | None
     device: str
 
     def candidates(self, limit: int, wanted: int) -> list[Record]:
         """The best of `limit` candidates, in one request, with all that scoring them needs."""
         collection, source = self.collection, self._source(limit)
-        keys, vectors = list(_KEYS), []
-        if self.mode == "server":
+        keys, vectors = list(_KEYS), list[str]()
+        if self.mode == "server" and self.asked is not None:
             oversampling = None if collection.recipe.quantization is None else collection.recipe.oversampling
-            source = Nearest(_query_tokens(collection, self.query), TOKENS, wanted, source, oversampling)
+            source = Nearest(self.asked.weighted, TOKENS, wanted, source, oversampling)
         elif self.mode == "client":
             if self.by != "dense":  # a fused score is no part of the final one, that of the CLS vectors is
                 source = Nearest(self.query.cls, CLS, limit, source)
-            if collection.recipe.layout == "codes":
-                keys.append("codes")
-            else:
-                vectors.append(TOKENS)
+            more, vectors = keys_of(collection)
+            keys += more
         return collection.store.search(
             collection.name, source, payload=keys, vectors=vectors, filter=self.where
         )
@@ -221,8 +233,8 @@ class _Plan:
         if self.by == "dense":
             return by_cls
         if self.by == "muvera":
-            tokens = _query_tokens(self.collection, self.query)
-            return Nearest(self.collection.muvera.query(tokens), FDE, limit)
+            query = asked(self.collection, self.query) if self.asked is None else self.asked
+            return Nearest(self.collection.muvera.query(query.weighted), FDE, limit)
         by_words = Nearest(self.collection.words.query(self.query.text), LEXICAL, limit)
         if self.by == "lexical":
             return by_words
@@ -234,40 +246,16 @@ class _Plan:
             return [{_FOUND_BY[self.by]: record.score} for record in found]
         if self.mode == "server":
             return [{"maxsim": record.score} for record in found]
-        parts = [
-            {"cls": record.score, "maxsim": float(score)}
-            for record, score in zip(found, self._maxsim(found), strict=True)
-        ]
+        if self.asked is None or not found:
+            return []
+        passages = stored(self.collection, found)
+        by = "maxsim" if self.alignment is None else "aligned"
+        scored = scores(self.collection, self.asked, passages, self.alignment, self.device)
+        parts = [{"cls": record.score, by: float(score)} for record, score in zip(found, scored, strict=True)]
         if self.weight is not None:
             for part in parts:
-                part["mixed"] = self.weight * part["cls"] + (1 - self.weight) * part["maxsim"]
+                part["mixed"] = self.weight * part["cls"] + (1 - self.weight) * part[by]
         return parts
-
-    def _maxsim(self, found: list[Record]) -> Float32:
-        """(P,) MaxSim of each candidate, from codes where there are codes."""
-        if not found:
-            return np.empty(0, np.float32)
-        codec = _codec(self.collection)
-        if self.collection.recipe.layout == "codes":
-            try:
-                blobs = [binascii.a2b_base64(record.payload["codes"]) for record in found]
-            except KeyError:
-                raise self.collection.replaced() from None
-            lengths = np.array([len(blob) for blob in blobs]) // self.collection.token_bytes
-            rows = codec.stored(b"".join(blobs))
-        else:
-            tokens = [record.vectors[TOKENS] for record in found if TOKENS in record.vectors]
-            if len(tokens) < len(found):
-                raise self.collection.replaced()
-            lengths, rows = np.array([len(it) for it in tokens]), np.concatenate(tokens)
-        return maxsim(codec.scorer(_query_tokens(self.collection, self.query), self.device), rows, lengths)
-
-
-def _query_tokens(collection: Collection, query: Embedding) -> Float32:
-    """(m, d) the query's tokens that are asked with, in the scored space, as long as they weigh."""
-    reduced, weights = collection.reduce_query(query)
-    tokens = _codec(collection).encode_query(reduced.tokens)
-    return tokens if weights is None else tokens * weights[:, None]
 
 
 def _best_passages(found: list[Record], parts: list[dict[str, float]], k: int) -> list[int]:
@@ -310,9 +298,3 @@ def _hits(collection: Collection, ranking: Ranking, k: int) -> list[Hit]:
         for record, parts in found
         if "text" in texts[record.id].payload
     ]
-
-
-def _codec(collection: Collection) -> Codec:
-    if collection.codec is None:
-        raise CollectionError(f"collection {collection.name!r} stores no tokens")
-    return collection.codec

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -253,6 +253,7 @@ class Hit:
         parts: the parts of the score by name, where they were computed: "cls" (inner product of the CLS
             vectors), "maxsim" and, where the two are mixed, "mixed"; where nothing reranks, the score by
             which the hit was found: "cls", "bm25", "rrf", "dbsf" or "fde".
+        explainer: what `explain` asks, put there by the search; copies that leave the process lose it.
     """
 
     id: str
@@ -262,6 +263,27 @@ class Hit:
     metadata: dict[str, Any]
     passage: int
     parts: dict[str, float]
+    explainer: Callable[[Hit], Any] | None = field(default=None, repr=False, compare=False)
+
+    def explain(self) -> Any:
+        """Which words of the query and of the text the score comes from.
+
+        Returns:
+            A `connector.Explanation`, whose parts sum to the score.
+
+        Raises:
+            InputError: the hit was not scored by words, or no search of this process found it.
+            CollectionError: what is stored is not what it was when the hit was found.
+        """
+        if self.explainer is None:
+            raise InputError(
+                f"hit {self.id!r} does not know its search any more; use Connector.explain(query, hit)"
+            )
+        return self.explainer(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = (self.id, self.score, self.text, self.title, self.metadata, self.passage, self.parts)
+        return type(self), values
 
 
 class Hits(list[Hit]):

@@ -399,9 +399,9 @@ def fitted_on(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     fit = Codec.fit
 
-    def counting(codec: Codec, tokens: Float32, seed: int = 0) -> Codec:
+    def counting(codec: Codec, tokens: Float32, seed: int = 0, saliency: Float32 | None = None) -> Codec:
         counts.append(len(tokens))
-        return fit(codec, tokens, seed)
+        return fit(codec, tokens, seed, saliency)
 
     monkeypatch.setattr(Codec, "fit", counting)
     return counts

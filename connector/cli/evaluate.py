@@ -42,6 +42,7 @@ def evaluate_command(
     candidates: int,
     candidates_by: str,
     cls_weight: float | None,
+    alignment: str | None,
     cache: Path | None,
     run_file: Path | None,
     min_relevance: int,
@@ -77,6 +78,7 @@ def evaluate_command(
             candidates=candidates,
             candidates_by=candidates_by,  # type: ignore[arg-type]
             cls_weight=cls_weight,
+            alignment=alignment,
             cache=cache,
             min_relevance=min_relevance,
             skip_bad=skip_bad,

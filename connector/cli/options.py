@@ -47,7 +47,7 @@ def recipe_parts(command: Command) -> Command:
             "--fde", metavar="muvera", help="Store MUVERA encodings, too, for --candidates-by muvera."
         ),
         click.option(
-            "--head", metavar="DIR", help="Folder of the trained layer that a codec with linear-D takes."
+            "--head", metavar="DIR", help="Folder of a trained head, for linear-D in a codec and saliency."
         ),
         click.option("--codec", metavar="PARTS", help="Such as pca-128+residual-2; see `connector codecs`."),
         click.option(
@@ -74,7 +74,13 @@ def candidates(default: int) -> Callable[[Command], Command]:
                 "--cls-weight",
                 type=click.FloatRange(0, 1),
                 metavar="W",
-                help="Score W·CLS + (1 − W)·MaxSim.  [default: what the model was trained with]",
+                help="Score W·CLS + (1 − W)·tokens.  [default: the collection's]",
+            ),
+            click.option(
+                "--alignment",
+                metavar="top-K",
+                help="Tokens of a passage for each query token, such as top-4 or top-1.5%.  [default: the "
+                "collection's; else MaxSim]",
             ),
             click.option(
                 "--candidates-by",

@@ -18,15 +18,19 @@ from safetensors.numpy import save as save_safetensors
 
 from connector.codecs import codebook, quantization
 from connector.codecs import projection as projecting
-from connector.codecs.base import Datatype, Ending, Projection, Quantizer
+from connector.codecs.base import Datatype, Ending, Projection, Quantizer, State
 from connector.errors import InputError, RecipeError
 from connector.methods import Method, made, named
+from connector.saliency import Saliency
 from connector.scoring import Scorer, one_blas_thread
 from connector.types import Float32, check_rows
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["PROJECTIONS", "QUANTIZERS", "Codec", "parse_codec"]
+
+_SALIENCY = "saliency."
+"""Before the names of its arrays in a saved codec."""
 
 _SAMPLE = 10_000
 """Token vectors that projections are fitted on."""
@@ -42,12 +46,20 @@ class Codec:
         spec: the codec as text; `parse_codec(spec)` makes the same one.
         projections: applied in order.
         quantizer: the stored form.
+        saliency: what tells how salient tokens are, and keeps it in a byte; None if nothing asks for it.
     """
 
-    def __init__(self, spec: str, projections: list[Projection], quantizer: Quantizer) -> None:
+    def __init__(
+        self,
+        spec: str,
+        projections: list[Projection],
+        quantizer: Quantizer,
+        saliency: Saliency | None = None,
+    ) -> None:
         self.spec = spec
         self._projections = projections
         self._quantizer = quantizer
+        self._saliency = saliency
         self._width: int | None = None
 
     @property
@@ -59,6 +71,17 @@ class Codec:
     def server_scorable(self) -> bool:
         """Whether `encode` gives plain vectors, which Qdrant can score itself."""
         return self.datatype is not None
+
+    @property
+    def saliency(self) -> Saliency:
+        """What tells how salient tokens are.
+
+        Raises:
+            RecipeError: nothing asks for it.
+        """
+        if self._saliency is None:
+            raise RecipeError(f"codec {self.spec} was made without saliency")
+        return self._saliency
 
     @property
     def sample(self) -> int:
@@ -77,8 +100,13 @@ class Codec:
         return width
 
     def bytes_per_token(self, width: int) -> int:
-        """Stored bytes of one token of an encoder whose tokens have this width."""
+        """Stored bytes of one token of an encoder whose tokens have this width, without its saliency."""
         return self._quantizer.bytes_per_token(self.width(width))
+
+    @property
+    def stored_row_bytes(self) -> int:
+        """Bytes of one row of what `encode` gives."""
+        return self._quantizer.bytes_per_token(self._scored_width())
 
     def check(self, width: int) -> None:
         """Look whether `fit` will work on token vectors of this width.
@@ -93,12 +121,13 @@ class Codec:
         self._quantizer.bytes_per_token(width)
         self._quantizer.check(width)
 
-    def fit(self, tokens: Float32, seed: int = 0) -> Codec:
+    def fit(self, tokens: Float32, seed: int = 0, saliency: Float32 | None = None) -> Codec:
         """Learn from a sample; deterministic for a seed.
 
         Args:
             tokens: (N, w) float32 token vectors, N ≥ 1.
             seed: of the random parts.
+            saliency: (N,) float32 of the same tokens, for a codec that keeps it.
 
         Returns:
             The codec itself.
@@ -122,6 +151,8 @@ class Codec:
         for projection in self._projections:
             tokens = projection.fit(tokens, seed)
         self._quantizer.fit(tokens, seed)
+        if self._saliency is not None:
+            self._saliency.fit(np.ones(1, np.float32) if saliency is None else saliency)
         self._width = width
         return self
 
@@ -166,7 +197,7 @@ class Codec:
         Raises:
             InputError: the codec is not fitted, or the bytes are no whole number of rows, or Qdrant's.
         """
-        row = self._quantizer.bytes_per_token(self._scored_width())
+        row = self.stored_row_bytes
         if self.datatype in ("turbo8", "turbo4"):
             raise InputError(f"bytes of {self.spec} are Qdrant's; read the vectors from Qdrant")
         if len(data) % row:
@@ -183,6 +214,8 @@ class Codec:
             for index, part in enumerate(self._parts)
             for name, array in part.state().items()
         }
+        if self._saliency is not None:
+            arrays |= {f"{_SALIENCY}{name}": array for name, array in self._saliency.state().items()}
         arrays["width"] = np.array([self._fitted_width()], np.int64)
         arrays["spec"] = np.frombuffer(self.spec.encode(), np.uint8)
         return save_safetensors(arrays)
@@ -203,9 +236,9 @@ class Codec:
             for projection in self._projections:
                 widths.append(projection.width(widths[-1]))
             for index, (part, before) in enumerate(zip(self._parts, widths, strict=True)):
-                prefix = f"{index}."
-                state = {key[len(prefix) :]: it for key, it in arrays.items() if key.startswith(prefix)}
-                part.load(state, before)
+                part.load(_below(f"{index}.", arrays), before)
+            if self._saliency is not None:
+                self._saliency.load(_below(_SALIENCY, arrays))
             self._width = width
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise InputError(f"not a saved codec {self.spec}: {error!r}; restore its file") from error
@@ -242,6 +275,10 @@ class Codec:
         return self.width(self._fitted_width())
 
 
+def _below(prefix: str, arrays: State) -> State:
+    return {key[len(prefix) :]: it for key, it in arrays.items() if key.startswith(prefix)}
+
+
 PROJECTIONS: tuple[Method[Projection, str | None], ...] = projecting.METHODS
 """What may come before the last part of a codec, as recipes name it."""
 
@@ -249,12 +286,13 @@ QUANTIZERS: tuple[Method[Ending, None], ...] = (*quantization.METHODS, *codebook
 """What a codec ends in, as recipes name it."""
 
 
-def parse_codec(spec: str, head: str | None = None) -> Codec:
+def parse_codec(spec: str, head: str | None = None, saliency: bool = False) -> Codec:
     """The unfitted codec that a text names.
 
     Args:
         spec: projections and at last a quantizer, with "+" between them: `PROJECTIONS`, `QUANTIZERS`.
-        head: folder of a trained layer, for `linear-D`.
+        head: folder of a trained head, for `linear-D` and saliency.
+        saliency: whether tokens have a saliency.
 
     Raises:
         RecipeError: a part is not known, or the last one is no quantizer.
@@ -265,4 +303,4 @@ def parse_codec(spec: str, head: str | None = None) -> Codec:
         raise RecipeError(f"codec {spec!r} does not say how vectors are stored; end it in one of {known}")
     projections = [made("codec", spec, part, PROJECTIONS, "projections", head) for part in parts]
     own, quantizer = made("codec", spec, last, QUANTIZERS, "endings", None)
-    return Codec(spec, [*projections, *own], quantizer)
+    return Codec(spec, [*projections, *own], quantizer, Saliency(head) if saliency else None)

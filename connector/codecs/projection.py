@@ -94,7 +94,8 @@ class Trained(_Linear):
 
     Args:
         dimensions: d, which the layer must have.
-        head: folder of the saved `Dense`, without bias and activation; needed for `fit` alone.
+        head: folder of the saved `Dense`, without bias and activation, or of a head with the layer in its
+            folder "linear-D"; needed for `fit` alone.
     """
 
     def __init__(self, dimensions: int, head: str | None) -> None:
@@ -116,7 +117,8 @@ class Trained(_Linear):
             raise RecipeError(
                 f"{self.spec} takes its layer from a folder; give it as the recipe's head (--head DIR)"
             )
-        matrix = _dense(self._head)
+        own = Path(self._head) / self.spec
+        matrix = _dense(str(own if own.is_dir() else self._head), self.spec)
         if matrix.shape != (width, self.dimensions):
             raise RecipeError(
                 f"head {self._head!r} maps width {len(matrix)} to {matrix.shape[1]}, but {self.spec} after "
@@ -125,13 +127,16 @@ class Trained(_Linear):
         return matrix
 
 
-def _dense(folder: str) -> Float32:
+def _dense(folder: str, name: str) -> Float32:
     """(w, d) the linear layer of a saved `Dense`."""
     import torch
     from sentence_transformers.base.modules import Dense
 
     if not (Path(folder) / "config.json").is_file():
-        raise RecipeError(f"head {folder!r} is no folder of a saved sentence-transformers Dense; give one")
+        raise RecipeError(
+            f"head {folder!r} holds no saved sentence-transformers Dense, nor a folder {name!r} with one; "
+            "give the folder of a trained head"
+        )
     try:
         layer = Dense.load(folder)
     except Exception as error:  # damaged files fail in many ways

@@ -16,14 +16,14 @@ from connector.types import Embedding, Float32
 
 Labels = NDArray[np.intp]
 Rows = NDArray[np.intp]
-Need = Literal["attention", "frequencies", "text"]
+Need = Literal["attention", "frequencies", "saliency", "text"]
 
 
 class PruningPolicy(Protocol):
     """A method of deciding which token rows to keep."""
 
     needs: ClassVar[frozenset[Need]]
-    """What it asks for beside vectors and ids: attention, the corpus's token frequencies, or the text."""
+    """What it asks for beside vectors and ids: attention, saliency, the corpus's frequencies, or the text."""
 
     def keep(self, embedding: Embedding) -> Rows:
         """(k,) numbers of the rows to keep, ascending, without repetition; none leaves the first row."""

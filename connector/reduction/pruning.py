@@ -113,6 +113,25 @@ class Salient:
         return np.flatnonzero(embedding.saliency > 0)
 
 
+@dataclass(frozen=True, slots=True)
+class MostSalient:
+    """The k rows with the highest saliency.
+
+    Source: β-pruning, Qian et al., ALIGNER, 2022, section 3.2: the top β of a passage's tokens when it is
+    stored, the top β of a query's when it asks.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"saliency"})
+    budget: Budget
+
+    def keep(self, embedding: Embedding) -> Rows:
+        if embedding.saliency is None:
+            raise InputError(
+                "the embedding has no saliency; saliency-K needs a trained head (connector train saliency)"
+            )
+        return highest(embedding.saliency, self.budget.rows(len(embedding)))
+
+
 def _count(text: str, form: str) -> int:
     """A whole number of at least one, as a step's argument."""
     if not text.isdecimal() or not text.isascii() or int(text) < 1:
@@ -144,6 +163,12 @@ METHODS: tuple[Method[Step, Setting], ...] = (
         "only K [unusedN] tokens that the encoder puts before the passage; for models trained so",
         _LASSANCE,
         lambda text, _: Unused(_count(text, "unused-K")),
+    ),
+    Method(
+        "saliency-K",
+        "the K tokens that a trained head finds most salient",
+        "Qian et al., ALIGNER, 2022",
+        lambda text, setting: MostSalient(Budget.parse(text, setting)),
     ),
     Method(
         "contextual-stopwords",

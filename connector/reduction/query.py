@@ -11,7 +11,7 @@ from connector.errors import RecipeError
 from connector.methods import Method
 from connector.reduction.base import Budget, Need, PruningPolicy, Setting
 from connector.reduction.frequencies import Frequencies
-from connector.reduction.pruning import Rarest
+from connector.reduction.pruning import MostSalient, Rarest
 from connector.types import Embedding, Float32
 
 
@@ -52,6 +52,12 @@ METHODS: tuple[Method[QueryStep, Setting], ...] = (
         "the K query tokens that occur least often in the corpus",
         "Tonellotto and Macdonald, Query Embedding Pruning, CIKM 2021",
         lambda text, setting: Rarest(_count_or_share(text), setting.frequencies.icf),
+    ),
+    Method(
+        "saliency-K",
+        "the K query tokens that a trained head finds most salient",
+        "Qian et al., ALIGNER, 2022",
+        lambda text, _: MostSalient(_count_or_share(text)),
     ),
     Method(
         "idf-weight",

@@ -1,0 +1,220 @@
+"""Saliency: how much each token of a query or a passage counts, by a trained head.
+
+u = λ · ReLU(w·x + b) for a token vector x, with w and b of each side's own. The gate λ ∈ [0, 1] lets about a
+share α of the tokens through: those whose scores s = w·x + b solve an entropy-regularised linear programme.
+Source: Qian et al., "Multi-Vector Retrieval as Sparse Alignment" (ALIGNER), 2022, sections 3.2 and 3.3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from connector.errors import InputError, RecipeError
+from connector.types import Embedding, Float32
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Side = Literal["query", "document"]
+SIDES: tuple[Side, Side] = ("query", "document")
+
+FOLDER = "saliency"
+"""Of the saliency in a head's folder."""
+
+_LEVELS = 255
+
+
+def gate(scores: Tensor, mask: Tensor, share: float, epsilon: float) -> Tensor:
+    """λ of the entropy-regularised choice of k = ⌈α·n⌉ of n tokens.
+
+    λ maximises ⟨s, λ⟩ − ε Σ λ log λ under λ ≤ 1 and Σ λ = k. The paper finds it by an iteration,
+    a ← ε ln k − ε ln Σ exp((s + b) / ε) and b ← min(−s − a, 0), then λ = exp((s + a + b) / ε). At its fixed
+    point λᵢ = min(1, exp((sᵢ + a) / ε)): the highest scores stand at 1, and the others share what is left
+    of k in proportion to exp(s / ε). So one sort finds how many stand at 1, and λ is exact for every ε.
+    Differentiable almost everywhere. For ε → 0 the k highest get 1, for ε → ∞ all get k/n.
+
+    Args:
+        scores: s (B, n) float.
+        mask: (B, n) bool, which tokens there are.
+        share: α, above 0 and at most 1.
+        epsilon: ε > 0, in the unit of the scores.
+
+    Returns:
+        λ (B, n); 0 where there is no token.
+    """
+    import torch
+
+    lengths = mask.sum(1)
+    k = torch.ceil(share * lengths - 1e-6)[:, None]
+    scaled = (scores / epsilon).masked_fill(~mask, -torch.inf)
+    falling, order = scaled.sort(dim=1, descending=True)
+    rest = falling.flip(1).logcumsumexp(1).flip(1)  # of a token and all below it
+    above = torch.arange(scores.shape[1], device=scores.device)[None]
+    # With j tokens at 1 the next one gets (k − j) exp(sⱼ) / Σ_{i ≥ j} exp(sᵢ): right as soon as that is ≤ 1.
+    left = (k - above).clamp(min=0)
+    next_one = torch.where(falling > -torch.inf, left.log() + falling - rest, -torch.inf)
+    fits = next_one <= 1e-6
+    at_one = torch.where(fits, above, scores.shape[1]).amin(1, keepdim=True).clamp(max=scores.shape[1] - 1)
+    log_rest = rest.gather(1, at_one)
+    share_left = left.gather(1, at_one)
+    tail = share_left * torch.exp(torch.minimum(falling - log_rest, torch.zeros_like(falling)))
+    chosen = torch.where(above < at_one, torch.ones_like(tail), tail.clamp(max=1))
+    chosen = torch.zeros_like(chosen).scatter(1, order, chosen)
+    return torch.where(mask, chosen, torch.zeros_like(chosen))
+
+
+def salience(scores: Tensor, mask: Tensor, share: float, epsilon: float) -> Tensor:
+    """u = λ · ReLU(s), (B, n), of scores s (B, n) under a mask (B, n); see `gate`."""
+    gated: Tensor = gate(scores, mask, share, epsilon) * scores.relu()
+    return gated
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """One side of a head: s = w·x + b, and α and ε of its gate."""
+
+    weight: Float32
+    bias: float
+    share: float
+    epsilon: float
+
+    def __call__(self, texts: Sequence[Float32]) -> list[Float32]:
+        """(n, w) token vectors of each text to (n,) saliences."""
+        import torch
+
+        scores = [tokens @ self.weight + np.float32(self.bias) for tokens in texts]
+        padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(it) for it in scores], batch_first=True)
+        lengths = torch.tensor([len(it) for it in scores])
+        mask = torch.arange(padded.shape[1]) < lengths[:, None]
+        found = salience(padded, mask, self.share, self.epsilon).numpy()
+        return [row[: len(it)].copy() for row, it in zip(found, scores, strict=True)]
+
+
+class Saliency:
+    """A trained head's saliency as a part of a codec: what tokens weigh, and the byte that keeps it.
+
+    A passage token's saliency u is stored as round(255 · u / scale), where the scale is the largest that was
+    seen when the codec was fitted; what is larger is stored as the largest. An embedding that has a saliency
+    already, from the encoder's own checkpoint, keeps it.
+
+    Args:
+        head: folder of a trained head; None if the encoder's checkpoint has its own, or `load` follows.
+    """
+
+    def __init__(self, head: str | None) -> None:
+        self._head = head
+        self._sides: dict[Side, _Linear] | None = None
+        self._scale: float | None = None
+
+    def __call__(self, embeddings: Sequence[Embedding], side: Side) -> list[Embedding]:
+        """The embeddings with their saliency.
+
+        Raises:
+            RecipeError: there is no head, or it is one for another model.
+        """
+        missing = [it for it in embeddings if it.saliency is None]
+        if not missing:
+            return list(embeddings)
+        self.check(missing[0].tokens.shape[1])
+        found = iter(self._trained[side]([it.tokens for it in missing]))
+        return [replace(it, saliency=next(found)) if it.saliency is None else it for it in embeddings]
+
+    def check(self, width: int) -> None:
+        """Look whether there is a head for token vectors of this width.
+
+        Raises:
+            RecipeError: there is none.
+        """
+        trained = len(self._trained["document"].weight)
+        if trained != width:
+            raise RecipeError(
+                f"head {self._head!r} weighs tokens of width {trained}, this model's have {width}; give the "
+                "head of this model"
+            )
+
+    @cached_property
+    def _trained(self) -> dict[Side, _Linear]:
+        if self._sides is not None:
+            return self._sides
+        if self._head is None:
+            raise RecipeError(
+                "there is nothing to tell which tokens are salient; give a trained head (--head DIR) or a "
+                "model whose checkpoint has one"
+            )
+        return _read(Path(self._head))
+
+    def fit(self, saliency: Float32) -> None:
+        """Choose the scale for saliences such as these (N,)."""
+        self._scale = float(saliency.max(initial=0)) or 1.0
+
+    def encode(self, saliency: Float32) -> NDArray[np.uint8]:
+        """(n,) float32 ≥ 0 to (n,) bytes."""
+        share = np.minimum(saliency / np.float32(self.scale), 1)
+        stored: NDArray[np.uint8] = np.rint(_LEVELS * share).astype(np.uint8)
+        return stored
+
+    def decode(self, stored: NDArray[np.uint8]) -> Float32:
+        """(n,) bytes to (n,) float32, each off by at most scale / 510 from what was encoded."""
+        decoded: Float32 = stored.astype(np.float32) * np.float32(self.scale / _LEVELS)
+        return decoded
+
+    @property
+    def scale(self) -> float:
+        """What the byte 255 stands for."""
+        if self._scale is None:
+            raise InputError("the saliency's scale is not fitted; call fit on saliences of passages first")
+        return self._scale
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The arrays of both sides, and the scale."""
+        arrays: dict[str, NDArray[Any]] = {"scale": np.array([self.scale], np.float64)}
+        if self._head is None and self._sides is None:  # the encoder brings its own
+            return arrays
+        for side, linear in self._trained.items():
+            arrays[f"{side}.weight"] = linear.weight
+            arrays[f"{side}.settings"] = np.array([linear.bias, linear.share, linear.epsilon], np.float64)
+        return arrays
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take over what `state` gave; KeyError or ValueError if it is not that."""
+        (self._scale,) = state["scale"].tolist()
+        if "query.weight" in state:
+            self._sides = {side: _linear(state, side) for side in SIDES}
+            self.__dict__.pop("_trained", None)
+
+
+def _linear(state: dict[str, NDArray[Any]], side: Side) -> _Linear:
+    bias, share, epsilon = state[f"{side}.settings"].tolist()
+    return _Linear(np.ascontiguousarray(state[f"{side}.weight"], np.float32), bias, share, epsilon)
+
+
+def _read(head: Path) -> dict[Side, _Linear]:
+    """Both sides from the folder that the module `SaliencyHead` was saved in, or from a head's folder."""
+    folder = head / FOLDER if (head / FOLDER).is_dir() else head
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        arrays = load_file(folder / "model.safetensors")
+        return {
+            side: _Linear(
+                np.ascontiguousarray(arrays[f"{side}.weight"][0], np.float32),
+                float(arrays[f"{side}.bias"][0]),
+                float(settings[f"{side}_share"]),
+                float(settings["epsilon"]),
+            )
+            for side in SIDES
+        }
+    except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
+        raise RecipeError(
+            f"head {str(head)!r} has no saliency that can be read ({error!r}); train one with "
+            "connector train saliency"
+        ) from error
