@@ -25,7 +25,7 @@ _BAD_SHOWN = 20
 _SNIPPET = 160
 
 _MARKED = 0.5
-"""Least cosine of a word pair that is marked."""
+"""Of the largest part of a word in the score, the least that is marked."""
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -48,6 +48,25 @@ def progress_bar(what: str) -> Iterator[Callable[[int], Callable[[IngestReport],
             return lambda report: bar.update(task, completed=report.documents + report.unchanged)
 
         yield start
+
+
+@contextlib.contextmanager
+def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on stderr, if that is a terminal; gives what to call with a part's name, steps done and in all."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(part: str, done: int, total: int) -> None:
+            if part not in tasks:
+                tasks[part] = bar.add_task(part, total=total)
+            bar.update(tasks[part], completed=done)
+
+        yield show
 
 
 def ingest_json(report: IngestReport) -> dict[str, Any]:
@@ -182,12 +201,14 @@ def print_demo(connector: Connector, found: dict[str, Hits], result: dict[str, A
 
 
 def _marked(connector: Connector, question: str, hit: Hit) -> str:
-    """The beginning of a hit's text, with the words that words of the question matched marked."""
+    """The beginning of a hit's text, with the words that its score comes from marked."""
     title = len(hit.title) + 1 if hit.title else 0  # spans count from the title in front
+    parts = connector.explain(question, hit).passage_parts()
+    least = _MARKED * max((part for word, part in parts.items() if word.text.isalnum()), default=0.0)
     spans = [
-        (match.start - title, match.end - title)
-        for match in connector.explain(question, hit)
-        if match.similarity >= _MARKED and match.passage_word.isalnum()
+        (word.start - title, word.end - title)
+        for word, part in parts.items()
+        if word.text.isalnum() and part >= least
     ]
     pieces, width = [], 0
     for piece in re.finditer(r"\S+", hit.text):

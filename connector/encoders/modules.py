@@ -20,6 +20,7 @@ from connector.encoders.places import places, prompt_of
 from connector.errors import InputError
 from connector.reduction import Frequencies, Setting, parse_reduction
 from connector.reduction.base import Labels, assign, grouped, regroup
+from connector.saliency import salience
 from connector.types import OPTIONAL_FIELDS, Embedding, Int32
 
 
@@ -203,6 +204,46 @@ class SaliencyGate(_Saved):
         return features
 
 
+class SaliencyHead(_Saved):
+    """Writes "saliency" (B, T), what each token of a query or a passage counts; see `connector.saliency`.
+
+    The vectors stay as they are. A new head weighs all tokens of a text alike: w = 0, b = 1.
+
+    Args:
+        width: of the token vectors.
+        query_share, document_share: α, the share of the tokens that the gate of each side lets through.
+        epsilon: ε, how softly.
+    """
+
+    config_keys = ["width", "query_share", "document_share", "epsilon"]  # noqa: RUF012
+    forward_kwargs = {"task"}  # noqa: RUF012
+
+    def __init__(
+        self, width: int, query_share: float = 0.5, document_share: float = 0.5, epsilon: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.query_share = query_share
+        self.document_share = document_share
+        self.epsilon = epsilon
+        self.query = torch.nn.Linear(width, 1)
+        self.document = torch.nn.Linear(width, 1)
+        for linear in (self.query, self.document):
+            torch.nn.init.zeros_(linear.weight)
+            torch.nn.init.ones_(linear.bias)
+
+    def weigh(self, vectors: Tensor, mask: Tensor, task: str | None) -> Tensor:
+        """(B, T) saliences of unit vectors (B, T, w) under a mask (B, T)."""
+        asked = task == "query"
+        scores = (self.query if asked else self.document)(vectors)[..., 0]
+        return salience(scores, mask, self.query_share if asked else self.document_share, self.epsilon)
+
+    def forward(self, features: dict[str, Any], task: str | None = None) -> dict[str, Any]:
+        vectors = torch.nn.functional.normalize(features["token_embeddings"], dim=-1)
+        features["saliency"] = self.weigh(vectors, features["attention_mask"].bool(), task)
+        return features
+
+
 class ScoreMix(_Saved):
     """Holds γ: a score is σ(γ) · CLS + (1 − σ(γ)) · tokens. Changes no feature; the loss must use it.
 
@@ -224,7 +265,7 @@ class ScoreMix(_Saved):
 
 MODULES: dict[str, type[Any]] = {
     f"{module.__module__}.{module.__qualname__}": module
-    for module in (TokenReduction, SaliencyGate, ScoreMix)
+    for module in (TokenReduction, SaliencyGate, SaliencyHead, ScoreMix)
 }
 """By the names that checkpoints know them by."""
 

@@ -1,0 +1,294 @@
+"""A head for a frozen encoder: projections of its tokens to small widths, and the saliency of its tokens.
+
+Each is trained by itself, from the same batches: a query, a passage that answers it, and passages that do
+not, in the batch and mined. Source: Khattab and Zaharia, ColBERT, SIGIR 2020 (a linear projection, MaxSim);
+Qian et al., ALIGNER, 2022 (saliency); Bengio, Léonard and Courville, 2013 (the straight-through estimator).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers.base.modules import Dense
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from connector.codecs.projection import PCA, Rotation
+from connector.encoders.modules import SaliencyHead
+from connector.errors import InputError
+from connector.saliency import FOLDER, gate
+from connector.training.examples import Float16, TrainingSet
+from connector.training.loop import run
+from connector.types import Float32
+
+_TEMPERATURE = 0.05
+_RATE = 2e-3
+_SALIENCY_RATE = 1e-2
+_SAMPLE = 50_000
+"""Token vectors that a projection begins with the principal directions of."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadTraining:
+    """How a head is trained.
+
+    Args:
+        widths: of the projections, each divisible by 8; none trains the saliency alone.
+        saliency: whether the saliency is trained.
+        steps: of each part.
+        batch: queries a step; each brings a passage that answers it and a mined one that does not.
+        seed: of everything that is drawn.
+        shares: how often each set is drawn from, in proportion; by default the square root of its queries.
+        query_share, document_share, epsilon: of the saliency's gate.
+    """
+
+    widths: Sequence[int] = (128,)
+    saliency: bool = True
+    steps: int = 300
+    batch: int = 64
+    seed: int = 0
+    shares: Sequence[float] = field(default=())
+    query_share: float = 0.5
+    document_share: float = 0.5
+    epsilon: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 2:
+            raise InputError(f"{self.steps} steps of {self.batch} queries; give at least 1 and at least 2")
+        if bad := [width for width in self.widths if width < 8 or width % 8]:
+            raise InputError(f"width {bad[0]} does not fill whole bytes of signs; give one divisible by 8")
+        if not self.widths and not self.saliency:
+            raise InputError("there is nothing to train; give a width, or leave the saliency in")
+        for name, share in (("query", self.query_share), ("document", self.document_share)):
+            if not 0 < share <= 1:
+                raise InputError(f"{name} share is {share}; give a share of the tokens, above 0, at most 1")
+
+
+def train_head(
+    sets: Sequence[TrainingSet],
+    folder: Path,
+    training: HeadTraining,
+    *,
+    encoder: str,
+    model: str,
+    device: str = "cpu",
+    progress: Callable[[str, int], None] = lambda _, __: None,
+) -> None:
+    """Train a head and save it.
+
+    A projection learns through the rounding to signs that its codes will have: forward the signs of a
+    rotation of it, backward as if they were the vectors. Saliency learns from gated, weighted MaxSim:
+    Σᵢ uᵢ maxⱼ λⱼ Sᵢⱼ / Σᵢ uᵢ, in which a passage's tokens compete for the places that its gate λ has.
+
+    Run again after it was killed, it goes on at the last of its checkpoints, in `training/` below the folder,
+    and ends with the same head. There also is `log.jsonl`, a line every 50 steps.
+
+    Args:
+        sets: at least one, all of one encoder.
+        folder: where the head goes: `linear-D/` for each width, `saliency/`, `head.json`.
+        training: how.
+        encoder, model: the encoder's fingerprint and name.
+        device: "cpu" or a CUDA device.
+        progress: called with the part in work and the steps done.
+
+    Raises:
+        InputError: a checkpoint in the folder is of another training, or shares and sets do not match.
+    """
+    if not sets:
+        raise InputError("there is no training set; give at least one")
+    if training.shares and len(training.shares) != len(sets):
+        raise InputError(f"{len(training.shares)} shares for {len(sets)} sets; give one for each, or none")
+    scratch = folder / "training"
+    scratch.mkdir(parents=True, exist_ok=True)
+    batches = _Batches(sets, training, device)
+    parts = [f"linear-{width}" for width in training.widths] + ([FOLDER] if training.saliency else [])
+    for part in parts:
+        if (folder / part / "config.json").exists():  # by an earlier run that was killed later
+            continue
+        learn = partial(
+            run,
+            steps=training.steps,
+            checkpoint=scratch / f"{part}.safetensors",
+            log=scratch / "log.jsonl",
+            what=part,
+            progress=partial(progress, part),
+        )
+        if part == FOLDER:
+            _train_saliency(batches, training, learn).save(str(_made(folder / part)))
+        else:
+            _train_projection(batches, int(part.partition("-")[2]), learn).save(str(_made(folder / part)))
+    description = {
+        "model": model,
+        "encoder": encoder,
+        "library": version("qdrant-late-interaction"),
+        "sets": {it.name: len(it) for it in sets},
+        "widths": list(training.widths),
+        "steps": training.steps,
+        "batch": training.batch,
+        "seed": training.seed,
+        "shares": list(training.shares),
+    }
+    (folder / "head.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Queries and passages, one after another, padded nowhere.
+
+    Args:
+        queries: (n, w) unit rows; `query_of` (n,) the number of each one's query.
+        passages: (N, w) unit rows; `passage_of` (N,) likewise. Passage i answers query i.
+        out: (q, p) bool, passages that answer a query beside its own, which count neither way.
+    """
+
+    queries: Tensor
+    query_of: Tensor
+    passages: Tensor
+    passage_of: Tensor
+    out: Tensor
+
+    def maxima(self, similarities: Tensor) -> Tensor:
+        """(n, p) the largest of each query row in each passage, of similarities (n, N)."""
+        place = self.passage_of[None].expand(len(similarities), -1)
+        least = similarities.new_full((len(similarities), self.out.shape[1]), -1e4)
+        return least.scatter_reduce(1, place, similarities, "amax")
+
+    def means(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """(q, p) weighted means over each query's rows, of values (n, p) and weights (n,)."""
+        weights = values.new_ones(len(values)) if weights is None else weights
+        rows = len(self.out)
+        sums = values.new_zeros(rows, values.shape[1]).index_add(0, self.query_of, values * weights[:, None])
+        totals = values.new_zeros(rows).index_add(0, self.query_of, weights)
+        return sums / totals.clamp(min=1e-6)[:, None]
+
+
+class _Batches:
+    """The batch of each step, drawn anew from the seed and the step's number."""
+
+    def __init__(self, sets: Sequence[TrainingSet], training: HeadTraining, device: str) -> None:
+        self._sets = sets
+        self._training = training
+        self.device = device
+        shares = np.array(training.shares or [len(it) ** 0.5 for it in sets], np.float64)
+        self._shares = shares / shares.sum()
+        self.width = sets[0].passages[0].shape[1]
+
+    def __call__(self, step: int) -> _Batch:
+        chance = np.random.default_rng([self._training.seed, step])
+        data = self._sets[chance.choice(len(self._sets), p=self._shares)]
+        asked, passages = self._drawn(data, chance)
+        out = np.zeros((len(asked), len(passages)), np.bool_)
+        for row, query in enumerate(asked):
+            answers = set(data.positives[query])
+            out[row] = [column != row and number in answers for column, number in enumerate(passages)]
+        queries, query_of = self._rows([data.queries[number] for number in asked])
+        rows, passage_of = self._rows([data.passages[number] for number in passages])
+        return _Batch(queries, query_of, rows, passage_of, torch.from_numpy(out).to(self.device))
+
+    def _drawn(self, data: TrainingSet, chance: np.random.Generator) -> tuple[list[int], list[int]]:
+        """Queries, and of each an answer that no other has; behind them a mined passage of each."""
+        size = min(self._training.batch, len(data))
+        answers: dict[int, int] = {}
+        for number in chance.choice(len(data), size, replace=False).tolist():
+            right = data.positives[number]
+            answers.setdefault(right[chance.integers(len(right))], number)
+        asked = list(answers.values())
+        near = [data.negatives[number] for number in asked]
+        mined = [numbers[chance.integers(len(numbers))] for numbers in near if numbers]
+        return asked, [*answers, *mined]
+
+    def _rows(self, texts: Sequence[Float16]) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(np.concatenate(texts).astype(np.float32)).to(self.device)
+        lengths = torch.tensor([len(it) for it in texts])
+        return rows, torch.repeat_interleave(lengths).to(self.device)
+
+    def sample(self) -> Float32:
+        """(N, w) token vectors of passages of all sets, by their shares."""
+        chance = np.random.default_rng(self._training.seed)
+        rows = []
+        for data, share in zip(self._sets, self._shares, strict=True):
+            wanted, tokens = int(_SAMPLE * share), 0
+            for number in chance.permutation(len(data.passages)):
+                if tokens >= wanted:
+                    break
+                rows.append(data.passages[number])
+                tokens += len(data.passages[number])
+        return np.concatenate(rows).astype(np.float32)
+
+
+def _contrastive(scores: Tensor, batch: _Batch, scale: Tensor) -> Tensor:
+    """Cross entropy of each query's own passage among all of the batch (InfoNCE)."""
+    masked = (scores * scale.exp()).masked_fill(batch.out, -1e4)
+    return cross_entropy(masked, torch.arange(len(scores), device=scores.device))
+
+
+def _scale(device: str) -> torch.nn.Parameter:
+    """ln 1/τ, learned too."""
+    return torch.nn.Parameter(torch.tensor(float(-np.log(_TEMPERATURE)), device=device))
+
+
+def _train_projection(batches: _Batches, width: int, learn: Callable[..., None]) -> Dense:
+    """A projection that begins as the principal directions, and learns through its signs."""
+    device, sample = batches.device, batches.sample()
+    if width > batches.width:
+        raise InputError(f"width {width} is more than the {batches.width} of the tokens; give less")
+    start, turn = PCA(width), Rotation()
+    turn.fit(start.fit(sample, 0), 0)
+    rotation = torch.from_numpy(turn.state()["matrix"]).to(device)
+    matrix = torch.nn.Parameter(torch.from_numpy(start.state()["matrix"]).to(device) @ rotation)
+    scale = _scale(device)
+
+    def loss(step: int) -> Tensor:
+        batch = batches(step)
+        queries, passages = (normalize(it @ matrix, dim=1) for it in (batch.queries, batch.passages))
+        signs = torch.where(passages >= 0, 1.0, -1.0) / width**0.5
+        passages = passages + (signs - passages).detach()
+        return _contrastive(batch.means(batch.maxima(queries @ passages.T)), batch, scale)
+
+    learn({"matrix": matrix, "scale": scale}, loss, rate=_RATE)
+    layer = Dense(batches.width, width, bias=False, activation_function=torch.nn.Identity())
+    # Turned back: a codec rotates by itself.
+    layer.linear.weight.data = (matrix.detach() @ rotation.T).T.contiguous().cpu()
+    return layer
+
+
+def _train_saliency(batches: _Batches, training: HeadTraining, learn: Callable[..., None]) -> SaliencyHead:
+    """Saliency of both sides, on the tokens at full width."""
+    device = batches.device
+    head = SaliencyHead(batches.width, training.query_share, training.document_share, training.epsilon).to(
+        device
+    )
+    scale = _scale(device)
+
+    def weighed(
+        linear: torch.nn.Linear, rows: Tensor, text_of: Tensor, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """λ and u (n,) of rows (n, w) of several texts."""
+        lengths = torch.bincount(text_of)
+        mask = torch.arange(int(lengths.max()), device=device)[None] < lengths[:, None]
+        scores = torch.zeros(mask.shape, device=device).masked_scatter(mask, linear(rows)[:, 0])
+        gates = gate(scores, mask, share, training.epsilon)
+        return gates[mask], (gates * scores.relu())[mask]
+
+    def loss(step: int) -> Tensor:
+        batch = batches(step)
+        gates, _ = weighed(head.document, batch.passages, batch.passage_of, training.document_share)
+        _, weights = weighed(head.query, batch.queries, batch.query_of, training.query_share)
+        similarities = batch.queries @ batch.passages.T * gates
+        return _contrastive(batch.means(batch.maxima(similarities), weights), batch, scale)
+
+    learn({**dict(head.named_parameters()), "scale": scale}, loss, rate=_SALIENCY_RATE)
+    trained: SaliencyHead = head.cpu()
+    return trained
