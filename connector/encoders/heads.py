@@ -7,6 +7,7 @@ Each function makes a sentence-transformers `MultiVectorEncoder` from a base mod
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from connector.encoders import local_place
-from connector.encoders.modules import SaliencyGate, ScoreMix, TokenReduction
+from connector.encoders.modules import SaliencyGate, SaliencyHead, ScoreMix, TokenReduction
 from connector.encoders.places import prompt_names, prompt_of
 from connector.errors import ModelError
+from connector.saliency import FOLDER
 
 
 def me_bert(base: str, vectors: int = 4) -> MultiVectorEncoder:
@@ -112,6 +114,31 @@ def with_unused_tokens(model: MultiVectorEncoder, count: int) -> MultiVectorEnco
     module = TokenReduction(f"unused-{count}")
     model.append(module)
     module.on_model_ready(model)
+    return model
+
+
+def with_saliency(model: MultiVectorEncoder, head: str) -> MultiVectorEncoder:
+    """Let a checkpoint bring its saliency: its embeddings say what tokens count, whatever the recipe's head.
+
+    Args:
+        model: is changed; its tokens are those that the head was trained on.
+        head: folder of the trained head.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: the folder holds no saliency, or one for tokens of another width.
+    """
+    folder = Path(head) / FOLDER
+    try:
+        module = SaliencyHead.load(str(folder if folder.is_dir() else head))
+    except Exception as error:  # damaged files fail in many ways
+        raise ModelError(f"head {head!r} has no saliency that can be loaded: {error}; train one") from error
+    width = model.get_embedding_dimension()
+    if width is not None and width != module.width:
+        raise ModelError(f"head {head!r} weighs tokens of width {module.width}, the model's have {width}")
+    model.append(module)
     return model
 
 
