@@ -29,8 +29,7 @@ from connector.training.loop import run
 from connector.types import Float32
 
 _TEMPERATURE = 0.05
-_RATE = 2e-3
-_SALIENCY_RATE = 1e-2
+_RATE = 3e-3
 _SAMPLE = 50_000
 """Token vectors that a projection begins with the principal directions of."""
 
@@ -55,9 +54,9 @@ class HeadTraining:
     batch: int = 64
     seed: int = 0
     shares: Sequence[float] = field(default=())
-    query_share: float = 0.5
+    query_share: float = 1.0
     document_share: float = 0.5
-    epsilon: float = 0.1
+    epsilon: float = 0.3
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2:
@@ -289,6 +288,6 @@ def _train_saliency(batches: _Batches, training: HeadTraining, learn: Callable[.
         similarities = batch.queries @ batch.passages.T * gates
         return _contrastive(batch.means(batch.maxima(similarities), weights), batch, scale)
 
-    learn({**dict(head.named_parameters()), "scale": scale}, loss, rate=_SALIENCY_RATE)
+    learn({**dict(head.named_parameters()), "scale": scale}, loss, rate=_RATE)
     trained: SaliencyHead = head.cpu()
     return trained
