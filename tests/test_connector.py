@@ -75,6 +75,25 @@ def tiny(tiny_bert: Path) -> Encoder:
     return load_encoder(str(tiny_bert))
 
 
+@pytest.fixture(scope="session")
+def tiny_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head for it, drawn at random."""
+    import torch
+    from sentence_transformers.base.modules import Dense
+
+    from connector.encoders.modules import SaliencyHead
+
+    folder = tmp_path_factory.mktemp("tiny-head")
+    torch.manual_seed(0)
+    identity = torch.nn.Identity()
+    modules = {"linear-16": Dense(32, 16, bias=False, activation_function=identity)}
+    modules["saliency"] = SaliencyHead(32)
+    for name, module in modules.items():
+        (folder / name).mkdir()
+        module.save(str(folder / name))
+    return folder
+
+
 class Remembering:
     """An encoder that encodes no batch of texts twice."""
 
@@ -111,10 +130,14 @@ def recipe(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make(place: dict[str, Any], name: str, encoder: Encoder) -> Iterator[Callable[..., Connector]]:
+def make(
+    place: dict[str, Any], name: str, encoder: Encoder, tiny_head: Path
+) -> Iterator[Callable[..., Connector]]:
     """Makes the collection `name`, empty; it is dropped at the end."""
 
-    def create(recipe: str = "default", model: Any = encoder) -> Connector:
+    def create(recipe: Any = "default", model: Any = encoder) -> Connector:
+        if recipe == "aligner" and model.token_width == 32:
+            recipe = RECIPES["aligner"].varied(codec="linear-16+binary", head=str(tiny_head))
         made.append(Connector.create(name, **place, recipe=recipe, model=model))
         return made[0]
 
@@ -203,7 +226,7 @@ def test_a_collection_opened_by_name_alone_gives_the_same_hits(
     before = {query: summary(made.search(query)) for query in QUERIES}
     made.close()
     with Connector.open(name, **place) as opened:
-        assert opened.recipe == RECIPES[recipe]
+        assert opened.recipe == RECIPES[recipe].for_model(opened.encoder.fingerprint)
         assert {query: summary(opened.search(query)) for query in QUERIES} == before
         for query, id_ in QUERIES.items():
             assert opened.search(query, k=1)[0].id == id_
@@ -846,8 +869,15 @@ def test_threads_may_split_and_encode_together(encoder: Encoder) -> None:
 # Stats
 
 
-BYTES = {"dense": (1536, 0), "colbert": (1536, 768), "default": (1536, 384), "compact": (196, 24)}
-"""Of a CLS vector of 384 dimensions and of a token vector: 4 × 384; 2 × 384; 2 × 192; 384/2 + 4 and 192/8."""
+BYTES = {
+    "dense": (1536, 0),
+    "colbert": (1536, 768),
+    "default": (1536, 256),
+    "compact": (196, 16),
+    "aligner": (196, 17),
+}
+"""Of a CLS vector of 384 dimensions and of a token vector: 4 × 384, or 384/2 + 4; 2 × 384, 2 × 128, 128/8, and
+a byte of saliency."""
 
 
 def test_stats_are_the_sums_of_the_report(
@@ -857,7 +887,8 @@ def test_stats_are_the_sums_of_the_report(
     report = connector.ingest(documents)
     lengths = [len(passage) for passage in encoder.encode_documents([item.text for item in documents])]
     pooled = [1 + max((length - 1) // 6, 1) for length in lengths]
-    stored = {"dense": [0], "colbert": lengths}.get(recipe, pooled)
+    halves = [length // 2 for length in lengths]
+    stored = {"dense": [0], "colbert": lengths, "aligner": halves}.get(recipe, pooled)
     cls, token = BYTES[recipe]
     expected = {
         "cls": cls,
@@ -960,45 +991,6 @@ def test_a_folder_in_use_by_another_process_is_refused(
         monkeypatch.setattr("connector.stores.folder._folders", {})
         with pytest.raises(StoreLocked, match="another process"):
             Connector.open("a", path=tmp_path)
-
-
-# Explain
-
-
-def test_explain_finds_related_words(filled: Connector) -> None:
-    text = "Every evening, two old cats sleep beside the stove."
-    filled.ingest([Document(id="cats", text=text)])
-    hit = next(hit for hit in filled.search("cat", 20) if hit.id == "cats")
-    (match,) = filled.explain("cat", hit)
-    start = text.index("cats")
-    assert (match.query_word, match.passage_word) == ("cat", "cats")
-    assert (match.start, match.end) == (start, start + 4)
-    assert 0 < match.similarity <= 1
-
-
-def test_explain_gives_each_query_word_in_order_and_true_spans(filled: Connector) -> None:
-    query = "Where do honeybees dance?"
-    hit = filled.search(query)[0]
-    matches = filled.explain(query, hit)
-    assert [match.query_word for match in matches] == ["Where", "do", "honeybees", "dance", "?"]
-    for match in matches:
-        assert hit.text[match.start : match.end] == match.passage_word != ""
-    assert {match.query_word: match.passage_word for match in matches}["dance"] == "dancing"
-
-
-def test_explain_counts_the_title(filled: Connector) -> None:
-    filled.ingest([Document(id="titled", title="Über Katzen", text="They are kept as pets; a cat purrs.")])
-    hit = next(hit for hit in filled.search("cat", 20) if hit.id == "titled")
-    (match,) = filled.explain("cat", hit)
-    whole = "Über Katzen They are kept as pets; a cat purrs."
-    assert whole[match.start : match.end] == match.passage_word == "cat"
-
-
-def test_explain_of_identical_texts_is_the_identity(filled: Connector) -> None:
-    hit = filled.search(LONG.split(".")[0])[0]
-    for match in filled.explain(hit.text, hit):
-        assert match.query_word == match.passage_word
-        assert match.similarity == pytest.approx(1, abs=1e-3)
 
 
 def test_stored_rows_and_vectors_are_what_the_recipe_says(filled: Connector) -> None:

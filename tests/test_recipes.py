@@ -144,8 +144,9 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 SCHEMAS = {
     "dense": (CLS,),
     "colbert": (CLS, VectorSchema("tokens", 384, "float16", multivector=True)),
-    "default": (CLS, VectorSchema("tokens", 192, "float16", multivector=True)),
+    "default": (CLS, VectorSchema("tokens", 128, "float16", multivector=True)),
     "compact": (VectorSchema("cls", 384, "turbo4"),),
+    "aligner": (VectorSchema("cls", 384, "turbo4"),),
 }
 
 
