@@ -103,10 +103,9 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"Qdrant has no tokens to quantize in layout {self.layout}; use that of recipe default"
             )
-        projects = any(part.startswith("linear-") for part in (self.codec or "").split("+"))
-        if projects and self.head is None:
+        if self._projects and self.head is None:
             raise ValueError(f"codec {self.codec} takes its layer from a head; give one (--head DIR)")
-        if self.head is not None and not projects and not self.salient:
+        if self.head not in (None, OWN) and not self._projects and not self.salient:
             raise ValueError(
                 f"codec {self.codec} with head {self.head}: only a codec with linear-D and saliency take one"
             )
@@ -148,6 +147,11 @@ class Recipe(BaseModel):
             raise RecipeError(f"recipe {name}: {field}{first['msg'].removeprefix('Value error, ')}") from None
 
     @property
+    def _projects(self) -> bool:
+        """Whether the codec has a trained layer."""
+        return any(part.startswith("linear-") for part in (self.codec or "").split("+"))
+
+    @property
     def salient(self) -> bool:
         """Whether anything asks how salient tokens are."""
         needs = self.make_reduction().needs | self.make_query_reduction().needs
@@ -161,6 +165,8 @@ class Recipe(BaseModel):
         """
         if self.head != OWN:
             return self
+        if not self._projects and not self.salient:
+            return self.model_copy(update={"head": None})
         name = shipped_for(fingerprint)
         if name is not None:
             return self.model_copy(update={"head": name})

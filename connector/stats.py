@@ -23,6 +23,8 @@ class Stats:
         model: the encoder's name.
         recipe: the recipe's name.
         layout: "dense", "multivector" or "codes".
+        scored_by: how tokens are scored: "MaxSim", or an alignment such as "top-2", with what weighs in; None
+            if none are stored.
         bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", where there are any "lexical"
             (the index of words) and "fde", "total".
         at_rest_bytes: what the collection's folder takes on disk, texts, payload, indexes and write-ahead
@@ -36,6 +38,7 @@ class Stats:
     model: str
     recipe: str
     layout: str
+    scored_by: str | None
     bytes_per_passage: dict[str, float]
     at_rest_bytes: int | None
     log_bytes: int | None
@@ -64,12 +67,24 @@ def stats_of(collection: Collection) -> Stats:
         model=collection.model,
         recipe=collection.recipe.name,
         layout=collection.recipe.layout,
+        scored_by=_scored_by(collection),
         bytes_per_passage={
             name: round(size, 1) for name, size in (sizes | {"total": sum(sizes.values())}).items()
         },
         at_rest_bytes=disk,
         log_bytes=None if disk is None or rest is None else max(disk - rest, 0),
     )
+
+
+def _scored_by(collection: Collection) -> str | None:
+    if collection.recipe.layout == "dense":
+        return None
+    parts = ["MaxSim" if collection.alignment is None else collection.alignment.spec]
+    if collection.recipe.saliency:
+        parts.append("saliency")
+    if collection.cls_weight is not None:
+        parts.append(f"CLS with weight {collection.cls_weight:g}")
+    return ", ".join(parts)
 
 
 def _passages(**bounds: float) -> models.Filter:

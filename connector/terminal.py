@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from connector.adaptation import Adaptation, Measured
     from connector.connector import Connector
     from connector.evaluation import Evaluation
     from connector.ingest import IngestReport
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 _BAD_SHOWN = 20
 _SNIPPET = 160
 
-_MARKED = 0.5
-"""Of the largest part of a word in the score, the least that is marked."""
+_WEIGHTY = 0.6
+"""Of the largest part of a question's word in a score, the least of a word whose matches are marked."""
+
+_BEST = 0.9
+"""Of the part of its best match, the least of the matches that are marked."""
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -86,6 +90,28 @@ def hits_json(query: str, hits: Hits) -> dict[str, Any]:
         "query": query,
         "hits": [{field: getattr(hit, field) for field in fields} for hit in hits],
         "ms": {key: round(value, 3) for key, value in hits.ms.items()},
+    }
+
+
+def adaptation_json(adaptation: Adaptation) -> dict[str, Any]:
+    """What was tried, chosen and estimated."""
+    return {
+        "queries": adaptation.queries,
+        "missing": list(adaptation.missing),
+        "before": _measured_json(adaptation.before),
+        "chosen": _measured_json(adaptation.chosen),
+        "leave_one_out": round(adaptation.leave_one_out, 5),
+        "saved": adaptation.saved,
+        "strategies": [_measured_json(result) for result in adaptation.results],
+    }
+
+
+def _measured_json(result: Measured) -> dict[str, Any]:
+    alignment, weight = result.strategy.alignment, result.strategy.cls_weight
+    return {
+        "alignment": None if alignment is None else alignment.spec,
+        "cls_weight": weight,
+        "nDCG@10": round(result.ndcg, 5),
     }
 
 
@@ -159,6 +185,8 @@ def print_stats(stats: Stats) -> None:
     _row("passages", f"{stats.passages:,}")
     _row("model", stats.model)
     _row("recipe, layout", f"{stats.recipe}, {stats.layout}")
+    if stats.scored_by is not None:
+        _row("scored by", stats.scored_by)
     _row("bytes a passage", _sizes(stats.bytes_per_passage))
     if stats.at_rest_bytes is None:
         _row("at rest", "a server does not tell")
@@ -166,11 +194,43 @@ def print_stats(stats: Stats) -> None:
         _row("at rest", f"{stats.at_rest_bytes:,} bytes, of them {stats.log_bytes:,} write-ahead log")
 
 
+def print_adaptation(adaptation: Adaptation) -> None:
+    """nDCG@10 of all that was tried, an alignment a row; then what is chosen and what to expect of it."""
+    table: dict[str, dict[str, str]] = {}
+    for result in adaptation.results:
+        strategy = result.strategy
+        name = "maxsim" if strategy.alignment is None else strategy.alignment.spec
+        share = "no CLS" if strategy.cls_weight is None else f"CLS {strategy.cls_weight:g}"
+        table.setdefault(name, {})[share] = f"{result.ndcg:.4f}"
+    shares = sorted({share for row in table.values() for share in row}, key=lambda it: (it != "no CLS", it))
+    _row("nDCG@10", "".join(share.rjust(10) for share in shares))
+    for name, row in table.items():
+        _row(name, "".join(row.get(share, "").rjust(10) for share in shares))
+    before, chosen = adaptation.before, adaptation.chosen
+    _row("before", f"{before.ndcg:.4f}, {before.strategy.name}")
+    if chosen is before:
+        _row("chosen", "the same; nothing else is better by more than chance explains")
+    else:
+        _row("chosen", f"{chosen.ndcg:.4f}, {chosen.strategy.name}")
+    _row("leave one out", f"{adaptation.leave_one_out:.4f}, what to expect for other queries")
+    found = adaptation.queries - len(adaptation.missing)
+    _row("examples", f"{adaptation.queries:,} queries, {found:,} with an answer among their candidates")
+    for query in adaptation.missing[:_BAD_SHOWN]:
+        click.echo(f"    none: {_snippet(query, _SNIPPET)}")
+    if adaptation.saved:
+        click.echo("Saved: searches of this collection follow it from now on.")
+    elif chosen is not before:
+        click.echo("Not saved; --save does.")
+
+
 def print_recipe(recipe: Recipe) -> None:
     """A recipe in three lines."""
     click.echo(f"{click.style(recipe.name, bold=True)}: {recipe.summary}")
     parts = {"layout": recipe.layout, "reduction": recipe.reduction, "query": recipe.query_reduction}
-    parts |= {"codec": recipe.codec, "CLS": recipe.cls, "index of words": recipe.lexical, "FDE": recipe.fde}
+    head = "of the model, else PCA" if recipe.head == "own" and not recipe.salient else recipe.head
+    parts |= {"codec": recipe.codec, "head": "of the model" if head == "own" else head}
+    parts |= {"alignment": recipe.alignment, "saliency": "a byte a token" if recipe.saliency else None}
+    parts |= {"CLS": recipe.cls, "index of words": recipe.lexical, "FDE": recipe.fde}
     click.echo("  " + ", ".join(f"{key} {value}" for key, value in parts.items() if value))
     click.echo(f"  {recipe.source}")
 
@@ -203,12 +263,14 @@ def print_demo(connector: Connector, found: dict[str, Hits], result: dict[str, A
 def _marked(connector: Connector, question: str, hit: Hit) -> str:
     """The beginning of a hit's text, with the words that its score comes from marked."""
     title = len(hit.title) + 1 if hit.title else 0  # spans count from the title in front
-    parts = connector.explain(question, hit).passage_parts()
-    least = _MARKED * max((part for word, part in parts.items() if word.text.isalnum()), default=0.0)
+    explanation = connector.explain(question, hit)
+    asked = {word: part for word, part in explanation.query_parts().items() if word.text.isalnum()}
+    weighty = [word for word, part in asked.items() if part >= _WEIGHTY * max(asked.values())]
     spans = [
         (word.start - title, word.end - title)
+        for parts in map(explanation.passage_parts, weighty)
         for word, part in parts.items()
-        if word.text.isalnum() and part >= least
+        if word.text.isalnum() and part >= _BEST * max(parts.values())
     ]
     pieces, width = [], 0
     for piece in re.finditer(r"\S+", hit.text):

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from sentence_transformers.base.modules import Dense
 
+from connector import Encoder
 from connector.errors import RecipeError
 from connector.recipes import RECIPES, Quantization, Recipe, get_recipe, load_recipe
 from connector.schema import CollectionSchema, VectorSchema
@@ -193,3 +194,32 @@ def test_an_index_of_words_is_a_sparse_vector(layout: Any, codec: str | None) ->
 )
 def test_bytes_of_a_row(datatype: Any, size: int, expected: int) -> None:
     assert VectorSchema("cls", size, datatype).bytes_per_row == expected
+
+
+def test_a_recipe_takes_the_head_that_comes_for_the_model(encoder: Encoder) -> None:
+    compact = RECIPES["compact"].for_model(encoder.fingerprint)
+    assert (compact.head, compact.codec) == ("all-MiniLM-L6-v2", "linear-128+binary")
+    other = RECIPES["compact"].for_model("0" * 16)
+    assert (other.head, other.codec) == (None, "pca-128+binary")
+    varied = RECIPES["compact"].varied(codec="opq-48").for_model(encoder.fingerprint)
+    assert (varied.head, varied.codec) == (None, "opq-48")
+    with pytest.raises(RecipeError, match="connector train saliency"):
+        RECIPES["aligner"].for_model("0" * 16)
+    mine = RECIPES["compact"].varied(head="folder")
+    assert mine.for_model(encoder.fingerprint) is mine
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"codec": "linear-16+binary"}, "takes its layer from a head"),
+        ({"codec": "pca-16+binary", "head": "folder"}, "only a codec with linear-D and saliency"),
+        ({"codec": "pca-16+binary", "alignment": "best"}, "alignment 'best'"),
+        ({"codec": "turbo4", "layout": "multivector", "saliency": True}, "loses the vectors' lengths"),
+        ({"codec": None, "layout": "dense", "alignment": "top-1"}, "nothing to align"),
+        ({"codec": None, "layout": "dense", "saliency": True}, "nothing to align"),
+    ],
+)
+def test_heads_and_alignments_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe(**{"name": "mine", "layout": "codes", **parts})
