@@ -10,10 +10,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from connector.adaptation import Adaptation, Strategy
     from connector.connector import Connector
     from connector.encoders import Encoder, load_encoder
     from connector.errors import ConnectorError
-    from connector.explain import Explanation
+    from connector.explanation import Explanation
     from connector.ingest import IngestReport
     from connector.recipes import RECIPES, Recipe
     from connector.stats import Stats
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECIPES",
+    "Adaptation",
     "Connector",
     "ConnectorError",
     "Document",
@@ -33,23 +35,26 @@ __all__ = [
     "IngestReport",
     "Recipe",
     "Stats",
+    "Strategy",
     "load_encoder",
     "open_store",
 ]
 
 _HOMES = {
     "RECIPES": "recipes",
+    "Adaptation": "adaptation",
     "Connector": "connector",
     "ConnectorError": "errors",
     "Document": "types",
     "Embedding": "types",
     "Encoder": "encoders",
-    "Explanation": "explain",
+    "Explanation": "explanation",
     "Hit": "types",
     "Hits": "types",
     "IngestReport": "ingest",
     "Recipe": "recipes",
     "Stats": "stats",
+    "Strategy": "adaptation",
     "load_encoder": "encoders",
     "open_store": "stores",
 }

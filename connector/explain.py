@@ -1,69 +1,223 @@
-"""Which word of a passage each word of a query matched.
+"""Why a passage has the score it has: pairs of a query word and passage words, whose parts sum to it.
 
-Nothing is stored for this: the passage is encoded again, so an explanation costs one forward pass and
-no byte at rest. It shows the encoder's own tokens, before reduction and compression.
+The rows that are explained are the stored ones, as they are scored: reduced, projected and rounded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import models
 
+from connector.alignment import Alignment, aligned_cells, parse_alignment
+from connector.collection import Collection
 from connector.encoders import Encoder
-from connector.types import Embedding, check_text
+from connector.errors import CollectionError, InputError
+from connector.explanation import WHOLE, Explanation, Pair, Word, summed
+from connector.origins import encoded_again, token_names, words_of
+from connector.reduction.base import Rows
+from connector.rerank import Asked, Stored, asked, codec_of, keys_of, stored
+from connector.schema import CLS, TOKENS
+from connector.search import fetch, rank
+from connector.stores import Nearest, Record
+from connector.types import Embedding, Float32, Hit, check_text, passage_text, point_id
+
+_ROUNDING = 0.05
+"""Share of a score by which Qdrant's own arithmetic may differ from that of the vectors that it gives back:
+10⁻⁴ where it rounds the query to half precision, 10⁻² where it rounds rows to 4 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One query word and the passage word that its MaxSim came from.
+def best_passage(
+    collection: Collection,
+    query: Embedding,
+    id: str,
+    *,
+    cls_weight: float | None = None,
+    alignment: str | None = None,
+    device: str = "cpu",
+) -> Hit:
+    """A document's best passage for a query, scored as a search scores it.
 
     Args:
-        query_word: as it stands in the query.
-        passage_word: as it stands in the passage.
-        start, end: character span of the passage word.
-        similarity: cosine of the two token vectors, of the query word's best token.
+        collection: made by the encoder of the query.
+        query: the encoded query.
+        id: the document's id.
+        cls_weight, alignment, device: as in `connector.search.rank`.
+
+    Raises:
+        InputError: the collection holds no such document, or an argument is out of range.
+        CollectionError: the document is being written.
     """
-
-    query_word: str
-    passage_word: str
-    start: int
-    end: int
-    similarity: float
-
-
-def match_words(encoder: Encoder, query: str, passage: str) -> list[Match]:
-    """For each word of the query, the word of the passage that matches it best.
-
-    Args:
-        encoder: the collection's encoder.
-        query: the query.
-        passage: the text as it was encoded, its title in front.
-
-    Returns:
-        One match for each query word, in the order of the query.
-    """
-    check_text(query, "query")
-    asked = encoder.encode_queries([query])[0]
-    found = encoder.encode_documents([passage])[0]
-    words = np.flatnonzero(found.word_ids >= 0)
-    if len(words) == 0:
-        return []
-    similarities = asked.tokens @ found.tokens[words].T
-    matches = []
-    for number in np.unique(asked.word_ids[asked.word_ids >= 0]):
-        rows = np.flatnonzero(asked.word_ids == number)
-        row, column = np.unravel_index(similarities[rows].argmax(), (len(rows), len(words)))
-        word = int(found.word_ids[words[column]])
-        start, end = _span(found, word)
-        first, last = _span(asked, int(number))
-        matches.append(
-            Match(query[first:last], passage[start:end], start, end, float(similarities[rows[row], column]))
+    check_text(id, "document id")
+    first = point_id(id, 0)
+    there = collection.store.retrieve(collection.name, [first], ["passages"])
+    if first not in there:
+        raise InputError(
+            f"collection {collection.name!r} holds no document {id!r}; give an id that it holds, such as one "
+            "that a search finds"
         )
-    return matches
+    ids = [point_id(id, number) for number in range(there[first].payload["passages"])]
+    ranking = rank(
+        collection,
+        query,
+        k=1,
+        filter=_among(ids),
+        candidates=len(ids),
+        cls_weight=cls_weight,
+        alignment=alignment,
+        device=device,
+    )
+    hits = fetch(collection, ranking, 1)
+    if not hits:
+        raise CollectionError(f"document {id!r} is being written; explain it when its ingest has ended")
+    return hits[0]
 
 
-def _span(embedding: Embedding, word: int) -> tuple[int, int]:
-    """Character span of all pieces of a word."""
-    offsets = embedding.offsets[embedding.word_ids == word]
-    return int(offsets[:, 0].min()), int(offsets[:, 1].max())
+def explain(
+    collection: Collection, encoder: Encoder, query: Embedding, hit: Hit, alignment: str | None = None
+) -> Explanation:
+    """The pairs of words that a hit's score is made of.
+
+    Parts are computed from the stored rows. Where Qdrant itself scored, its arithmetic rounds otherwise; what
+    that changes is laid on the parts in proportion, so that they sum to the score of the hit.
+
+    Args:
+        collection: where the hit was found.
+        encoder: the collection's.
+        query: the encoded query that found it.
+        hit: the hit; its `parts` say how it was scored.
+        alignment: what it was aligned by, such as "top-4"; None: by the collection's.
+
+    Raises:
+        InputError: the hit was not scored by vectors of the text, so no word has a part.
+        CollectionError: what is stored is not what the hit or its text says; the message says what to do.
+    """
+    by, weight = _scored_by(hit)
+    pairs = []
+    if weight:
+        cls = hit.parts["cls"]
+        pairs.append(Pair("cls", WHOLE, (WHOLE,), (1.0,), cls, weight * cls, 0.0))
+    if by is not None and weight < 1:
+        found = _token_pairs(collection, encoder, query, hit, by, alignment)
+        pairs += [replace(pair, part=(1 - weight) * pair.part) for pair in found]
+    return Explanation(
+        query=query.text,
+        id=hit.id,
+        passage=hit.passage,
+        text=passage_text(hit.title, hit.text),
+        score=hit.score,
+        pairs=tuple(replace(pair, share=pair.part / hit.score if hit.score else 0.0) for pair in pairs),
+    )
+
+
+def _scored_by(hit: Hit) -> tuple[str | None, float]:
+    """What scored the hit's tokens, if anything did, and the weight of CLS in its score."""
+    parts = hit.parts
+    last = list(parts)[-1]
+    if last == "cls":
+        return None, 1.0
+    if last in ("maxsim", "aligned"):
+        return last, 0.0
+    if last != "mixed":
+        raise InputError(
+            f"hit {hit.id!r} was scored by {last} alone, which has no parts by word; search with a rerank"
+        )
+    by = "aligned" if "aligned" in parts else "maxsim"
+    spread = parts["cls"] - parts[by]
+    return by, (parts["mixed"] - parts[by]) / spread if spread else 0.0
+
+
+def _token_pairs(
+    collection: Collection, encoder: Encoder, query: Embedding, hit: Hit, by: str, alignment: str | None
+) -> list[Pair]:
+    """The pairs of tokens, whose parts sum to what tokens make of the hit's score; without shares."""
+    record = _record(collection, query, hit)
+    question, passage = asked(collection, query), stored(collection, [record])
+    folded = by == "maxsim" and TOKENS in record.vectors  # Qdrant scores rows as long as they are salient
+    scored = replace(passage, rows=record.vectors[TOKENS]) if folded else passage
+    chosen = _alignment(collection, alignment) if by == "aligned" else None
+    similarities, weights = _cells(collection, question, scored, chosen)
+    parts = _summing_to(hit, by, similarities.astype(np.float64) * weights)
+    whole, labels = encoded_again(collection, encoder, hit, passage)
+    names = token_names(encoder, query.text, whole.text)
+    asking, found = words_of(question.embedding, query, names), words_of(whole, whole, names)
+    own = question.tokens @ codec_of(collection).encode_query(whole.tokens).T
+    pairs = []
+    for i, j in np.argwhere(weights > 0):
+        shares = _spread(found, own[i], np.flatnonzero(labels == j))
+        similarity, part = float(similarities[i, j]), float(parts[i, j])
+        pairs.append(Pair("tokens", asking[i], tuple(shares), tuple(shares.values()), similarity, part, 0.0))
+    return pairs
+
+
+def _spread(words: list[Word], own: Float32, rows: Rows) -> dict[Word, float]:
+    """The words of those rows that were merged into one, and the share that each has of its part.
+
+    Args:
+        words: the word of each row of the passage, not reduced.
+        own: (n,) the similarity of each of them with the token of the query.
+        rows: the numbers of those that were merged.
+    """
+    sums = summed((words[row], max(float(own[row]), 0.0)) for row in rows)
+    total = sum(sums.values())
+    return {word: value / total if total else 1 / len(sums) for word, value in sums.items()}
+
+
+def _record(collection: Collection, query: Embedding, hit: Hit) -> Record:
+    """The hit's passage, with all that scoring it needs."""
+    keys, vectors = keys_of(collection)
+    nearest = Nearest(query.cls, CLS, 1)
+    only = _among([point_id(hit.id, hit.passage)])
+    found = collection.store.search(collection.name, nearest, payload=keys, vectors=vectors, filter=only)
+    if not found:
+        raise CollectionError(
+            f"collection {collection.name!r} holds passage {hit.passage} of {hit.id!r} no more; search again"
+        )
+    return found[0]
+
+
+def _among(ids: Sequence[str]) -> models.Filter:
+    return models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
+
+
+def _alignment(collection: Collection, alignment: str | None) -> Alignment:
+    chosen = collection.alignment if alignment is None else parse_alignment(alignment)
+    if chosen is None:
+        raise InputError(
+            f"the hit was scored by an alignment, and collection {collection.name!r} has none of its own; "
+            "say by which, such as alignment='top-4'"
+        )
+    return chosen
+
+
+def _cells(
+    collection: Collection, question: Asked, passage: Stored, alignment: Alignment | None
+) -> tuple[Float32, Float32]:
+    """(m, n) similarities, and (m, n) weights ≥ 0, by which they sum to the score of the tokens."""
+    scorer = codec_of(collection).scorer(question.tokens)
+    similarities: Float32 = scorer.similarities(passage.rows).numpy().T
+    if alignment is not None:
+        saliency = None if passage.saliency is None else passage.saliency.astype(np.float32)
+        return similarities, aligned_cells(similarities, alignment, question.weights, saliency)
+    weights = np.zeros_like(similarities)
+    asking = np.arange(len(weights))
+    weights[asking, similarities.argmax(axis=1)] = 1 if question.weights is None else question.weights
+    return similarities, weights
+
+
+def _summing_to(hit: Hit, by: str, parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The parts, with the rounding of whoever scored the hit laid on them in proportion.
+
+    Raises:
+        CollectionError: it is more than rounding.
+    """
+    size, missing = np.abs(parts).sum(), hit.parts[by] - parts.sum()
+    if abs(missing) > _ROUNDING * max(size, 1e-3):
+        raise CollectionError(
+            f"hit {hit.id!r} has {by} {hit.parts[by]:.4f}, but what is stored gives {parts.sum():.4f}: it "
+            "was found by another query or alignment, or written again since; search again and explain that"
+        )
+    return parts + np.abs(parts) * (missing / size) if size else parts

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.errors import DocumentError, InputError
+from connector.explanation import Explanation
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -251,8 +252,8 @@ class Hit:
         metadata: the document's metadata.
         passage: number of the best passage in the document; 0 unless the document was split.
         parts: the parts of the score by name, where they were computed: "cls" (inner product of the CLS
-            vectors), "maxsim" and, where the two are mixed, "mixed"; where nothing reranks, the score by
-            which the hit was found: "cls", "bm25", "rrf", "dbsf" or "fde".
+            vectors), "maxsim" or "aligned" and, where it is mixed with CLS, "mixed"; where nothing reranks,
+            the score by which the hit was found: "cls", "bm25", "rrf", "dbsf" or "fde".
         explainer: what `explain` asks, put there by the search; copies that leave the process lose it.
     """
 
@@ -263,9 +264,9 @@ class Hit:
     metadata: dict[str, Any]
     passage: int
     parts: dict[str, float]
-    explainer: Callable[[Hit], Any] | None = field(default=None, repr=False, compare=False)
+    explainer: Callable[[Hit], Explanation] | None = field(default=None, repr=False, compare=False)
 
-    def explain(self) -> Any:
+    def explain(self) -> Explanation:
         """Which words of the query and of the text the score comes from.
 
         Returns:

@@ -48,8 +48,9 @@ def main(folder: str) -> None:
             print(f"  {hit.score:.3f}  {hit.id}: {hit.text}")
 
         best = connector.search(question, k=1)[0]
-        for match in connector.explain(question, best):
-            print(f"    {match.query_word:>8} ~ {match.passage_word}  ({match.similarity:.2f})")
+        for pair in best.explain().by_word()[:5]:
+            words = " ".join(word.text for word in pair.passage)  # merged tokens name all their words
+            print(f"    {pair.query.text:>8} ~ {words}  ({pair.share:.0%} of the score)")
 
         recent = models.Filter(must=[models.FieldCondition(key="year", range=models.Range(lt=2021))])
         print(f"before 2021: {connector.search('flour', k=1, filter=recent)[0].id}")

@@ -22,15 +22,17 @@ PARTS = ["cli", "codecs", "encoders", "reduction", "stores"]
 PACKAGES = ["connector", *(f"connector.{part}" for part in PARTS)]
 
 LAYERS = [
-    {"errors", "methods", "types"},
+    {"errors", "explanation", "heads", "methods", "types"},
     {"reduction", "codecs", "scoring", "lexical", "muvera", "alignment", "largest", "saliency"},
     {"recipes", "schema", "encoders", "stores"},
     {"collection", "passages"},
+    {"rerank"},
+    {"origins"},
     {"ingest", "search", "explain", "sources"},
-    {"stats"},
+    {"adaptation", "stats"},
     {"connector"},
     {"training", "tuning", "evaluation", "migrate", "loading", "demo"},
-    {"cli", "terminal"},
+    {"cli", "heatmap", "page", "terminal"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 FACADE = LAYER["connector"]

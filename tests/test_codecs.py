@@ -906,7 +906,9 @@ def test_a_codec_without_its_head_cannot_be_fitted() -> None:
 
 def test_a_head_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(RecipeError, match=r"holds no saved sentence-transformers Dense, nor a folder 'linear-16'"):
+        with pytest.raises(
+            RecipeError, match=r"holds no saved sentence-transformers Dense, nor a folder 'linear-16'"
+        ):
             parse_codec("linear-16+binary", str(folder)).fit(tokens())
 
 

@@ -876,8 +876,8 @@ BYTES = {
     "compact": (196, 16),
     "aligner": (196, 17),
 }
-"""Of a CLS vector of 384 dimensions and of a token vector: 4 × 384, or 384/2 + 4; 2 × 384, 2 × 128, 128/8, and
-a byte of saliency."""
+"""Of a CLS vector of 384 dimensions and of a token vector: 4 × 384, or 384/2 + 4; 2 × 384, 2 × 128, 128/8,
+and a byte of saliency."""
 
 
 def test_stats_are_the_sums_of_the_report(

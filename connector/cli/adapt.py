@@ -1,0 +1,122 @@
+"""`connector adapt`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connector.cli.options import json_option, place, where
+from connector.errors import SourceError
+from connector.terminal import adaptation_json, print_adaptation, print_json
+
+
+@click.command("adapt")
+@place
+@click.option(
+    "--examples",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Queries, each with the id of a document that answers it: .jsonl, .csv or .tsv with query and id.",
+)
+@click.option(
+    "--candidates",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Passages to find for each query.",
+)
+@click.option("--save", is_flag=True, help="Search the collection so from now on.")
+@json_option
+def adapt_command(
+    collection: str,
+    path: str | None,
+    url: str | None,
+    examples: Path,
+    candidates: int,
+    save: bool,
+    as_json: bool,
+) -> None:
+    """Choose how tokens are scored by a few examples; 8 will do, and more find smaller gains.
+
+    Tries how many tokens of a passage each token of a query is compared with, and how much CLS counts. What
+    the collection does now stays unless the examples speak clearly for something else. Nothing but the
+    queries is encoded.
+
+    A query with several answers stands on several lines, or on one of a .jsonl file with "ids", a list. The
+    leave-one-out estimate is what to expect for other queries: each example is measured by what the others
+    choose.
+    """
+    from connector.connector import Connector
+
+    at = where(path, url)
+    pairs = load_examples(examples)
+    with Connector.open(collection, **at) as connector:
+        adaptation = connector.adapt(pairs, save=save, candidates=candidates)
+    if as_json:
+        print_json(adaptation_json(adaptation))
+    else:
+        print_adaptation(adaptation)
+
+
+def load_examples(path: Path) -> list[tuple[str, str]]:
+    """Examples from a file: pairs of a query and the id of a document that answers it.
+
+    Args:
+        path: `.jsonl` with an object a line, {"query": "…", "id": "…"} or {"query": "…", "ids": ["…", …]};
+            or `.csv` or `.tsv` whose header names the columns query and id.
+
+    Raises:
+        SourceError: the file is missing, damaged or of another kind.
+    """
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _table, ".tsv": _table}
+    if path.suffix.lower() not in readers:
+        raise SourceError(f"{path} is of no known kind; give examples as a .jsonl, .csv or .tsv file")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}; give a file of examples") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not UTF-8 (byte {error.start}); convert the file to UTF-8") from error
+    records = readers[path.suffix.lower()](path, text)
+    return [pair for where, record in records for pair in _pairs(where, record)]
+
+
+def _jsonl(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        where = f"{path.name} line {number}"
+        if line.strip():
+            try:
+                yield where, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise SourceError(f"{where} is not JSON ({error}); correct the line") from error
+
+
+def _table(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            yield f"{path.name} line {reader.line_num}", row
+    except csv.Error as error:
+        where = f"{path.name} line {reader.reader.line_num}"
+        raise SourceError(f"{where} is damaged ({error}); correct it") from error
+
+
+def _pairs(where: str, record: Any) -> list[tuple[str, str]]:
+    query = record.get("query") if isinstance(record, dict) else None
+    ids = record.get("ids", [record.get("id")]) if isinstance(record, dict) else None
+    if not isinstance(query, str) or not query.strip() or not isinstance(ids, list) or not ids:
+        raise SourceError(
+            f'{where} is {record!r}; give a query and the id of a document that answers it, "query" and "id"'
+        )
+    ids = [str(it) if isinstance(it, int) and not isinstance(it, bool) else it for it in ids]
+    if not all(isinstance(it, str) and it for it in ids):
+        raise SourceError(f"{where} has the ids {ids!r}; give ids of documents, as texts")
+    return [(query, it) for it in ids]
