@@ -69,7 +69,7 @@ def test_ingest_search_and_stats(invoke: Invoke, source: Path, place: list[str])
 
     stats = loaded(invoke("stats", *place, "--json"))
     assert (stats["documents"], stats["recipe"], stats["layout"]) == (3, "compact", "codes")
-    assert stats["bytes_per_passage"]["tokens"] == pytest.approx(24 * report["tokens_after"] / 3, abs=0.1)
+    assert stats["bytes_per_passage"]["tokens"] == pytest.approx(16 * report["tokens_after"] / 3, abs=0.1)
     assert stats["at_rest_bytes"] > 0
 
 
@@ -237,7 +237,7 @@ def test_an_unknown_reduction_makes_no_collection(
 
 def test_every_step_is_listed(invoke: Invoke) -> None:
     listed = loaded(invoke("reductions", "--json"))
-    assert [it["form"] for it in listed["query_reduction"]] == ["icf-K", "idf-weight"]
+    assert [it["form"] for it in listed["query_reduction"]] == ["icf-K", "saliency-K", "idf-weight"]
     assert {"first-K", "whole-words", "ward-SIZE"} <= {it["form"] for it in listed["reduction"]}
     shown = invoke("reductions").stdout
     for side in listed.values():

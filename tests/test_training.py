@@ -187,9 +187,13 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
             checkpoint=checkpoint,
             progress=stop,
         )
-    for parameters, steps in (({"w": weight}, 90), ({"other": weight}, 80)):
+    for parameters, steps, other in (
+        ({"w": weight}, 90, ""),
+        ({"v": weight}, 80, ""),
+        ({"w": weight}, 80, "x"),
+    ):
         with pytest.raises(InputError, match="delete it to begin anew"):
-            run(parameters, loss, steps=steps, rate=0.1, checkpoint=checkpoint)
+            run(parameters, loss, steps=steps, rate=0.1, settings=other, checkpoint=checkpoint)
     checkpoint.write_bytes(b"no safetensors")
     with pytest.raises(InputError, match="delete it to begin anew"):
         run({"w": weight}, loss, steps=80, rate=0.1, checkpoint=checkpoint)
@@ -208,6 +212,22 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         HeadTraining(**settings)  # type: ignore[arg-type]
+
+
+def test_a_folder_with_another_head_is_refused(
+    examples: TrainingSet, encoder: Encoder, tmp_path: Path
+) -> None:
+    trained(examples, tmp_path, encoder, steps=2, saliency=False)
+    trained(examples, tmp_path, encoder, steps=3, widths=())  # another part
+    parts = json.loads((tmp_path / "head.json").read_text())["parts"]
+    assert {part: it["steps"] for part, it in parts.items()} == {"linear-16": 2, "saliency": 3}
+    with pytest.raises(InputError, match="another folder"):
+        trained(examples, tmp_path, encoder, steps=3, saliency=False)
+    with pytest.raises(InputError, match="holds a head for"):
+        train_head([examples], tmp_path, HeadTraining(), encoder="0" * 16, model="other")
+    (tmp_path / "head.json").write_text("[]")
+    with pytest.raises(InputError, match="no description"):
+        trained(examples, tmp_path, encoder)
 
 
 def test_sets_and_shares_must_match(examples: TrainingSet, encoder: Encoder, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from connector.errors import InputError
 from connector.saliency import FOLDER, gate
 from connector.training.examples import Float16, TrainingSet
 from connector.training.loop import run
-from connector.types import Float32
+from connector.types import Float32, to_json
 
 _TEMPERATURE = 0.05
 _RATE = 3e-3
@@ -98,18 +99,27 @@ def train_head(
         progress: called with the part in work and the steps done.
 
     Raises:
-        InputError: a checkpoint in the folder is of another training, or shares and sets do not match.
+        InputError: the folder holds another head or a checkpoint of another training, or shares and sets do
+            not match.
     """
     if not sets:
         raise InputError("there is no training set; give at least one")
     if training.shares and len(training.shares) != len(sets):
         raise InputError(f"{len(training.shares)} shares for {len(sets)} sets; give one for each, or none")
-    scratch = folder / "training"
-    scratch.mkdir(parents=True, exist_ok=True)
-    batches = _Batches(sets, training, device)
     parts = [f"linear-{width}" for width in training.widths] + ([FOLDER] if training.saliency else [])
+    settings = _settings(sets, training)
+    description = _description(folder, encoder, model)
+    done = description["parts"]
     for part in parts:
-        if (folder / part / "config.json").exists():  # by an earlier run that was killed later
+        if done.get(part, settings) != settings:
+            raise InputError(
+                f"{folder} holds {part} trained with {to_json(done[part])}, not {to_json(settings)}; give "
+                "another folder (--out DIR)"
+            )
+    batches = _Batches(sets, training, device)
+    scratch = _made(folder / "training")
+    for part in parts:
+        if part in done:  # by an earlier run that was killed later
             continue
         learn = partial(
             run,
@@ -117,27 +127,56 @@ def train_head(
             checkpoint=scratch / f"{part}.safetensors",
             log=scratch / "log.jsonl",
             what=part,
+            settings=to_json(settings),
             progress=partial(progress, part),
         )
-        if part == FOLDER:
-            _train_saliency(batches, training, learn).save(str(_made(folder / part)))
-        else:
-            _train_projection(batches, int(part.partition("-")[2]), learn).save(str(_made(folder / part)))
-    description = {
-        "model": model,
-        "encoder": encoder,
-        "library": version("qdrant-late-interaction"),
+        train = _train_saliency if part == FOLDER else partial(_train_projection, int(part.partition("-")[2]))
+        train(batches, training, learn).save(str(_made(folder / part)))
+        done[part] = settings
+        temporary = folder / "head.json.tmp"
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(folder / "head.json")
+
+
+def _settings(sets: Sequence[TrainingSet], training: HeadTraining) -> dict[str, Any]:
+    """What a part was trained with, as the head's description says it."""
+    return {
         "sets": {it.name: len(it) for it in sets},
-        "widths": list(training.widths),
+        "tokens": {it.name: sum(map(len, it.passages)) for it in sets},
+        "shares": list(training.shares),
         "steps": training.steps,
         "batch": training.batch,
         "seed": training.seed,
-        "shares": list(training.shares),
+        "gate": [training.query_share, training.document_share, training.epsilon],
     }
-    (folder / "head.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def _description(folder: Path, encoder: str, model: str) -> dict[str, Any]:
+    """What is known of the head in a folder, or of a new one.
+
+    Raises:
+        InputError: it is one for another encoder, or its description is damaged.
+    """
+    file = folder / "head.json"
+    if not file.exists():
+        return {
+            "model": model,
+            "encoder": encoder,
+            "library": version("qdrant-late-interaction"),
+            "parts": {},
+        }
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        own, _ = found["encoder"], found["parts"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is no description of a head ({error!r}); give another folder") from error
+    if own != encoder:
+        raise InputError(f"{folder} holds a head for {found.get('model')} ({own}), not {model} ({encoder})")
+    return found
 
 
 def _made(folder: Path) -> Path:
+    """The folder, made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -238,7 +277,7 @@ def _scale(device: str) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.tensor(float(-np.log(_TEMPERATURE)), device=device))
 
 
-def _train_projection(batches: _Batches, width: int, learn: Callable[..., None]) -> Dense:
+def _train_projection(width: int, batches: _Batches, _: HeadTraining, learn: Callable[..., None]) -> Dense:
     """A projection that begins as the principal directions, and learns through its signs."""
     device, sample = batches.device, batches.sample()
     if width > batches.width:

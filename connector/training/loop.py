@@ -32,6 +32,7 @@ def run(
     checkpoint: Path | None = None,
     log: Path | None = None,
     what: str = "",
+    settings: str = "",
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Train parameters by AdamW, and leave them at the moving average of where they were.
@@ -48,6 +49,7 @@ def run(
         log: file to which a JSON line is added with each checkpoint: "what", "step", "loss" (mean since the
             last line), "rate", "seconds".
         what: said in the log.
+        settings: all else that the training depends on; a checkpoint with others is of another training.
         progress: called with the number of steps done.
 
     Raises:
@@ -55,8 +57,8 @@ def run(
     """
     optimizer = torch.optim.AdamW(list(parameters.values()), lr=rate, weight_decay=0.0)
     average = {name: value.detach().clone() for name, value in parameters.items()}
-    state = _State(dict(parameters), average, optimizer)
-    done = 0 if checkpoint is None or not checkpoint.exists() else state.load(checkpoint, steps)
+    state = _State(dict(parameters), average, optimizer, f"{steps} {settings}")
+    done = 0 if checkpoint is None or not checkpoint.exists() else state.load(checkpoint)
     losses: list[float] = []
     started = time.perf_counter()
     progress(done)
@@ -73,7 +75,7 @@ def run(
         losses.append(value.item())
         if (step + 1) % _EVERY == 0 or step + 1 == steps:
             if checkpoint is not None:
-                state.save(checkpoint, step + 1, steps)
+                state.save(checkpoint, step + 1)
             if log is not None:
                 _write(log, what, step + 1, losses, now, time.perf_counter() - started)
             losses = []
@@ -100,12 +102,14 @@ class _State:
         parameters: dict[str, torch.nn.Parameter],
         average: dict[str, Tensor],
         optimizer: torch.optim.AdamW,
+        settings: str,
     ) -> None:
         self._parameters = parameters
         self._average = average
         self._optimizer = optimizer
+        self._settings = settings
 
-    def save(self, path: Path, step: int, steps: int) -> None:
+    def save(self, path: Path, step: int) -> None:
         arrays = {}
         for name, parameter in self._parameters.items():
             moments = self._optimizer.state[parameter]
@@ -117,18 +121,18 @@ class _State:
         save_file(
             {name: array.contiguous() for name, array in arrays.items()},
             temporary,
-            metadata={"step": str(step), "steps": str(steps)},
+            metadata={"step": str(step), "settings": self._settings},
         )
         temporary.replace(path)
 
-    def load(self, path: Path, steps: int) -> int:
+    def load(self, path: Path) -> int:
         """The number of steps done."""
         try:
             with safe_open(path, "torch") as file:
-                settings = file.metadata()
-                if int(settings["steps"]) != steps:
-                    raise ValueError(f"it is of a training of {settings['steps']} steps, not {steps}")
-                step = int(settings["step"])
+                about = file.metadata()
+                if about["settings"] != self._settings:
+                    raise ValueError(f"it is of a training with {about['settings']}, not {self._settings}")
+                step = int(about["step"])
                 for name, parameter in self._parameters.items():
                     arrays = {
                         part: file.get_tensor(f"{name}/{part}").to(parameter.device)
