@@ -71,13 +71,13 @@ def dl19(folder: Path, encoder: CachedEncoder) -> Task:
 
 
 def encode(
-    folder: Path, encoder: CachedEncoder, wanted: set[str] | None
+    folder: Path, encoder: CachedEncoder, wanted: set[str] | None, attention: bool = True
 ) -> tuple[list[str], list[Embedding]]:
     documents = [it for it in Source(folder) if wanted is None or it.id in wanted]
     texts = [passage_text(document.title, document.text) for document in documents]
     embeddings = []
     for start in range(0, len(texts), WINDOW):
-        embeddings += encoder.encode_documents(texts[start : start + WINDOW], attention=True)
+        embeddings += encoder.encode_documents(texts[start : start + WINDOW], attention=attention)
         print(f"\r{folder.name}: {len(embeddings)} of {len(texts)} passages", end="", file=sys.stderr)
     print(file=sys.stderr)
     return [document.id for document in documents], embeddings
