@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from connector.alignment import Alignment
 from connector.errors import InputError
-from connector.largest import largest
+from connector.largest import Selection, largest
 from connector.types import Float32
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def maxsim(scorer: Scorer, rows: NDArray[Any], lengths: Sequence[int] | NDArray[
     with _blas_threads(torch.get_num_threads()):
         for first, last in _blocks(ends, scorer.rows):
             block = scorer.similarities(rows[ends[first] : ends[last]])
-            scores[first:last] = _sum_of_maxima(block, ends[first : last + 1] - ends[first])
+            scores[first:last] = _maxima(block, ends[first : last + 1] - ends[first]).sum(axis=1)
     return scores
 
 
@@ -170,11 +170,19 @@ def aligned(
             block = scorer.similarities(rows[here])
             if passage_saliency is not None:
                 block = _carrying(block, passage_saliency[here])
-            starts, sizes = ends[first:last] - ends[first], np.diff(ends[first : last + 1])
-            for found in largest(block, starts, sizes, int(counts[first:last].max())):
+            for found in _selected(
+                block, ends[first : last + 1] - ends[first], int(counts[first:last].max())
+            ):
                 passages = first + found.passages
                 scores[passages] = _means(found.values, counts[passages], query_saliency, carrying)
     return scores
+
+
+def _selected(block: torch.Tensor, ends: NDArray[np.int64], k: int) -> Iterator[Selection]:
+    """The k largest similarities of each passage and query token, of a block (n, m)."""
+    if k == 1:
+        return iter([Selection(np.arange(len(ends) - 1), _maxima(block, ends)[None])])
+    return largest(block, ends[:-1], np.diff(ends), k)
 
 
 def _carrying(block: torch.Tensor, saliency: NDArray[np.uint8]) -> torch.Tensor:
@@ -182,8 +190,10 @@ def _carrying(block: torch.Tensor, saliency: NDArray[np.uint8]) -> torch.Tensor:
     import torch
 
     byte = torch.from_numpy(saliency.astype(np.int32)).to(block.device)[:, None]
-    bits = block.contiguous().view(torch.int32)
-    return bits.add_(0x80).bitwise_and_(~0xFF).bitwise_or_(byte).view(torch.float32)
+    turned = not block.is_contiguous()  # computed with a row for each query token
+    bits = (block.t() if turned else block).view(torch.int32).add_(0x80).bitwise_and_(~0xFF)
+    carrying = bits.bitwise_or_(byte.t() if turned else byte).view(torch.float32)
+    return carrying.t() if turned else carrying
 
 
 def _means(
@@ -231,18 +241,18 @@ def _blocks(ends: NDArray[np.int64], rows: int) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _sum_of_maxima(block: torch.Tensor, ends: NDArray[np.int64]) -> Float32:
-    """(p,) from the similarities (n, m) of p passages."""
+def _maxima(block: torch.Tensor, ends: NDArray[np.int64]) -> Float32:
+    """(p, m) the largest of each passage and query token, of the similarities (n, m) of p passages."""
     import torch
 
     if not block.is_contiguous():  # computed with a row for each query token
-        sums: Float32 = np.maximum.reduceat(block.t().numpy(), ends[:-1], axis=1).sum(axis=0)
-        return sums
+        found: Float32 = np.maximum.reduceat(block.t().numpy(), ends[:-1], axis=1).T
+        return found
     lengths = torch.from_numpy(np.diff(ends)).to(block.device)
     passage = torch.repeat_interleave(lengths)[:, None].expand(-1, block.shape[1])
     maxima = block.new_full((len(lengths), block.shape[1]), -torch.inf)
-    scores: Float32 = maxima.scatter_reduce_(0, passage, block, "amax").sum(dim=1).cpu().numpy()
-    return scores
+    largest_of_each: Float32 = maxima.scatter_reduce_(0, passage, block, "amax").cpu().numpy()
+    return largest_of_each
 
 
 class _BLASThreads:
