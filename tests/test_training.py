@@ -19,7 +19,7 @@ from connector.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.heads import head_folder
 from connector.reduction import parse_reduction
 from connector.training import HeadTraining, TrainingSet, load_training_set, train_head
-from connector.training.head import _Batch, _Batches
+from connector.training.batches import Batch, Batches
 from connector.training.loop import run
 from tests.test_modules import pipeline
 
@@ -90,7 +90,7 @@ def test_a_folder_that_holds_too_little_is_refused(folder: Path, encoder: Encode
 
 
 def test_maxima_and_means_by_hand() -> None:
-    batch = _Batch(
+    batch = Batch(
         queries=torch.eye(2),
         query_of=torch.tensor([0, 0]),
         passages=torch.eye(2),
@@ -99,15 +99,19 @@ def test_maxima_and_means_by_hand() -> None:
     )
     similarities = torch.tensor([[0.1, 0.9], [0.4, 0.2]])
     assert batch.maxima(similarities).tolist() == similarities.tolist()  # a row each
-    joined = _Batch(batch.queries, batch.query_of, batch.passages, torch.tensor([0, 0]), batch.out[:, :1])
+    joined = Batch(batch.queries, batch.query_of, batch.passages, torch.tensor([0, 0]), batch.out[:, :1])
     np.testing.assert_allclose(joined.maxima(similarities), [[0.9], [0.4]])
     np.testing.assert_allclose(joined.means(joined.maxima(similarities)), [[0.65]])
+    ones = torch.ones(2)
+    np.testing.assert_allclose(joined.aligned(similarities, ones, ones), [[0.65]])
+    by_hand = joined.aligned(similarities, torch.tensor([3.0, 1.0]), torch.tensor([1.0, 2.0]))
+    np.testing.assert_allclose(by_hand, [[(6 * 0.9 + 0.4) / 7]], rtol=1e-6)
     weighed = joined.means(joined.maxima(similarities), torch.tensor([3.0, 1.0]))
     np.testing.assert_allclose(weighed, [[(2.7 + 0.4) / 4]])
 
 
 def test_batches_are_drawn_from_the_seed_and_the_step(examples: TrainingSet) -> None:
-    batches = _Batches([examples], HeadTraining(batch=6), "cpu")
+    batches = Batches([examples], 6, 0)
     one, again, other = batches(3), batches(3), batches(4)
     assert torch.equal(one.passages, again.passages)
     assert one.passages.shape != other.passages.shape or not torch.equal(one.passages, other.passages)
@@ -243,7 +247,7 @@ def test_a_projection_begins_as_principal_directions(
     head = trained(examples, tmp_path, encoder, steps=1, saliency=False)
     weight = load_file(head / "linear-16" / "model.safetensors")["linear.weight"].T
     pca, turn = PCA(16), Rotation()
-    turn.fit(pca.fit(_Batches([examples], HeadTraining(), "cpu").sample(), 0), 0)
+    turn.fit(pca.fit(Batches([examples], 64, 0).sample(), 0), 0)
     np.testing.assert_allclose(weight, pca.state()["matrix"], atol=2e-3)  # one small step away
 
 

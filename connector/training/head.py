@@ -25,14 +25,13 @@ from connector.codecs.projection import PCA, Rotation
 from connector.encoders.modules import SaliencyHead
 from connector.errors import InputError
 from connector.saliency import FOLDER, gate
-from connector.training.examples import Float16, TrainingSet
+from connector.training.batches import Batch, Batches
+from connector.training.examples import TrainingSet
 from connector.training.loop import run
-from connector.types import Float32, to_json
+from connector.types import to_json
 
 _TEMPERATURE = 0.05
 _RATE = 3e-3
-_SAMPLE = 50_000
-"""Token vectors that a projection begins with the principal directions of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,10 @@ def train_head(
     """Train a head and save it.
 
     A projection learns through the rounding to signs that its codes will have: forward the signs of a
-    rotation of it, backward as if they were the vectors. Saliency learns from gated, weighted MaxSim:
-    Σᵢ uᵢ maxⱼ λⱼ Sᵢⱼ / Σᵢ uᵢ, in which a passage's tokens compete for the places that its gate λ has.
+    rotation of it, backward as if they were the vectors. Saliency learns from two scores: the aligned one, as
+    searches have it, and gated MaxSim, Σᵢ uᵢ maxⱼ λⱼ Sᵢⱼ / Σᵢ uᵢ, in which a passage's tokens compete for the
+    places that its gate λ has, as they do when it is pruned. The first alone prunes badly; the second alone
+    weighs badly.
 
     Run again after it was killed, it goes on at the last of its checkpoints, in `training/` below the folder,
     and ends with the same head. There also is `log.jsonl`, a line every 50 steps.
@@ -116,7 +117,7 @@ def train_head(
                 f"{folder} holds {part} trained with {to_json(done[part])}, not {to_json(settings)}; give "
                 "another folder (--out DIR)"
             )
-    batches = _Batches(sets, training, device)
+    batches = Batches(sets, training.batch, training.seed, training.shares, device)
     scratch = _made(folder / "training")
     for part in parts:
         if part in done:  # by an earlier run that was killed later
@@ -181,92 +182,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Queries and passages, one after another, padded nowhere.
-
-    Args:
-        queries: (n, w) unit rows; `query_of` (n,) the number of each one's query.
-        passages: (N, w) unit rows; `passage_of` (N,) likewise. Passage i answers query i.
-        out: (q, p) bool, passages that answer a query beside its own, which count neither way.
-    """
-
-    queries: Tensor
-    query_of: Tensor
-    passages: Tensor
-    passage_of: Tensor
-    out: Tensor
-
-    def maxima(self, similarities: Tensor) -> Tensor:
-        """(n, p) the largest of each query row in each passage, of similarities (n, N)."""
-        place = self.passage_of[None].expand(len(similarities), -1)
-        least = similarities.new_full((len(similarities), self.out.shape[1]), -1e4)
-        return least.scatter_reduce(1, place, similarities, "amax")
-
-    def means(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
-        """(q, p) weighted means over each query's rows, of values (n, p) and weights (n,)."""
-        weights = values.new_ones(len(values)) if weights is None else weights
-        rows = len(self.out)
-        sums = values.new_zeros(rows, values.shape[1]).index_add(0, self.query_of, values * weights[:, None])
-        totals = values.new_zeros(rows).index_add(0, self.query_of, weights)
-        return sums / totals.clamp(min=1e-6)[:, None]
-
-
-class _Batches:
-    """The batch of each step, drawn anew from the seed and the step's number."""
-
-    def __init__(self, sets: Sequence[TrainingSet], training: HeadTraining, device: str) -> None:
-        self._sets = sets
-        self._training = training
-        self.device = device
-        shares = np.array(training.shares or [len(it) ** 0.5 for it in sets], np.float64)
-        self._shares = shares / shares.sum()
-        self.width = sets[0].passages[0].shape[1]
-
-    def __call__(self, step: int) -> _Batch:
-        chance = np.random.default_rng([self._training.seed, step])
-        data = self._sets[chance.choice(len(self._sets), p=self._shares)]
-        asked, passages = self._drawn(data, chance)
-        out = np.zeros((len(asked), len(passages)), np.bool_)
-        for row, query in enumerate(asked):
-            answers = set(data.positives[query])
-            out[row] = [column != row and number in answers for column, number in enumerate(passages)]
-        queries, query_of = self._rows([data.queries[number] for number in asked])
-        rows, passage_of = self._rows([data.passages[number] for number in passages])
-        return _Batch(queries, query_of, rows, passage_of, torch.from_numpy(out).to(self.device))
-
-    def _drawn(self, data: TrainingSet, chance: np.random.Generator) -> tuple[list[int], list[int]]:
-        """Queries, and of each an answer that no other has; behind them a mined passage of each."""
-        size = min(self._training.batch, len(data))
-        answers: dict[int, int] = {}
-        for number in chance.choice(len(data), size, replace=False).tolist():
-            right = data.positives[number]
-            answers.setdefault(right[chance.integers(len(right))], number)
-        asked = list(answers.values())
-        near = [data.negatives[number] for number in asked]
-        mined = [numbers[chance.integers(len(numbers))] for numbers in near if numbers]
-        return asked, [*answers, *mined]
-
-    def _rows(self, texts: Sequence[Float16]) -> tuple[Tensor, Tensor]:
-        rows = torch.from_numpy(np.concatenate(texts).astype(np.float32)).to(self.device)
-        lengths = torch.tensor([len(it) for it in texts])
-        return rows, torch.repeat_interleave(lengths).to(self.device)
-
-    def sample(self) -> Float32:
-        """(N, w) token vectors of passages of all sets, by their shares."""
-        chance = np.random.default_rng(self._training.seed)
-        rows = []
-        for data, share in zip(self._sets, self._shares, strict=True):
-            wanted, tokens = int(_SAMPLE * share), 0
-            for number in chance.permutation(len(data.passages)):
-                if tokens >= wanted:
-                    break
-                rows.append(data.passages[number])
-                tokens += len(data.passages[number])
-        return np.concatenate(rows).astype(np.float32)
-
-
-def _contrastive(scores: Tensor, batch: _Batch, scale: Tensor) -> Tensor:
+def _contrastive(scores: Tensor, batch: Batch, scale: Tensor) -> Tensor:
     """Cross entropy of each query's own passage among all of the batch (InfoNCE)."""
     masked = (scores * scale.exp()).masked_fill(batch.out, -1e4)
     return cross_entropy(masked, torch.arange(len(scores), device=scores.device))
@@ -277,7 +193,7 @@ def _scale(device: str) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.tensor(float(-np.log(_TEMPERATURE)), device=device))
 
 
-def _train_projection(width: int, batches: _Batches, _: HeadTraining, learn: Callable[..., None]) -> Dense:
+def _train_projection(width: int, batches: Batches, _: HeadTraining, learn: Callable[..., None]) -> Dense:
     """A projection that begins as the principal directions, and learns through its signs."""
     device, sample = batches.device, batches.sample()
     if width > batches.width:
@@ -302,7 +218,7 @@ def _train_projection(width: int, batches: _Batches, _: HeadTraining, learn: Cal
     return layer
 
 
-def _train_saliency(batches: _Batches, training: HeadTraining, learn: Callable[..., None]) -> SaliencyHead:
+def _train_saliency(batches: Batches, training: HeadTraining, learn: Callable[..., None]) -> SaliencyHead:
     """Saliency of both sides, on the tokens at full width."""
     device = batches.device
     head = SaliencyHead(batches.width, training.query_share, training.document_share, training.epsilon).to(
@@ -322,10 +238,13 @@ def _train_saliency(batches: _Batches, training: HeadTraining, learn: Callable[.
 
     def loss(step: int) -> Tensor:
         batch = batches(step)
-        gates, _ = weighed(head.document, batch.passages, batch.passage_of, training.document_share)
+        gates, saliency = weighed(head.document, batch.passages, batch.passage_of, training.document_share)
         _, weights = weighed(head.query, batch.queries, batch.query_of, training.query_share)
-        similarities = batch.queries @ batch.passages.T * gates
-        return _contrastive(batch.means(batch.maxima(similarities), weights), batch, scale)
+        similarities = batch.queries @ batch.passages.T
+        gated = batch.means(batch.maxima(similarities * gates), weights)
+        return _contrastive(gated, batch, scale) + _contrastive(
+            batch.aligned(similarities, weights, saliency), batch, scale
+        )
 
     learn({**dict(head.named_parameters()), "scale": scale}, loss, rate=_RATE)
     trained: SaliencyHead = head.cpu()
