@@ -219,7 +219,7 @@ class SaliencyHead(_Saved):
     forward_kwargs = {"task"}  # noqa: RUF012
 
     def __init__(
-        self, width: int, query_share: float = 1.0, document_share: float = 0.5, epsilon: float = 0.3
+        self, width: int, query_share: float = 0.5, document_share: float = 0.5, epsilon: float = 0.3
     ) -> None:
         super().__init__()
         self.width = width

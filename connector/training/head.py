@@ -32,6 +32,7 @@ from connector.types import to_json
 
 _TEMPERATURE = 0.05
 _RATE = 3e-3
+_SALIENCY_RATE = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class HeadTraining:
     batch: int = 64
     seed: int = 0
     shares: Sequence[float] = field(default=())
-    query_share: float = 1.0
+    query_share: float = 0.5
     document_share: float = 0.5
     epsilon: float = 0.3
 
@@ -246,6 +247,6 @@ def _train_saliency(batches: Batches, training: HeadTraining, learn: Callable[..
             batch.aligned(similarities, weights, saliency), batch, scale
         )
 
-    learn({**dict(head.named_parameters()), "scale": scale}, loss, rate=_RATE)
+    learn({**dict(head.named_parameters()), "scale": scale}, loss, rate=_SALIENCY_RATE)
     trained: SaliencyHead = head.cpu()
     return trained
