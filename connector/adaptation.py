@@ -99,8 +99,8 @@ class Adaptation:
     """What the examples say.
 
     Args:
-        results: all strategies: the one that the collection had, then by their steps from it.
-        before: the one that the collection had.
+        results: all strategies: the one that the collection was made for, then by their steps from it.
+        before: the one that it was made for, whatever it was adapted to since.
         chosen: the one that `pick` picks; often the same.
         leave_one_out: mean nDCG@10 of each example by the strategy that is picked without it. What the
             choice is worth for other queries: `chosen.ndcg` flatters it, as it is measured on the examples
@@ -108,7 +108,7 @@ class Adaptation:
         queries: how many queries the examples have.
         missing: those of them that have no answer among their candidates. They count as 0 whatever the
             strategy, and tell nothing.
-        saved: whether the collection was changed; it never is where what it had is chosen.
+        saved: whether the collection was changed; it is not where it has what is chosen.
     """
 
     results: tuple[Measured, ...]
@@ -136,7 +136,7 @@ def adapt(
         examples: pairs of a query and the id of a document that answers it, of at least two queries; a query
             with several answers comes several times.
         save: whether to store the choice with the collection, `Collection.adapt`.
-        candidates: passages found for each query, as in a search.
+        candidates: passages found for each query, as in a search; at least 10 are.
 
     Raises:
         InputError: the examples cannot be used, or none of them has its answer among the candidates.
@@ -149,7 +149,7 @@ def adapt(
         )
     relevant = _by_query(examples)
     _check_known(collection, relevant)
-    strategies = strategies_from(current(collection))
+    strategies = strategies_from(made_for(collection))
     embeddings = encoder.encode_queries(list(relevant))
     columns, missing = [], []
     for embedding, answers in zip(embeddings, relevant.values(), strict=True):
@@ -166,20 +166,30 @@ def adapt(
     steps = steps_from(strategies)
     results = tuple(map(Measured, strategies, map(float, values.mean(axis=1))))
     best = results[pick(values, steps)]
-    changes = save and best is not results[0]
-    if changes and best.strategy.alignment is not None:
+    changes = save and (collection.adapted if best is results[0] else best.strategy != current(collection))
+    if changes and best is results[0]:
+        collection.adapt(None)
+    elif changes:
         collection.adapt(best.strategy.alignment, best.strategy.cls_weight)
     return Adaptation(
         results, results[0], best, leave_one_out(values, steps), len(relevant), tuple(missing), changes
     )
 
 
+def made_for(collection: Collection) -> Strategy:
+    """What a collection is scored by if it is not adapted.
+
+    Steps count from there, so that adapting again by the same examples chooses the same.
+    """
+    alignment, weight = collection.own_scoring
+    if alignment is None and not weight:
+        alignment = TopK(1)  # MaxSim, and the same order
+    return Strategy(alignment, weight or None)
+
+
 def current(collection: Collection) -> Strategy:
     """What a collection is scored by now."""
-    alignment, weight = collection.alignment, collection.cls_weight or None
-    if alignment is None and weight is None:
-        alignment = TopK(1)  # MaxSim, and the same order
-    return Strategy(alignment, weight)
+    return Strategy(collection.alignment, collection.cls_weight)
 
 
 def strategies_from(start: Strategy) -> list[Strategy]:
@@ -304,7 +314,10 @@ def best_first(found: Sequence[Record], scored: Float64) -> list[str]:
 def _by_query(examples: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
     """Query to the ids of its answers, each of grade 1."""
     relevant: dict[str, dict[str, int]] = {}
-    for number, (query, answer) in enumerate(examples, 1):
+    for number, pair in enumerate(examples, 1):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(f"example {number} is {pair!r}; give a pair of a query and a document's id")
+        query, answer = pair
         if not isinstance(query, str) or not query.strip():
             raise InputError(f"example {number} has the query {query!r}; give a text")
         if not isinstance(answer, str) or not answer:

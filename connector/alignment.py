@@ -9,6 +9,7 @@ is the inner product of two vectors. Source: Qian et al., "Multi-Vector Retrieva
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.errors import InputError, RecipeError
-from connector.methods import Method, made
 from connector.types import Float32
 
 __all__ = ["Alignment", "TopK", "TopP", "aligned_cells", "parse_alignment"]
+
+
+_MOST = 2**31
+"""More tokens than a passage has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,8 @@ class TopK:
     k: int
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise RecipeError(f"top-{self.k} aligns nothing; give a count of at least 1")
+        if not isinstance(self.k, int) or self.k < 1:
+            raise RecipeError(f"alignment top-{self.k} aligns nothing; give a whole count of at least 1")
 
     @property
     def spec(self) -> str:
@@ -43,7 +47,7 @@ class TopK:
 
     def counts(self, lengths: NDArray[np.integer]) -> NDArray[np.int64]:
         """(P,) cells of each query token in passages of these many tokens."""
-        counts: NDArray[np.int64] = np.minimum(lengths, self.k).astype(np.int64)
+        counts: NDArray[np.int64] = np.minimum(lengths, min(self.k, _MOST)).astype(np.int64)
         return counts
 
 
@@ -59,12 +63,14 @@ class TopP:
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
-            raise RecipeError(f"top-{self.percent:g}% is no share; give one above 0% and at most 100%")
+            raise RecipeError(
+                f"alignment top-{self.percent:g}% is no share; give one above 0% and at most 100%"
+            )
 
     @property
     def spec(self) -> str:
         """As recipes name it."""
-        return f"top-{self.percent:g}%"
+        return f"top-{self.percent:.12g}%"
 
     def counts(self, lengths: NDArray[np.integer]) -> NDArray[np.int64]:
         """(P,) cells of each query token in passages of these many tokens."""
@@ -75,31 +81,25 @@ class TopP:
 Alignment: TypeAlias = TopK | TopP
 
 
-def _alignment(text: str, _: None) -> Alignment:
-    try:
-        return TopP(float(text[:-1])) if text.endswith("%") else TopK(int(text))
-    except ValueError:
-        raise RecipeError(f"{text!r} is neither a count such as 4 nor a share such as 1.5%") from None
-
-
-METHODS: tuple[Method[Alignment, None], ...] = (
-    Method(
-        "top-K",
-        "each query token is aligned with the K passage tokens most similar to it",
-        "Qian et al., ALIGNER, 2022",
-        _alignment,
-    ),
-)
-"""How recipes name alignments: a count (top-4) or a share (top-1.5%)."""
-
-
-def parse_alignment(spec: str) -> Alignment:
-    """The alignment that a text such as "top-4" or "top-1.5%" names.
+def parse_alignment(spec: str | Alignment) -> Alignment:
+    """The alignment that a text such as "top-4" (a count) or "top-1.5%" (a share) names.
 
     Raises:
         RecipeError: the text names none.
     """
-    return made("alignment", spec, spec.strip(), METHODS, "alignments", None)
+    if isinstance(spec, TopK | TopP):
+        return spec
+    named = (
+        re.fullmatch(r"top-(?:([0-9]+)|([0-9]+(?:\.[0-9]+)?)%)", spec.strip())
+        if isinstance(spec, str)
+        else None
+    )
+    if named is None:
+        raise RecipeError(
+            f"alignment {spec!r} is not known; give a count such as top-4, a share such as top-1.5%, or "
+            "top-1, which orders as MaxSim does"
+        )
+    return TopK(int(named[1])) if named[1] else TopP(float(named[2]))
 
 
 def aligned_cells(

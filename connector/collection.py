@@ -11,9 +11,9 @@ The description is flat, because Qdrant merges metadata shallowly:
     recipe             the recipe, as JSON
     uid                drawn when the collection was made; another one of the same name has another
     codec              the fitted codec's fingerprint; missing until the first documents come
-    cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one, or the
-                       collection was adapted to one
-    alignment          how tokens are scored, if the collection was adapted to other than its recipe's
+    cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one
+    alignment          how tokens are scored, if the collection was adapted; empty if that was taken back
+    adapted_weight     share of the CLS vectors that goes with it; empty for none
     frequencies        how many passages the token frequencies count, if the recipe asks for them
 
 Beside it, as artifacts, the codec's arrays and the frequencies.
@@ -156,27 +156,41 @@ class Collection:
     @property
     def cls_weight(self) -> float | None:
         """The share of the CLS vectors in a score; None where tokens alone decide."""
-        weight = self._info.get("cls_weight")
+        if not self.adapted:
+            return self.own_scoring[1]
+        weight = self._info.get("adapted_weight")
         return float(weight) if weight else None
 
     @property
     def alignment(self) -> Alignment | None:
         """How tokens are scored; None is MaxSim."""
-        spec = self._info.get("alignment", self.recipe.alignment)
-        if spec is None:
-            return TopK(1) if self.recipe.saliency else None
-        return parse_alignment(spec)
+        return parse_alignment(self._info["alignment"]) if self.adapted else self.own_scoring[0]
 
-    def adapt(self, alignment: Alignment, cls_weight: float | None) -> None:
+    @property
+    def adapted(self) -> bool:
+        """Whether it is scored otherwise than it was made for."""
+        return bool(self._info.get("alignment"))
+
+    @property
+    def own_scoring(self) -> tuple[Alignment | None, float | None]:
+        """Alignment and share of the CLS vectors that the collection was made for."""
+        spec, weight = self.recipe.alignment, self._info.get("cls_weight")
+        own = TopK(1) if self.recipe.saliency else None
+        return own if spec is None else parse_alignment(spec), float(weight) if weight else None
+
+    def adapt(self, alignment: Alignment | None, cls_weight: float | None = None) -> None:
         """Score by another alignment and another share of the CLS vectors from now on.
 
         No point is written. Searches of this object and of those that open the collection later follow it.
+
+        Args:
+            alignment: None goes back to what the collection was made for.
+            cls_weight: the share.
         """
         self.check_current()
-        self.store.set_info(
-            self.name,
-            {"alignment": alignment.spec, "cls_weight": "" if cls_weight is None else repr(cls_weight)},
-        )
+        spec = "" if alignment is None else alignment.spec
+        weight = "" if alignment is None or cls_weight is None else repr(cls_weight)
+        self.store.set_info(self.name, {"alignment": spec, "adapted_weight": weight})
         self._info = self.store.info(self.name)
 
     @cached_property

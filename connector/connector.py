@@ -14,6 +14,7 @@ from qdrant_client import QdrantClient, models
 
 from connector import scoring
 from connector.adaptation import Adaptation, adapt
+from connector.alignment import Alignment
 from connector.collection import Collection, check_name
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
@@ -198,7 +199,7 @@ class Connector:
         candidates: int = 100,
         candidates_by: CandidatesBy = "dense",
         cls_weight: float | None = None,
-        alignment: str | None = None,
+        alignment: str | Alignment | None = None,
     ) -> Hits:
         """The k best documents for a query, each by its best passage.
 
@@ -229,6 +230,9 @@ class Connector:
         self._check_open()
         check_query(query)
         encoder = self.encoder
+        chosen = (
+            self._collection.alignment if alignment is None else alignment
+        )  # which hits can explain later
         started = time.perf_counter()
         embedding = encoder.encode_queries([query])[0]
         encode = 1e3 * (time.perf_counter() - started)
@@ -241,17 +245,22 @@ class Connector:
             candidates=candidates,
             candidates_by=candidates_by,
             cls_weight=cls_weight,
-            alignment=alignment,
+            alignment=chosen if rerank is not None else alignment,
             device=encoder.device,
         )
         hits = fetch(self._collection, ranking, k)
         hits.ms["encode"] = encode
         hits.ms["total"] += encode
-        hits[:] = [replace(hit, explainer=self._explainer(embedding, alignment)) for hit in hits]
+        hits[:] = [replace(hit, explainer=self._explainer(embedding, chosen)) for hit in hits]
         return hits
 
     def explain(
-        self, query: str, hit: Hit | str, *, cls_weight: float | None = None, alignment: str | None = None
+        self,
+        query: str,
+        hit: Hit | str,
+        *,
+        cls_weight: float | None = None,
+        alignment: str | Alignment | None = None,
     ) -> Explanation:
         """Which words of the query and of a passage a score comes from; `Hit.explain` is the same for a hit.
 
@@ -270,6 +279,8 @@ class Connector:
         """
         self._check_open()
         check_query(query)
+        if not isinstance(hit, Hit | str):
+            raise InputError(f"hit is {hit!r}; give a hit of a search, or a document's id")
         embedding = self.encoder.encode_queries([query])[0]
         if isinstance(hit, str):
             hit = best_passage(
@@ -282,7 +293,7 @@ class Connector:
             )
         return self._explainer(embedding, alignment)(hit)
 
-    def _explainer(self, query: Embedding, alignment: str | None) -> Callable[[Hit], Explanation]:
+    def _explainer(self, query: Embedding, alignment: str | Alignment | None) -> Callable[[Hit], Explanation]:
         def explainer(hit: Hit) -> Explanation:
             self._check_open()
             return explain(self._collection, self.encoder, query, hit, alignment)

@@ -25,6 +25,9 @@ from connector.search import fetch, rank
 from connector.stores import Nearest, Record
 from connector.types import Embedding, Float32, Hit, check_text, passage_text, point_id
 
+_OWN_ROUNDING = 1e-3
+"""The same of scores made here."""
+
 _ROUNDING = 0.05
 """Share of a score by which Qdrant's own arithmetic may differ from that of the vectors that it gives back:
 10⁻⁴ where it rounds the query to half precision, 10⁻² where it rounds rows to 4 bits."""
@@ -36,7 +39,7 @@ def best_passage(
     id: str,
     *,
     cls_weight: float | None = None,
-    alignment: str | None = None,
+    alignment: str | Alignment | None = None,
     device: str = "cpu",
 ) -> Hit:
     """A document's best passage for a query, scored as a search scores it.
@@ -63,9 +66,10 @@ def best_passage(
     ranking = rank(
         collection,
         query,
-        k=1,
+        k=len(ids)
+        + 1,  # all of them are scored, also where Qdrant scores only some by the vectors themselves
         filter=_among(ids),
-        candidates=len(ids),
+        candidates=len(ids) + 1,
         cls_weight=cls_weight,
         alignment=alignment,
         device=device,
@@ -77,7 +81,11 @@ def best_passage(
 
 
 def explain(
-    collection: Collection, encoder: Encoder, query: Embedding, hit: Hit, alignment: str | None = None
+    collection: Collection,
+    encoder: Encoder,
+    query: Embedding,
+    hit: Hit,
+    alignment: str | Alignment | None = None,
 ) -> Explanation:
     """The pairs of words that a hit's score is made of.
 
@@ -131,7 +139,12 @@ def _scored_by(hit: Hit) -> tuple[str | None, float]:
 
 
 def _token_pairs(
-    collection: Collection, encoder: Encoder, query: Embedding, hit: Hit, by: str, alignment: str | None
+    collection: Collection,
+    encoder: Encoder,
+    query: Embedding,
+    hit: Hit,
+    by: str,
+    alignment: str | Alignment | None,
 ) -> list[Pair]:
     """The pairs of tokens, whose parts sum to what tokens make of the hit's score; without shares."""
     record = _record(collection, query, hit)
@@ -183,7 +196,7 @@ def _among(ids: Sequence[str]) -> models.Filter:
     return models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
 
 
-def _alignment(collection: Collection, alignment: str | None) -> Alignment:
+def _alignment(collection: Collection, alignment: str | Alignment | None) -> Alignment:
     chosen = collection.alignment if alignment is None else parse_alignment(alignment)
     if chosen is None:
         raise InputError(
@@ -215,7 +228,8 @@ def _summing_to(hit: Hit, by: str, parts: NDArray[np.float64]) -> NDArray[np.flo
         CollectionError: it is more than rounding.
     """
     size, missing = np.abs(parts).sum(), hit.parts[by] - parts.sum()
-    if abs(missing) > _ROUNDING * max(size, 1e-3):
+    rounding = _OWN_ROUNDING if "cls" in hit.parts else _ROUNDING  # only the client gives CLS beside
+    if abs(missing) > rounding * max(size, 1e-3):
         raise CollectionError(
             f"hit {hit.id!r} has {by} {hit.parts[by]:.4f}, but what is stored gives {parts.sum():.4f}: it "
             "was found by another query or alignment, or written again since; search again and explain that"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -104,7 +104,9 @@ class Recipe(BaseModel):
                 f"Qdrant has no tokens to quantize in layout {self.layout}; use that of recipe default"
             )
         if self._projects and self.head is None:
-            raise ValueError(f"codec {self.codec} takes its layer from a head; give one (--head DIR)")
+            raise ValueError(
+                f"codec {self.codec} takes its layer from a head; give one (--head DIR), or pca-D"
+            )
         if self.head not in (None, OWN) and not self._projects and not self.salient:
             raise ValueError(
                 f"codec {self.codec} with head {self.head}: only a codec with linear-D and saliency take one"
@@ -133,6 +135,9 @@ class Recipe(BaseModel):
         given = {field: None if part == "none" else part for field, part in parts.items() if part is not None}
         if not given:
             return self
+        head = given.get("head")
+        if isinstance(head, str) and Path(head).is_dir():  # of which there are many spellings
+            given["head"] = str(Path(head).resolve())
         words = [  # a head is a folder
             field if part is True else PurePath(str(part)).name
             for field, part in parts.items()

@@ -35,6 +35,11 @@ class Asked:
     weights: Float32 | None
 
     @property
+    def weight(self) -> float:
+        """The sum of what the tokens weigh."""
+        return float(len(self.tokens) if self.weights is None else self.weights.sum()) or 1.0
+
+    @property
     def weighted(self) -> Float32:
         """(m, d) the vectors as long as they weigh, for MaxSim."""
         return self.tokens if self.weights is None else self.tokens * self.weights[:, None]

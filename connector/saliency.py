@@ -51,9 +51,14 @@ def gate(scores: Tensor, mask: Tensor, share: float, epsilon: float) -> Tensor:
 
     Returns:
         λ (B, n); 0 where there is no token.
+
+    Raises:
+        InputError: the share or ε is out of range.
     """
     import torch
 
+    if not 0 < share <= 1 or not epsilon > 0:
+        raise InputError(f"a gate with share {share} and ε {epsilon}; give a share up to 1, both above 0")
     lengths = mask.sum(1)
     k = torch.ceil(share * lengths - 1e-6)[:, None]
     scaled = (scores / epsilon).masked_fill(~mask, -torch.inf)
@@ -62,7 +67,7 @@ def gate(scores: Tensor, mask: Tensor, share: float, epsilon: float) -> Tensor:
     above = torch.arange(scores.shape[1], device=scores.device)[None]
     # With j tokens at 1 the next one gets (k − j) exp(sⱼ) / Σ_{i ≥ j} exp(sᵢ): right as soon as that is ≤ 1.
     left = (k - above).clamp(min=0)
-    next_one = torch.where(falling > -torch.inf, left.log() + falling - rest, -torch.inf)
+    next_one = torch.where(falling > -torch.inf, left.log() + (falling - rest), -torch.inf)
     fits = next_one <= 1e-6
     at_one = torch.where(fits, above, scores.shape[1]).amin(1, keepdim=True).clamp(max=scores.shape[1] - 1)
     log_rest = rest.gather(1, at_one)
@@ -129,6 +134,11 @@ class Saliency:
         found = iter(self._trained[side]([it.tokens for it in missing]))
         return [replace(it, saliency=next(found)) if it.saliency is None else it for it in embeddings]
 
+    @property
+    def has_head(self) -> bool:
+        """Whether it has a head of its own, or embeddings have to bring their saliency."""
+        return self._head is not None or self._sides is not None
+
     def check(self, width: int) -> None:
         """Look whether there is a head for token vectors of this width.
 
@@ -178,7 +188,7 @@ class Saliency:
     def state(self) -> dict[str, NDArray[Any]]:
         """The arrays of both sides, and the scale."""
         arrays: dict[str, NDArray[Any]] = {"scale": np.array([self.scale], np.float64)}
-        if self._head is None and self._sides is None:  # the encoder brings its own
+        if not self.has_head:
             return arrays
         for side, linear in self._trained.items():
             arrays[f"{side}.weight"] = linear.weight

@@ -67,7 +67,7 @@ def rank(
     candidates: int = 100,
     candidates_by: CandidatesBy = "dense",
     cls_weight: float | None = None,
-    alignment: str | None = None,
+    alignment: str | Alignment | None = None,
     device: str = "cpu",
 ) -> Ranking:
     """The k best documents for an encoded query, each by its best passage, without their texts.
@@ -137,7 +137,10 @@ def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
 
 
 def check_finding(
-    recipe: Recipe, candidates_by: CandidatesBy, cls_weight: float | None, alignment: str | None = None
+    recipe: Recipe,
+    candidates_by: CandidatesBy,
+    cls_weight: float | None,
+    alignment: str | Alignment | None = None,
 ) -> None:
     """Raises unless collections of this recipe can be searched so.
 
@@ -244,8 +247,10 @@ class _Plan:
         """The parts of each candidate's score; the last one is what it is ordered by."""
         if self.mode is None:
             return [{_FOUND_BY[self.by]: record.score} for record in found]
-        if self.mode == "server":
-            return [{"maxsim": record.score} for record in found]
+        if self.mode == "server" and self.asked is not None:
+            if self.alignment is None or self.collection.recipe.saliency:
+                return [{"maxsim": record.score} for record in found]
+            return [{"aligned": record.score / self.asked.weight} for record in found]
         if self.asked is None or not found:
             return []
         passages = stored(self.collection, found)

@@ -213,6 +213,8 @@ def print_adaptation(adaptation: Adaptation) -> None:
     else:
         _row("chosen", f"{chosen.ndcg:.4f}, {chosen.strategy.name}")
     _row("leave one out", f"{adaptation.leave_one_out:.4f}, what to expect for other queries")
+    if chosen is not before and adaptation.leave_one_out <= before.ndcg:
+        _row("", "no better than before: by these examples the gain may be luck; give more")
     found = adaptation.queries - len(adaptation.missing)
     _row("examples", f"{adaptation.queries:,} queries, {found:,} with an answer among their candidates")
     for query in adaptation.missing[:_BAD_SHOWN]:

@@ -172,7 +172,9 @@ def test_every_strategy_scores_as_a_search_with_it(
         best: dict[str, float] = {}
         for record, score in zip(ranking.found, row, strict=True):
             best[record.payload["id"]] = max(score, best.get(record.payload["id"], -9))
-        assert [best[hit.id] for hit in hits] == pytest.approx([hit.score for hit in hits], abs=1e-6)
+        assert [best[hit.id] for hit in hits] == pytest.approx(
+            [hit.score for hit in hits], abs=1e-4
+        )  # Qdrant rounds queries
 
 
 def test_ndcg_is_that_of_ir_measures(rng: np.random.Generator) -> None:
@@ -270,7 +272,11 @@ def test_a_saved_choice_is_followed(
         assert current(again.collection) == chosen
         found = again.search(QUERY)
         assert [(hit.id, hit.parts) for hit in found] == [(hit.id, hit.parts) for hit in expected]
-        assert again.adapt(examples).before.strategy == chosen
+        repeated = again.adapt(examples, save=True)
+        assert (repeated.chosen.strategy, repeated.saved) == (chosen, False)  # it climbs no further
+        again.collection.adapt(None)
+        assert current(again.collection) == repeated.before.strategy or again.collection.alignment is None
+        assert again.adapt(examples).chosen.strategy == chosen
 
 
 def test_the_means_are_those_of_searches(make: Callable[..., Connector]) -> None:
@@ -312,7 +318,7 @@ def test_nothing_is_written_but_the_choice(
     assert connector.adapt(examples, save=True).saved
     changed = {key for key, value in store.info("docs").items() if info.get(key) != value}
     assert changed
-    assert changed <= {"alignment", "cls_weight"}
+    assert changed <= {"alignment", "adapted_weight"}
     assert contents(connector) == points
 
 
@@ -369,6 +375,8 @@ BAD: dict[str, tuple[Sequence[tuple[Any, Any]], str]] = {
     "no text": ([(7, "doc 7"), ("bees", "doc 1")], "example 1 has the query 7"),
     "no id": ([("bees", "doc 7"), ("otters", "")], "example 2, 'otters', has the id ''"),
     "unknown": ([("bees", "doc 7"), ("otters", "doc 77")], "no document 'doc 77'; give ids"),
+    "no pair": (["ab", "cd"], "example 1 is 'ab'; give a pair"),  # type: ignore[list-item]
+    "three": ([("a", "b", "c")], "example 1 is .*; give a pair"),  # type: ignore[list-item]
     "unknown, many": ([("a", f"{i}") for i in range(7)] + [("b", "doc 1")], "'4' and 2 more; give"),
 }
 
@@ -427,7 +435,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "no id": ("a.jsonl", b'{"query": "a"}\n', "line 1 has the ids .None."),
     "no ids": ("a.jsonl", b'{"query": "a", "ids": []}\n', "line 1 .* give a query"),
     "ids": ("a.jsonl", b'{"query": "a", "ids": [true]}\n', "line 1 has the ids .True."),
-    "columns": ("a.csv", b"question,id\na,b\n", "line 2 .* give a query"),
+    "columns": ("a.csv", b"question,id\na,b\n", r"columns \['question', 'id'\]; give a header"),
     "CSV": ("a.csv", b'query,id\n"a"b,c\n', "line 2 is damaged"),
     "UTF-8": ("a.csv", b"query,id\n\xff,c\n", "not UTF-8"),
 }
@@ -467,7 +475,7 @@ def test_the_command(make: Callable[..., Connector], tmp_path: Path) -> None:
     assert saved["chosen"]["nDCG@10"] > saved["before"]["nDCG@10"]
     assert (saved["queries"], saved["missing"], len(saved["strategies"])) == (8, [], 27)
     again = json.loads(run(*words, "--save", "--json").stdout)
-    assert again["before"] == saved["chosen"]
+    assert (again["before"], again["chosen"], again["saved"]) == (saved["before"], saved["chosen"], False)
 
     path.write_text(
         '{"query": "bees", "id": "doc 77"}\n{"query": "otters", "id": "doc 0"}\n', encoding="utf-8"

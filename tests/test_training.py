@@ -383,7 +383,7 @@ def test_the_command_trains_and_goes_on(folder: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     assert "beir" in run.output
-    assert "--recipe aligner --head" in run.output
+    assert "--recipe aligner --codec linear-16+binary --head" in run.output
     again = CliRunner().invoke(main, [*arguments, "--json"])
     assert json.loads(again.stdout)["head"] == str(tmp_path / "head")
     for bad, message in (
@@ -391,6 +391,11 @@ def test_the_command_trains_and_goes_on(folder: Path, tmp_path: Path) -> None:
         ([*arguments, "--split", "test"], "splits there: train"),
         ([*arguments, "--width", "9"], "width 9"),
         ([*arguments, "--reduction", "ward"], "ward"),
+        ([*arguments, "--reduction", "idf-50%"], "needs frequencies"),
+        ([*arguments, "--negatives", "lexical"], "another folder"),
+        ([*arguments, "--share", "nan"], "nan"),
+        (["train", "saliency", str(folder), str(folder), "--out", str(tmp_path / "b")], "same name"),
+        (["train", "saliency", str(folder), "--out", str(folder / "corpus.jsonl")], "is a file"),
     ):
         failed = CliRunner().invoke(main, bad)
         assert failed.exit_code == 1

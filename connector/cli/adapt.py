@@ -20,7 +20,6 @@ from connector.terminal import adaptation_json, print_adaptation, print_json
 @place
 @click.option(
     "--examples",
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Queries, each with the id of a document that answers it: .jsonl, .csv or .tsv with query and id.",
@@ -30,17 +29,19 @@ from connector.terminal import adaptation_json, print_adaptation, print_json
     default=100,
     show_default=True,
     type=click.IntRange(1),
-    help="Passages to find for each query.",
+    help="Passages to find for each query; at least 10 are.",
 )
 @click.option("--save", is_flag=True, help="Search the collection so from now on.")
+@click.option("--reset", is_flag=True, help="Instead: score again as the collection was made for.")
 @json_option
 def adapt_command(
     collection: str,
     path: str | None,
     url: str | None,
-    examples: Path,
+    examples: Path | None,
     candidates: int,
     save: bool,
+    reset: bool,
     as_json: bool,
 ) -> None:
     """Choose how tokens are scored by a few examples; 8 will do, and more find smaller gains.
@@ -56,6 +57,13 @@ def adapt_command(
     from connector.connector import Connector
 
     at = where(path, url)
+    if reset == (examples is not None):
+        raise click.UsageError("give one of --examples FILE and --reset")
+    if examples is None:
+        with Connector.open(collection, **at) as connector:
+            connector.collection.adapt(None)
+        click.echo(f"{collection} is scored as it was made for")
+        return
     pairs = load_examples(examples)
     with Connector.open(collection, **at) as connector:
         adaptation = connector.adapt(pairs, save=save, candidates=candidates)
@@ -102,7 +110,12 @@ def _table(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
+        columns = [name.strip().lower() for name in reader.fieldnames or ()]
+        if not {"query", "id"} <= set(columns):
+            raise SourceError(f"{path.name} has the columns {columns}; give a header with query and id")
+        reader.fieldnames = columns
         for row in reader:
+            row["id"] = (row["id"] or "").strip()
             yield f"{path.name} line {reader.line_num}", row
     except csv.Error as error:
         where = f"{path.name} line {reader.reader.line_num}"

@@ -79,7 +79,7 @@ def train_saliency_command(
 
     The encoder stays as it is; the head learns from its output on each folder's training queries. Killed and
     run again, the command goes on where it was. DIR/training/log.jsonl has the losses, a JSON object a line.
-    Use the head with --head DIR, as in `connector ingest … --recipe aligner --head DIR`.
+    The last line says how to use the head.
     """
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.encoders.cache import CachedEncoder
@@ -94,6 +94,8 @@ def train_saliency_command(
     if shares and len(shares) != len(folders):
         raise InputError(f"{len(shares)} shares for {len(folders)} folders; give --share once for each")
     steps_of_passages = None if reduction is None else parse_reduction(reduction)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a file; give a folder")
     for folder in folders:
         load_judged(folder, split)
     encoder = load_encoder(model or DEFAULT_MODEL, device)
@@ -127,4 +129,14 @@ def train_saliency_command(
         return
     click.echo(f"{out}: trained on {', '.join(f'{it.name} ({len(it):,} queries)' for it in sets)}")
     click.echo(f"losses: {out / 'training' / 'log.jsonl'}")
-    click.echo(f"use it: connector ingest SOURCE --collection NAME --path DIR --recipe aligner --head {out}")
+    click.echo(f"use it: connector ingest SOURCE --collection NAME --path DIR {_use(out)}")
+
+
+def _use(head: Path) -> str:
+    """Options of a collection that uses all that a head has."""
+    parts = sorted((it.name for it in head.iterdir() if (it / "config.json").exists()), reverse=True)
+    layer = max((it for it in parts if it.startswith("linear-")), key=len, default=None)
+    if "saliency" not in parts:
+        return f"--recipe compact --codec {layer}+binary --head {head}"
+    codec = "" if "linear-128" in parts else f" --codec {layer or 'pca-128'}+binary"
+    return f"--recipe aligner{codec} --head {head}"

@@ -115,11 +115,14 @@ class Codec:
             RecipeError: a width does not divide, or a trained layer is missing or made for another model.
             MissingExtra: the quantizer is fitted by a package that is not installed.
         """
+        tokens = width
         for projection in self._projections:
             projection.check(width)
             width = projection.width(width)
         self._quantizer.bytes_per_token(width)
         self._quantizer.check(width)
+        if self._saliency is not None and self._saliency.has_head:
+            self._saliency.check(tokens)
 
     def fit(self, tokens: Float32, seed: int = 0, saliency: Float32 | None = None) -> Codec:
         """Learn from a sample; deterministic for a seed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.encoders import Encoder
-from connector.errors import MissingExtra, SourceError
+from connector.errors import MissingExtra, RecipeError, SourceError
 from connector.evaluation import load_judged
 from connector.ingest import WINDOW
 from connector.reduction import Reduction
 from connector.sources import Source
-from connector.types import Document, Float32, passage_text
+from connector.types import Document, Float32, passage_text, to_json
 
 Negatives = Literal["dense", "lexical", "both"]
 Float16 = NDArray[np.float16]
@@ -39,6 +40,7 @@ class TrainingSet:
         queries: (m, w) float16 token vectors of each query.
         positives: for each query the numbers of the passages that answer it, at least one.
         negatives: for each query numbers of passages that are near and do not, best first.
+        digest: 16 hexadecimal digits over all that it was read from and how.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TrainingSet:
     queries: list[Float16]
     positives: list[list[int]]
     negatives: list[list[int]]
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -73,8 +76,14 @@ def load_training_set(
 
     Raises:
         SourceError: the folder is not in this layout, or too little is left to train on.
+        RecipeError: the reduction needs what is not known here.
         MissingExtra: negatives by words need the package bm25s.
     """
+    if reduction is not None and reduction.needs - {"text"}:
+        raise RecipeError(
+            f"reduction {reduction.spec!r} needs {', '.join(sorted(reduction.needs))}, which training does "
+            "not have; give one such as ward-4"
+        )
     judged = load_judged(folder, split)
     documents = list(islice(Source(folder), passages))
     number = {document.id: place for place, document in enumerate(documents)}
@@ -83,13 +92,13 @@ def load_training_set(
         for query in judged.queries
     ]
     asked = [place for place, found in enumerate(right) if found]
+    if len(asked) < 2 or len(documents) <= _NEAR:
+        raise SourceError(
+            f"{folder} split {split!r} has {len(asked)} queries with an answer among {len(documents)} "
+            f"passages; give at least 2 queries and more than {_NEAR} passages"
+        )
     tokens, vectors = _encoded(encoder, documents, reduction)
     queries = encoder.encode_queries(list(judged.queries.values()))
-    if len(asked) < 2 or len(tokens) <= _NEAR:
-        raise SourceError(
-            f"{folder} split {split!r} has {len(asked)} queries with an answer among {len(tokens)} passages; "
-            f"give at least 2 queries and more than {_NEAR} passages"
-        )
     ways: list[list[list[int]]] = []
     if negatives in ("dense", "both"):
         ways.append(_nearest(np.stack([queries[place].cls for place in asked]), vectors, right, asked))
@@ -102,7 +111,16 @@ def load_training_set(
         queries=[queries[place].tokens.astype(np.float16) for place in asked],
         positives=[right[place] for place in asked],
         negatives=[_in_turn(lists) for lists in zip(*ways, strict=True)],
+        digest=_digest(
+            [document.id for document in documents],
+            judged.qrels,
+            [split, negatives, None if reduction is None else reduction.spec],
+        ),
     )
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(to_json(parts).encode()).hexdigest()[:16]
 
 
 def _encoded(

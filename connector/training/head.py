@@ -27,7 +27,7 @@ from connector.errors import InputError
 from connector.saliency import FOLDER, gate
 from connector.training.batches import Batch, Batches
 from connector.training.examples import TrainingSet
-from connector.training.loop import run
+from connector.training.loop import check_checkpoint, run
 from connector.types import to_json
 
 _TEMPERATURE = 0.05
@@ -66,6 +66,8 @@ class HeadTraining:
             raise InputError(f"width {bad[0]} does not fill whole bytes of signs; give one divisible by 8")
         if not self.widths and not self.saliency:
             raise InputError("there is nothing to train; give a width, or leave the saliency in")
+        if bad_shares := [it for it in self.shares if not 0 < it < float("inf")]:
+            raise InputError(f"a set's share is {bad_shares[0]}; give a number above 0")
         for name, share in (("query", self.query_share), ("document", self.document_share)):
             if not 0 < share <= 1:
                 raise InputError(f"{name} share is {share}; give a share of the tokens, above 0, at most 1")
@@ -106,6 +108,11 @@ def train_head(
     """
     if not sets:
         raise InputError("there is no training set; give at least one")
+    width = sets[0].passages[0].shape[1]
+    if wide := [it for it in training.widths if it > width]:
+        raise InputError(f"width {wide[0]} is more than the {width} of the tokens; give less")
+    if len({it.name for it in sets}) < len(sets):
+        raise InputError(f"two of the sets {[it.name for it in sets]} have the same name; rename a folder")
     if training.shares and len(training.shares) != len(sets):
         raise InputError(f"{len(training.shares)} shares for {len(sets)} sets; give one for each, or none")
     parts = [f"linear-{width}" for width in training.widths] + ([FOLDER] if training.saliency else [])
@@ -118,6 +125,11 @@ def train_head(
                 f"{folder} holds {part} trained with {to_json(done[part])}, not {to_json(settings)}; give "
                 "another folder (--out DIR)"
             )
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for the head")
+    for part in parts:
+        if part not in done:
+            check_checkpoint(folder / "training" / f"{part}.safetensors", training.steps, to_json(settings))
     batches = Batches(sets, training.batch, training.seed, training.shares, device)
     scratch = _made(folder / "training")
     for part in parts:
@@ -143,8 +155,7 @@ def train_head(
 def _settings(sets: Sequence[TrainingSet], training: HeadTraining) -> dict[str, Any]:
     """What a part was trained with, as the head's description says it."""
     return {
-        "sets": {it.name: len(it) for it in sets},
-        "tokens": {it.name: sum(map(len, it.passages)) for it in sets},
+        "sets": {it.name: {"queries": len(it), "digest": it.digest} for it in sets},
         "shares": list(training.shares),
         "steps": training.steps,
         "batch": training.batch,
@@ -197,8 +208,6 @@ def _scale(device: str) -> torch.nn.Parameter:
 def _train_projection(width: int, batches: Batches, _: HeadTraining, learn: Callable[..., None]) -> Dense:
     """A projection that begins as the principal directions, and learns through its signs."""
     device, sample = batches.device, batches.sample()
-    if width > batches.width:
-        raise InputError(f"width {width} is more than the {batches.width} of the tokens; give less")
     start, turn = PCA(width), Rotation()
     turn.fit(start.fit(sample, 0), 0)
     rotation = torch.from_numpy(turn.state()["matrix"]).to(device)

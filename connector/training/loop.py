@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -57,7 +59,7 @@ def run(
     """
     optimizer = torch.optim.AdamW(list(parameters.values()), lr=rate, weight_decay=0.0)
     average = {name: value.detach().clone() for name, value in parameters.items()}
-    state = _State(dict(parameters), average, optimizer, f"{steps} {settings}")
+    state = _State(dict(parameters), average, optimizer, _about(steps, settings))
     done = 0 if checkpoint is None or not checkpoint.exists() else state.load(checkpoint)
     losses: list[float] = []
     started = time.perf_counter()
@@ -85,6 +87,33 @@ def run(
             parameter.copy_(average[name])
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
+
+
+def check_checkpoint(path: Path, steps: int, settings: str) -> None:
+    """Look whether `run` would go on from a checkpoint, if it is there.
+
+    Raises:
+        InputError: it is of another training, or damaged.
+    """
+    if path.exists():
+        with _checkpoint(path, _about(steps, settings)):
+            pass
+
+
+def _about(steps: int, settings: str) -> str:
+    return f"{steps} {settings}"
+
+
+@contextmanager
+def _checkpoint(path: Path, settings: str) -> Iterator[Any]:
+    """The opened file of a checkpoint of these settings."""
+    try:
+        with safe_open(path, "torch") as file:
+            if file.metadata()["settings"] != settings:
+                raise ValueError(f"it is of a training with {file.metadata()['settings']}, not {settings}")
+            yield file
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"checkpoint {path} does not fit ({error}); delete it to begin anew") from error
 
 
 def _write(log: Path, what: str, step: int, losses: list[float], rate: float, seconds: float) -> None:
@@ -127,25 +156,19 @@ class _State:
 
     def load(self, path: Path) -> int:
         """The number of steps done."""
-        try:
-            with safe_open(path, "torch") as file:
-                about = file.metadata()
-                if about["settings"] != self._settings:
-                    raise ValueError(f"it is of a training with {about['settings']}, not {self._settings}")
-                step = int(about["step"])
-                for name, parameter in self._parameters.items():
-                    arrays = {
-                        part: file.get_tensor(f"{name}/{part}").to(parameter.device)
-                        for part in ("weight", "average", "first", "second")
-                    }
-                    with torch.no_grad():
-                        parameter.copy_(arrays["weight"])
-                    self._average[name].copy_(arrays["average"])
-                    self._optimizer.state[parameter] = {
-                        "step": torch.tensor(float(step)),
-                        "exp_avg": arrays["first"],
-                        "exp_avg_sq": arrays["second"],
-                    }
-        except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-            raise InputError(f"checkpoint {path} does not fit ({error}); delete it to begin anew") from error
+        with _checkpoint(path, self._settings) as file:
+            step = int(file.metadata()["step"])
+            for name, parameter in self._parameters.items():
+                arrays = {
+                    part: file.get_tensor(f"{name}/{part}").to(parameter.device)
+                    for part in ("weight", "average", "first", "second")
+                }
+                with torch.no_grad():
+                    parameter.copy_(arrays["weight"])
+                self._average[name].copy_(arrays["average"])
+                self._optimizer.state[parameter] = {
+                    "step": torch.tensor(float(step)),
+                    "exp_avg": arrays["first"],
+                    "exp_avg_sq": arrays["second"],
+                }
         return step
