@@ -15,6 +15,7 @@ import ir_measures
 import numpy as np
 from ir_measures import RR, P, R, nDCG
 
+from connector.alignment import parse_alignment
 from connector.collection import Collection
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
@@ -24,6 +25,7 @@ from connector.passages import Chunking
 from connector.recipes import Recipe
 from connector.search import CandidatesBy, check_finding, fetch, rank
 from connector.sources import Source
+from connector.stats import scored_by
 from connector.stores import Store, open_store
 
 Run = dict[str, dict[str, float]]
@@ -50,6 +52,8 @@ class Evaluation:
     Args:
         dataset: the folder's name.
         model, recipe: their names.
+        scored_by: how tokens were scored, such as "MaxSim" or "top-2, CLS with weight 0.3"; None if there are
+            none.
         queries, documents: how many.
         measures: "nDCG@10", "R@100", "RR@10" and "P@10", means over all judged queries.
         bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", "total".
@@ -64,6 +68,7 @@ class Evaluation:
     dataset: str
     model: str
     recipe: str
+    scored_by: str | None
     queries: int
     documents: int
     measures: dict[str, float]
@@ -215,6 +220,10 @@ def evaluate(
                 progress=progress,
             )
             seconds = report.seconds + (cached.spared if cached else 0.0)
+            chosen = collection.alignment if alignment is None else parse_alignment(alignment)
+            scored = scored_by(
+                collection, chosen, collection.cls_weight if cls_weight is None else cls_weight
+            )
             at_rest = _at_rest(store, "evaluate", report.passages)
             run, times = _search(
                 collection,
@@ -231,6 +240,7 @@ def evaluate(
         dataset=folder.resolve().name,
         model=encoder.name,
         recipe=recipe.name,
+        scored_by=scored,
         queries=len(judged.queries),
         documents=report.documents,
         measures=measure(judged, run, min_relevance),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qdrant_client import models
 
+from connector.alignment import Alignment
 from connector.collection import Collection
 from connector.ingest import WORD_BYTES
 from connector.schema import CLS, FDE
@@ -67,7 +68,7 @@ def stats_of(collection: Collection) -> Stats:
         model=collection.model,
         recipe=collection.recipe.name,
         layout=collection.recipe.layout,
-        scored_by=_scored_by(collection),
+        scored_by=scored_by(collection, collection.alignment, collection.cls_weight),
         bytes_per_passage={
             name: round(size, 1) for name, size in (sizes | {"total": sum(sizes.values())}).items()
         },
@@ -76,14 +77,15 @@ def stats_of(collection: Collection) -> Stats:
     )
 
 
-def _scored_by(collection: Collection) -> str | None:
+def scored_by(collection: Collection, alignment: Alignment | None, cls_weight: float | None) -> str | None:
+    """What the tokens of a collection are scored by, for a person; None if it stores none."""
     if collection.recipe.layout == "dense":
         return None
-    parts = ["MaxSim" if collection.alignment is None else collection.alignment.spec]
+    parts = ["MaxSim" if alignment is None else alignment.spec]
     if collection.recipe.saliency:
         parts.append("saliency")
-    if collection.cls_weight is not None:
-        parts.append(f"CLS with weight {collection.cls_weight:g}")
+    if cls_weight is not None:
+        parts.append(f"CLS with weight {cls_weight:g}")
     return ", ".join(parts)
 
 

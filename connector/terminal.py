@@ -168,6 +168,8 @@ def print_evaluation(result: Evaluation) -> None:
         f"{result.dataset}, {result.queries:,} queries, {result.documents:,} documents; "
         f"{result.recipe}, {result.model}"
     )
+    if result.scored_by is not None:
+        _row("scored by", result.scored_by)
     for name, value in result.measures.items():
         _row(name, f"{value:.4f}")
     _row("bytes a passage", _sizes(result.bytes_per_passage))
@@ -204,8 +206,8 @@ def print_adaptation(adaptation: Adaptation) -> None:
         table.setdefault(name, {})[share] = f"{result.ndcg:.4f}"
     shares = sorted({share for row in table.values() for share in row}, key=lambda it: (it != "no CLS", it))
     _row("nDCG@10", "".join(share.rjust(10) for share in shares))
-    for name, row in table.items():
-        _row(name, "".join(row.get(share, "").rjust(10) for share in shares))
+    for name in sorted(table, key=lambda name: ("%" in name, float(re.sub("[^0-9.]", "", name) or 0))):
+        _row(name, "".join(table[name].get(share, "").rjust(10) for share in shares))
     before, chosen = adaptation.before, adaptation.chosen
     _row("before", f"{before.ndcg:.4f}, {before.strategy.name}")
     if chosen is before:

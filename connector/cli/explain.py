@@ -46,7 +46,8 @@ def explain_command(
     """Say which words a document's score comes from.
 
     Shows its best passage for QUERY with the words shaded by what they add to the score, and for each word
-    of the query what it matched. Parts sum to the score; where tokens were merged, all their words are named.
+    of the query its share of the score and what it matched, with similarities. Parts sum to the score; where
+    tokens were merged, all their words are named.
     """
     from connector.connector import Connector
     from connector.heatmap import print_explanation
@@ -59,6 +60,7 @@ def explain_command(
         from connector.page import page
 
         html.write_text(page(explanation), encoding="utf-8")
+        click.echo(f"wrote {html}", err=True)
     if as_json:
         print_json(dataclasses.asdict(explanation))
     elif html is None:
