@@ -17,6 +17,7 @@ from qdrant_client import QdrantClient
 from safetensors.numpy import save_file
 
 from connector import Connector, Document, Encoder, Explanation, Hit, Recipe
+from connector.alignment import TopK
 from connector.cli import main
 from connector.errors import CollectionError, DocumentError, InputError
 from connector.explanation import Word, split_at
@@ -439,3 +440,54 @@ def test_the_command_writes_a_page_or_says_why_not(place: list[str], tmp_path: P
         assert said in refused.stderr
         assert "Traceback" not in refused.output
     assert run("bees", *place).exit_code == 2
+
+
+def test_a_hit_keeps_the_alignment_that_found_it(make: Callable[..., Connector]) -> None:
+    connector = make("compact")
+    hits = connector.search(QUERY, 4)
+    connector.collection.adapt(TopK(4), 0.25)
+    for hit in hits:
+        assert_sums(hit, hit.explain())
+    for hit in connector.search(QUERY, 4):
+        assert set(hit.parts) == {"cls", "aligned", "mixed"}
+        assert_sums(hit, hit.explain())
+
+
+def test_the_score_of_another_query_is_no_rounding(make: Callable[..., Connector]) -> None:
+    connector = make("compact")
+    (hit,) = connector.search(QUERY, 1)
+    with pytest.raises(CollectionError, match="found by another query"):
+        connector.explain(QUERY.replace("How", "Why"), hit)
+
+
+def test_qdrant_itself_gives_means_where_top_1_is_asked_for(make: Callable[..., Connector]) -> None:
+    connector = make("colbert")
+    sums = connector.search(QUERY, 5)
+    means = connector.search(QUERY, 5, alignment="top-1")
+    here = connector.search(QUERY, 5, alignment=TopK(1), rerank="client")
+    assert [hit.id for hit in sums] == [hit.id for hit in means]
+    assert [hit.score for hit in means] == pytest.approx([hit.parts["aligned"] for hit in here], abs=1e-4)
+    for hit in means:
+        assert set(hit.parts) == {"aligned"}
+        assert_sums(hit, hit.explain())
+
+
+@pytest.mark.parametrize("query", [QUERY, "What about bread?", "x"])
+def test_the_best_passage_is_that_of_a_search_where_vectors_are_quantized(
+    query: str, make: Callable[..., Connector]
+) -> None:
+    recipe = codes(layout="multivector", codec="float16", quantization="binary")
+    connector = make(recipe)
+    connector.ingest([Document(id="long", text=" ".join(TEXTS))], chunk_tokens=20)
+    found = {hit.id: hit for hit in connector.search(query, 20)}
+    explanation = connector.explain(query, "long")
+    assert (explanation.passage, explanation.score) == (
+        found["long"].passage,
+        pytest.approx(found["long"].score, abs=1e-3),
+    )
+
+
+@pytest.mark.parametrize("hit", [None, 5, b"doc 1"])
+def test_what_is_no_hit_is_refused(hit: Any, make: Callable[..., Connector]) -> None:
+    with pytest.raises(InputError, match="give a hit of a search, or a document's id"):
+        make("compact").explain(QUERY, hit)
