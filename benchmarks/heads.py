@@ -105,12 +105,13 @@ def any_task(folder: Path, encoder: CachedEncoder) -> Task:
 
 def projections(tasks: Sequence[Task], head: str) -> None:
     print("\nEvery token, MaxSim: nDCG@10, and the share of full-width float32\n")
-    row("set", "float32", *CODECS)
-    row(*["---"] * (2 + len(CODECS)))
+    specs = [it for it in CODECS if "pca" in it or (Path(head) / it.partition("+")[0]).is_dir()]
+    row("set", "float32", *specs)
+    row(*["---"] * (2 + len(specs)))
     shares = []
     for task in tasks:
         full = by_maxsim(task, fitted("float32", head, task.passages), task.passages)
-        found = [by_maxsim(task, fitted(spec, head, task.passages), task.passages) for spec in CODECS]
+        found = [by_maxsim(task, fitted(spec, head, task.passages), task.passages) for spec in specs]
         row(task.name, f"{full:.4f}", *(f"{it:.4f} ({it / full:.1%})" for it in found))
         shares.append([it / full for it in found])
     row("mean", "", *(f"{it:.1%}" for it in np.mean(shares, axis=0)))

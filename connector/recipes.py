@@ -259,7 +259,6 @@ RECIPES: dict[str, Recipe] = {
             source="Qian et al., Multi-Vector Retrieval as Sparse Alignment, 2022",
             layout="codes",
             reduction="saliency-50%",
-            query_reduction="saliency-50%",
             codec="linear-128+binary",
             head=OWN,
             alignment="top-1",
