@@ -35,7 +35,7 @@ from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import open_store
 
 QUERIES = {
-    "how do insects communicate": "doc 7",
+    "how do bees tell each other the way": "doc 7",
     "what makes bread rise": "doc 2",
     "who discovered satellites of a planet": "doc 3",
 }

@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from connector import Embedding, Encoder
 from connector.errors import InputError, RecipeError
+from connector.heads import head_folder
 from connector.reduction import (
     PASSAGE_METHODS,
     QUERY_METHODS,
@@ -28,6 +29,7 @@ from connector.reduction import (
 from connector.reduction.base import TokenPooling, assign
 from connector.reduction.voronoi import Voronoi, removal_errors
 from connector.reduction.words import _LISTS, fold
+from connector.saliency import Saliency
 from connector.types import ROW_FIELDS, Float32
 from tests.conftest import TEXTS
 
@@ -40,6 +42,8 @@ PASSAGE_STEPS = [
     "idf-50%",
     "attention-3",
     "attention-25%",
+    "saliency-3",
+    "saliency-25%",
     "stopwords-en",
     "punctuation",
     "contextual-stopwords",
@@ -57,7 +61,7 @@ PASSAGE_STEPS = [
 
 CHAINS = ["punctuation+ward-2", "whole-words+contextual-stopwords", "stopwords-en+idf-50%+kmeans-to-2"]
 
-QUERY_STEPS = ["icf-2", "icf-50%", "idf-weight", "icf-3+idf-weight"]
+QUERY_STEPS = ["icf-2", "icf-50%", "saliency-3", "saliency-50%", "idf-weight", "icf-3+idf-weight"]
 
 
 def passage(n: int, width: int, seed: int, special: bool = True) -> Embedding:
@@ -193,6 +197,8 @@ def test_a_passage_of_which_nothing_is_wanted_keeps_its_first_row(spec: str) -> 
 def test_batch_and_padding_change_nothing(spec: str, encoder: Encoder) -> None:
     alone = [encoder.encode_documents([text], attention=True)[0] for text in TEXTS[:4]]
     batched = encoder.encode_documents([*TEXTS[:4], " ".join(TEXTS)], attention=True)[:4]
+    weigh = Saliency(head_folder("all-MiniLM-L6-v2"))
+    alone, batched = weigh(alone, "document"), weigh(batched, "document")
     reduction = parse_reduction(spec, counted(*alone))
     for left, right in zip(alone, batched, strict=True):
         assert np.array_equal(reduction(left).token_ids, reduction(right).token_ids)
@@ -476,7 +482,7 @@ def test_weights_are_positive_with_mean_one(whole: Embedding) -> None:
         ("ward-4", "'ward-4' is a step for passages"),
         ("idf-3", "'idf-3' is a step for passages"),
         ("idf-weights", "is no size|is a step for passages"),
-        ("nothing", "is not known; the known steps: icf-K, idf-weight"),
+        ("nothing", "is not known; the known steps: icf-K, saliency-K, idf-weight"),
     ],
 )
 def test_what_is_no_step_for_queries_is_refused(spec: str, message: str) -> None:
@@ -554,7 +560,8 @@ def test_words_need_the_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "lack"), [("attention-2", "attention=True"), ("contextual-stopwords", "gate")]
+    ("spec", "lack"),
+    [("attention-2", "attention=True"), ("contextual-stopwords", "gate"), ("saliency-2", "trained head")],
 )
 def test_what_an_embedding_lacks_is_said(spec: str, lack: str) -> None:
     with pytest.raises(InputError, match=lack):
