@@ -46,6 +46,7 @@ def largest(
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
     k: int,
+    room: Room | None = None,
 ) -> Iterator[Selection]:
     """The k largest of each column, in each passage.
 
@@ -53,10 +54,38 @@ def largest(
         similarities: (n, m) float32, passages one after another.
         starts, lengths: (P,) where each passage begins, and its tokens.
         k: at least 1; up to the next power of two are selected.
+        room: what a CPU works in; a selection stands there until the next one is made.
     """
-    table = similarities.contiguous()
+    room = Room() if room is None else room
+    table = room.copy(similarities.numpy()) if similarities.device.type == "cpu" else similarities
     for passages in _groups(lengths):
-        yield Selection(passages, _largest_of(table, starts[passages], lengths[passages], k))
+        yield Selection(passages, _largest_of(table, starts[passages], lengths[passages], k, room))
+
+
+class Room:
+    """Memory for one selection after another: new memory costs more than what is done in it."""
+
+    def __init__(self) -> None:
+        self._table = np.empty(0, np.float32)
+        self._pair = np.empty(0, np.float32)
+
+    def copy(self, matrix: Float32) -> Float32:
+        """The matrix with its rows lying one after another."""
+        if matrix.flags.c_contiguous:
+            return matrix
+        if len(self._table) < matrix.size:
+            self._table = np.empty(matrix.size, np.float32)
+        table = self._table[: matrix.size].reshape(matrix.shape)
+        table[:] = matrix
+        return table
+
+    def two(self, rows: int, columns: int) -> tuple[Float32, Float32]:
+        """Two matrices of this shape."""
+        size = rows * columns
+        if len(self._pair) < 2 * size:
+            self._pair = np.empty(2 * size, np.float32)
+        first, second = self._pair[: 2 * size].reshape(2, rows, columns)
+        return first, second
 
 
 def _groups(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.intp]]:
@@ -73,34 +102,39 @@ def _groups(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.intp]]:
 
 
 def _largest_of(
-    table: torch.Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64], k: int
+    table: torch.Tensor | Float32,
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    k: int,
+    room: Room,
 ) -> Float32:
     """(k, p, m) of passages of about one length."""
-    import torch
-
     most = int(lengths.max())
     wide = 1 << (min(k, most) - 1).bit_length()
     lists = -(-most // wide)
     place = np.arange(lists * wide)[:, None]
     rows = (starts + np.minimum(place, lengths - 1)).ravel()
-    absent = (place >= lengths).ravel()
-    if table.device.type == "cpu":
-        values = table.numpy()[rows]
+    absent = np.flatnonzero((place >= lengths).ravel())
+    if isinstance(table, np.ndarray):
+        values, spare = room.two(len(rows), table.shape[1])
+        np.take(table, rows, axis=0, out=values, mode="clip")
         values[absent] = ABSENT
-        return _merged(values.reshape(wide, lists, len(lengths), -1))
+        shape = (wide, lists, len(lengths), table.shape[1])
+        return _merged(values.reshape(shape), spare.reshape(shape))
+    import torch
+
     there = table[torch.from_numpy(rows).to(table.device)]
     there[torch.from_numpy(absent).to(table.device)] = ABSENT
     chosen: Float32 = there.view(lists * wide, len(lengths), -1).topk(wide, dim=0).values.cpu().numpy()
     return chosen
 
 
-def _merged(values: Float32) -> Float32:
+def _merged(values: Float32, spare: Float32) -> Float32:
     """(k, l, p, m), l lists of k values each in any order, to (k, p, m), the k largest in order.
 
-    Works in the given array and in one more of its size.
+    Works in the given array and in a spare one of its shape.
     """
     wide, lists = values.shape[:2]
-    spare = np.empty_like(values)
 
     def compare(step: int, run: int) -> None:
         """Of each two values `step` apart the larger goes first; in every other run of pairs, last."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from connector.alignment import Alignment
 from connector.errors import InputError
-from connector.largest import Selection, largest
+from connector.largest import Room, Selection, largest
 from connector.types import Float32
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def aligned(
 
     ends = _ends(lengths, len(rows))
     counts = alignment.counts(np.diff(ends))
-    carrying = passage_saliency is not None
+    carrying, room = passage_saliency is not None, Room()
     scores = np.empty(len(ends) - 1, np.float32)
     with _blas_threads(torch.get_num_threads()):
         for first, last in _blocks(ends, scorer.rows):
@@ -170,30 +170,33 @@ def aligned(
             block = scorer.similarities(rows[here])
             if passage_saliency is not None:
                 block = _carrying(block, passage_saliency[here])
-            for found in _selected(
-                block, ends[first : last + 1] - ends[first], int(counts[first:last].max())
-            ):
+            most = int(counts[first:last].max())
+            for found in _selected(block, ends[first : last + 1] - ends[first], most, room):
                 passages = first + found.passages
                 scores[passages] = _means(found.values, counts[passages], query_saliency, carrying)
     return scores
 
 
-def _selected(block: torch.Tensor, ends: NDArray[np.int64], k: int) -> Iterator[Selection]:
+def _selected(block: torch.Tensor, ends: NDArray[np.int64], k: int, room: Room) -> Iterator[Selection]:
     """The k largest similarities of each passage and query token, of a block (n, m)."""
     if k == 1:
         return iter([Selection(np.arange(len(ends) - 1), _maxima(block, ends)[None])])
-    return largest(block, ends[:-1], np.diff(ends), k)
+    return largest(block, ends[:-1], np.diff(ends), k, room)
 
 
 def _carrying(block: torch.Tensor, saliency: NDArray[np.uint8]) -> torch.Tensor:
     """The similarities (n, m) with the rows' saliency in their last eight bits: `alignment.coarse`."""
     import torch
 
-    byte = torch.from_numpy(saliency.astype(np.int32)).to(block.device)[:, None]
-    turned = not block.is_contiguous()  # computed with a row for each query token
-    bits = (block.t() if turned else block).view(torch.int32).add_(0x80).bitwise_and_(~0xFF)
-    carrying = bits.bitwise_or_(byte.t() if turned else byte).view(torch.float32)
-    return carrying.t() if turned else carrying
+    byte = saliency.astype(np.int32)[:, None]
+    if block.device.type == "cpu":  # by numpy: torch's threads would wait for those of the product before
+        bits = block.numpy().view(np.int32)
+        bits += 0x80
+        bits &= ~0xFF
+        bits |= byte
+        return block
+    coarse = block.view(torch.int32).add_(0x80).bitwise_and_(~0xFF)
+    return coarse.bitwise_or_(torch.from_numpy(byte).to(block.device)).view(torch.float32)
 
 
 def _means(
