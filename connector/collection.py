@@ -126,9 +126,9 @@ class Collection:
         """The recipe it was made with."""
         return load_recipe(self._info["recipe"])
 
-    def has_recipe(self, recipe: Recipe) -> bool:
-        """Whether the collection was made with this recipe, whatever it is called."""
-        return self.recipe.same_as(recipe.for_model(self._info["encoder"]))
+    def other_than(self, recipe: Recipe) -> list[str]:
+        """In what the collection's recipe differs from this one, whatever they are called."""
+        return self.recipe.differences(recipe.for_model(self._info["encoder"]))
 
     @property
     def codec(self) -> Codec | None:

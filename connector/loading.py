@@ -43,10 +43,10 @@ def open_or_create(
         made = True
         connector = Connector.create(name, recipe=wanted, model=model or DEFAULT_MODEL, **place)
     with connector:
-        if recipe is not None and not connector.collection.has_recipe(wanted):
+        if recipe is not None and (others := connector.collection.other_than(wanted)):
             raise InputError(
-                f"collection {name!r} has recipe {connector.recipe.name!r}, not {wanted.name!r}; leave the "
-                "recipe and reductions out, or choose another collection"
+                f"collection {name!r} has recipe {connector.recipe.name!r}, not {wanted.name!r} "
+                f"({'; '.join(others)}); leave the recipe and its parts out, or choose another collection"
             )
         try:
             yield connector

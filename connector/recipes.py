@@ -185,8 +185,13 @@ class Recipe(BaseModel):
 
     def same_as(self, other: Recipe) -> bool:
         """Whether both make and search the same points alike, whatever they are called."""
+        return not self.differences(other)
+
+    def differences(self, other: Recipe) -> list[str]:
+        """What this recipe has and the other one in its place, such as "codec binary, not int8"."""
         words = {"name", "summary", "source"}
-        return self.model_dump(exclude=words) == other.model_dump(exclude=words)
+        own, theirs = self.model_dump(exclude=words), other.model_dump(exclude=words)
+        return [f"{field} {own[field]}, not {theirs[field]}" for field in own if own[field] != theirs[field]]
 
     def make_codec(self) -> Codec:
         """A new, unfitted codec.
