@@ -315,7 +315,7 @@ class Connector:
             candidates: how many passages are found for each query.
 
         Returns:
-            What is chosen, which is what the collection does now unless the examples speak clearly for
+            What is chosen, which is what the collection was made for unless the examples speak clearly for
             something else, with nDCG@10 of everything that was tried and a leave-one-out estimate.
 
         Raises:

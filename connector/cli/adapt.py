@@ -47,7 +47,7 @@ def adapt_command(
     """Choose how tokens are scored by a few examples; 8 will do, and more find smaller gains.
 
     Tries how many tokens of a passage each token of a query is compared with, and how much CLS counts. What
-    the collection does now stays unless the examples speak clearly for something else. Nothing but the
+    the collection was made for stays unless the examples speak clearly for something else. Nothing but the
     queries is encoded.
 
     A query with several answers stands on several lines, or on one of a .jsonl file with "ids", a list. The
