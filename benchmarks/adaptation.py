@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import _rerank
 import numpy as np
 from numpy.typing import NDArray
 
 from connector import Document, Embedding, load_encoder
 from connector.adaptation import ALIGNMENTS, STRATEGIES, ndcg, pick, steps_from
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import Judged, load_judged, load_qrels, load_queries
+from connector.evaluation import Judged, load_judged
 from connector.ingest import WINDOW
 from connector.scoring import aligned, products
 from connector.sources import Source
@@ -137,19 +138,10 @@ def task(folder: Path, encoder: CachedEncoder) -> Task:
 
 
 def dl19(folder: Path, encoder: CachedEncoder) -> Split:
-    run: dict[str, list[str]] = {}
-    for line in (folder / "bm25_top100.trec").read_text(encoding="utf-8").splitlines():
-        query, _, document, *_ = line.split()
-        run.setdefault(query, []).append(document)
-    qrels, texts = load_qrels(folder / "qrels_official" / "dl19.tsv"), load_queries(folder / "queries.jsonl")
-    judged = Judged({query: texts[query] for query in qrels}, qrels)
-    wanted = {document for found in run.values() for document in found}
-    documents = sorted((it for it in Source(folder) if it.id in wanted), key=lambda it: it.id)
-    ids, passages = encode(documents, encoder)
-    number = {id_: place for place, id_ in enumerate(ids)}
-    found = [[number[document] for document in run[query]] for query in judged.queries]
-    queries = encoder.encode_queries(list(judged.queries.values()))
-    return split("msmarco_dl19", judged, queries, ids, passages, found)
+    pool = _rerank.dl19(folder, encoder)
+    queries = [pool.queries[query] for query in pool.judged.queries]
+    found = [pool.candidates[query] for query in pool.judged.queries]
+    return split("msmarco_dl19", pool.judged, queries, pool.ids, pool.passages, found)
 
 
 def encode(documents: Iterable[Document], encoder: CachedEncoder) -> tuple[list[str], list[Embedding]]:

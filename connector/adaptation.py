@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import ir_measures
 import numpy as np
 from numpy.typing import NDArray
 
@@ -233,19 +234,15 @@ def leave_one_out(values: Float64, steps: NDArray[np.int64]) -> float:
 
 
 def ndcg(ranking: Sequence[str], grades: Mapping[str, int]) -> float:
-    """nDCG@10 of document ids, best first, each gaining its grade; 0 without any.
-
-    Source: Järvelin and Kekäläinen, TOIS 2002, with the discount 1/log₂(1 + rank) that trec_eval takes.
+    """nDCG@10 of document ids, best first, by ir-measures; 0 without any.
 
     Args:
         ranking: document ids, best first.
-        grades: document id to grade; those that are not there have grade 0, as have those below it.
+        grades: document id to grade; those that are not there have grade 0.
     """
-    discounts = 1 / np.log2(np.arange(2, _DEPTH + 2))
-    gains = [max(grades.get(document, 0), 0) for document in ranking[:_DEPTH]]
-    best = sorted((max(grade, 0) for grade in grades.values()), reverse=True)[:_DEPTH]
-    ideal = float(discounts[: len(best)] @ best)
-    return float(discounts[: len(gains)] @ gains) / ideal if ideal > 0 else 0.0
+    run = {"query": {document: -float(place) for place, document in enumerate(ranking[:_DEPTH])}}
+    values = ir_measures.iter_calc([ir_measures.nDCG @ _DEPTH], {"query": dict(grades)}, run)
+    return float(sum(it.value for it in values))
 
 
 def _rankings(

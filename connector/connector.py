@@ -230,9 +230,6 @@ class Connector:
         self._check_open()
         check_query(query)
         encoder = self.encoder
-        chosen = (
-            self._collection.alignment if alignment is None else alignment
-        )  # which hits can explain later
         started = time.perf_counter()
         embedding = encoder.encode_queries([query])[0]
         encode = 1e3 * (time.perf_counter() - started)
@@ -245,13 +242,13 @@ class Connector:
             candidates=candidates,
             candidates_by=candidates_by,
             cls_weight=cls_weight,
-            alignment=chosen if rerank is not None else alignment,
+            alignment=alignment,
             device=encoder.device,
         )
         hits = fetch(self._collection, ranking, k)
         hits.ms["encode"] = encode
         hits.ms["total"] += encode
-        hits[:] = [replace(hit, explainer=self._explainer(embedding, chosen)) for hit in hits]
+        hits[:] = [replace(hit, explainer=self._explainer(embedding, ranking.alignment)) for hit in hits]
         return hits
 
     def explain(

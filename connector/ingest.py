@@ -8,7 +8,6 @@ passages is being written, a mark stands in place of its passage 0, so that no r
 
 from __future__ import annotations
 
-import base64
 import itertools
 import logging
 import threading
@@ -16,20 +15,16 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from connector.codecs import Codec
 from connector.collection import Collection
 from connector.encoders import Encoder
-from connector.errors import DocumentError, InputError
-from connector.passages import Checker, Chunking, Passage, content_hash, payload_of, split_document
-from connector.rerank import fold
-from connector.schema import CLS, FDE, LEXICAL, TOKENS
+from connector.errors import DocumentError
+from connector.passages import Checker, Chunking, Passage, content_hash, split_document
+from connector.points import points_of, text_of
+from connector.schema import CLS, FDE
 from connector.stores import Point
-from connector.types import Document, Embedding, Float32, Sparse, passage_text, point_id
+from connector.types import Document, Embedding, point_id
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +218,7 @@ class _Writer:
     def add(self, window: list[Passage]) -> None:
         """Take a window of passages, and write all that wait unless the codec wants more."""
         collection, report = self._collection, self._report
-        texts = [_text(passage) for passage in window]
+        texts = [text_of(passage) for passage in window]
         embeddings = self._encoder.encode_documents(
             texts, attention="attention" in collection.reduction.needs
         )
@@ -250,86 +245,20 @@ class _Writer:
         if not passages:
             return False
         collection, report = self._collection, self._report
-        collection.store.upsert(collection.name, _points(collection, passages, reduced, report))
+        points = points_of(collection, passages, reduced)
+        collection.store.upsert(collection.name, points)
         collection.store_counts()
+        rows = sum(point.payload.get("rows", 0) for point in points)
+        report.tokens_after += rows
+        report.token_bytes += rows * collection.token_bytes
+        report.lexical_bytes += WORD_BYTES * sum(point.payload.get("words", 0) for point in points)
+        report.fde_bytes += sum(FDE in point.vectors for point in points) * collection.vector_bytes.get(
+            FDE, 0
+        )
         report.passages += len(passages)
         report.documents += sum(passage.number == 0 for passage in passages)
         report.cls_bytes += len(passages) * collection.vector_bytes[CLS]
         return True
-
-
-def _text(passage: Passage) -> str:
-    return passage_text(passage.document.title, passage.text)
-
-
-def _points(
-    collection: Collection, passages: list[Passage], reduced: list[Embedding], report: IngestReport
-) -> list[Point]:
-    payloads = [payload_of(passage) for passage in passages]
-    vectors: list[dict[str, Float32 | Sparse]] = [{CLS: embedding.cls} for embedding in reduced]
-    recipe = collection.recipe
-    if recipe.layout != "dense":
-        codec = _fitted_codec(collection, reduced)
-        rows = _split(codec.encode(_tokens(reduced)), reduced)
-        report.tokens_after += sum(map(len, rows))
-        report.token_bytes += sum(map(len, rows)) * collection.token_bytes
-        for payload, vector, codes, embedding in zip(payloads, vectors, rows, reduced, strict=True):
-            payload["rows"] = len(codes)
-            saliency = codec.saliency.encode(_salience(embedding)) if recipe.saliency else None
-            if recipe.layout == "multivector":
-                vector[TOKENS] = codes.astype(np.float32) if saliency is None else fold(codes, saliency)
-                continue
-            payload["codes"] = _base64(codes)
-            if saliency is not None:
-                payload["saliency"] = _base64(saliency)
-        if recipe.fde is not None:
-            scored = _split(codec.encode_query(_tokens(reduced)), reduced)
-            for vector, projected in zip(vectors, scored, strict=True):
-                vector[FDE] = collection.muvera.passage(projected)
-            report.fde_bytes += len(passages) * collection.vector_bytes[FDE]
-    if recipe.lexical is not None:
-        for passage, vector, payload in zip(passages, vectors, payloads, strict=True):
-            words = collection.words.passage(_text(passage))
-            report.lexical_bytes += WORD_BYTES * len(words)
-            payload["words"] = len(words)
-            vector[LEXICAL] = words
-    return [
-        Point(point_id(passage.document.id, passage.number), vector, payload)
-        for passage, vector, payload in zip(passages, vectors, payloads, strict=True)
-    ]
-
-
-def _base64(rows: NDArray[Any]) -> str:
-    return base64.b64encode(rows.tobytes()).decode("ascii")
-
-
-def _salience(embedding: Embedding) -> Float32:
-    if embedding.saliency is None:
-        raise InputError(
-            "the embedding has no saliency, and the recipe keeps it; call Collection.salient first"
-        )
-    return embedding.saliency
-
-
-def _tokens(reduced: list[Embedding]) -> Float32:
-    """The tokens of all passages, one passage after another."""
-    return np.concatenate([embedding.tokens for embedding in reduced])
-
-
-def _split(rows: NDArray[Any], reduced: list[Embedding]) -> list[NDArray[Any]]:
-    """Each passage's rows again."""
-    return np.split(rows, np.cumsum([len(embedding) for embedding in reduced])[:-1])
-
-
-def _fitted_codec(collection: Collection, reduced: list[Embedding]) -> Codec:
-    codec = collection.codec
-    if codec is None or not codec.fitted:
-        tokens = _tokens(reduced)
-        salient = collection.recipe.saliency
-        saliency = np.concatenate([_salience(embedding) for embedding in reduced]) if salient else None
-        codec = collection.fit_codec(tokens, saliency)
-        logger.info("fitted codec %s of %r on %d vectors", codec.spec, collection.name, len(tokens))
-    return codec
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -45,12 +45,14 @@ class Ranking:
         parts: the parts of each one's score; the last part is what it is ordered by.
         order: numbers of the best passages of the best documents, best first.
         ms: milliseconds for "candidates" and "rerank".
+        alignment: how tokens were scored; None for MaxSim, or if none were.
     """
 
     found: list[Record]
     parts: list[dict[str, float]]
     order: list[int]
     ms: dict[str, float]
+    alignment: Alignment | None = None
 
     def scores(self) -> dict[str, float]:
         """Document id to score, best first."""
@@ -119,7 +121,7 @@ def rank(
         ms["candidates"] += 1e3 * (fetched - started)
         ms["rerank"] += 1e3 * (time.perf_counter() - fetched)
         if len(order) == k or len(found) < wanted:
-            return Ranking(found, parts, order, ms)
+            return Ranking(found, parts, order, ms, chosen)
         if wanted == limit:  # the passages were of fewer than k documents
             limit *= 2
         wanted = limit

@@ -40,16 +40,11 @@ def print_json(value: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int], Callable[[IngestReport], None]]]:
     """A bar on stderr, if that is a terminal; told the total, it gives what to call with each report."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with steps_bar() as show:
 
         def start(total: int) -> Callable[[IngestReport], None]:
-            task = bar.add_task(what, total=total)
-            return lambda report: bar.update(task, completed=report.documents + report.unchanged)
+            show(what, 0, total)
+            return lambda report: show(what, report.documents + report.unchanged, total)
 
         yield start
 

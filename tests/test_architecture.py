@@ -27,7 +27,7 @@ LAYERS = [
     {"recipes", "schema", "encoders", "stores"},
     {"collection", "passages"},
     {"rerank"},
-    {"origins"},
+    {"origins", "points"},
     {"ingest", "search", "explain", "sources"},
     {"adaptation", "stats"},
     {"connector"},

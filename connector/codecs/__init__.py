@@ -130,7 +130,7 @@ class Codec:
         Args:
             tokens: (N, w) float32 token vectors, N ≥ 1.
             seed: of the random parts.
-            saliency: (N,) float32 of the same tokens, for a codec that keeps it.
+            saliency: (N,) float32 of the same tokens, where it will be stored; None where it only prunes.
 
         Returns:
             The codec itself.

@@ -40,7 +40,7 @@ class TrainingSet:
         queries: (m, w) float16 token vectors of each query.
         positives: for each query the numbers of the passages that answer it, at least one.
         negatives: for each query numbers of passages that are near and do not, best first.
-        digest: 16 hexadecimal digits over all that it was read from and how.
+        digest: 16 hexadecimal digits over the ids, the judgements and how they were read.
     """
 
     name: str
