@@ -11,8 +11,11 @@
     │   ├── CollectionExists
     │   └── EncoderMismatch    the collection was made by another encoder
     ├── StoreError             Qdrant, in process or on a server
+    │   ├── PointsRefused      the engine refuses some points for good; the others are written
     │   ├── StoreLocked        another process holds the folder
     │   └── StoreUnavailable   no server answers
+    ├── TransferError          an export cannot be written, or read back
+    ├── MigrationError         revisions do not fit a collection, or a migration cannot go on
     └── MissingExtra           an optional dependency is not installed (also an ImportError)
 
 Each message names the value that was received and what to do about it.
@@ -63,12 +66,33 @@ class StoreError(ConnectorError):
     """Qdrant refused or failed, in process or on a server."""
 
 
+class PointsRefused(StoreError):
+    """The engine refuses some points for good, such as ones that are too large; the others are written.
+
+    Args:
+        reasons: what it says, by point id.
+    """
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+        first = next(iter(reasons.values()))
+        super().__init__(f"{len(reasons)} points were refused, the first: {first}")
+
+
 class StoreLocked(StoreError):
-    """Another process holds the folder."""
+    """Another process holds the folder, or another holder the key."""
 
 
 class StoreUnavailable(StoreError):
     """No server answers at the given address."""
+
+
+class TransferError(ConnectorError):
+    """An export cannot be written, or read back."""
+
+
+class MigrationError(ConnectorError):
+    """Revisions do not fit a collection, or a migration cannot go on."""
 
 
 class MissingExtra(ConnectorError, ImportError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from connector.codecs.base import Datatype, stored_bytes
 from connector.muvera import Muvera
@@ -12,6 +14,36 @@ CLS = "cls"
 TOKENS = "tokens"
 LEXICAL = "lexical"
 FDE = "fde"
+
+
+class Hnsw(BaseModel):
+    """The graph by which the nearest CLS vectors are found.
+
+    Args:
+        m: edges of a node; more find better and take more memory. 0 makes no graph.
+        ef_construct: neighbours that are looked at while it is built.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    m: int = Field(default=16, ge=0, le=1024)
+    ef_construct: int = Field(default=100, ge=4, le=10_000)
+
+
+class Copies(BaseModel):
+    """How a cluster spreads a collection. None leaves it to the cluster.
+
+    Args:
+        shards: parts of the collection.
+        replicas: copies of each part, on different nodes.
+        acknowledged: how many of them a write waits for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shards: int | None = Field(default=None, ge=1)
+    replicas: int | None = Field(default=None, ge=1)
+    acknowledged: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +56,7 @@ class VectorSchema:
         datatype: stored type of a coordinate.
         multivector: whether a point has many rows of it, compared by MaxSim and without an HNSW graph.
         quantization: what Qdrant keeps in memory beside the vectors, to score them faster.
+        hnsw: its graph; None for the engine's own choice.
     """
 
     name: str
@@ -31,6 +64,7 @@ class VectorSchema:
     datatype: Datatype
     multivector: bool = False
     quantization: Quantization | None = None
+    hnsw: Hnsw | None = None
 
     @property
     def bytes_per_row(self) -> int:
@@ -45,15 +79,24 @@ class CollectionSchema:
     Args:
         vectors: the dense ones.
         sparse: names of the sparse ones, scored with inverse document frequencies.
+        copies: how a cluster spreads it.
     """
 
     vectors: tuple[VectorSchema, ...]
     sparse: tuple[str, ...] = ()
+    copies: Copies = field(default_factory=Copies)
 
     @classmethod
-    def of(cls, recipe: Recipe, cls_width: int, token_width: int) -> CollectionSchema:
+    def of(
+        cls,
+        recipe: Recipe,
+        cls_width: int,
+        token_width: int,
+        hnsw: Hnsw | None = None,
+        copies: Copies | None = None,
+    ) -> CollectionSchema:
         """The schema of a recipe under an encoder of these widths."""
-        vectors = [VectorSchema(CLS, cls_width, recipe.cls)]
+        vectors = [VectorSchema(CLS, cls_width, recipe.cls, hnsw=hnsw)]
         if recipe.layout != "dense":
             codec = recipe.make_codec()
             width = codec.width(token_width)
@@ -61,4 +104,8 @@ class CollectionSchema:
                 vectors.append(VectorSchema(TOKENS, width, codec.datatype, True, recipe.quantization))
             if recipe.fde is not None:
                 vectors.append(VectorSchema(FDE, Muvera.size(width), "turbo4"))
-        return cls(tuple(vectors), () if recipe.lexical is None else (LEXICAL,))
+        return cls(tuple(vectors), () if recipe.lexical is None else (LEXICAL,), copies or Copies())
+
+    def vector(self, name: str) -> VectorSchema:
+        """The dense vector of this name."""
+        return next(vector for vector in self.vectors if vector.name == name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from qdrant_client import models
 
 from connector.errors import InputError
-from connector.schema import CollectionSchema
+from connector.schema import CollectionSchema, VectorSchema
 from connector.types import Float32, Sparse
 
 
@@ -118,13 +119,44 @@ def _weight(point: Point) -> int:
     return floats * _BYTES_PER_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
 
 
+PayloadKind = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "text", "geo"]
+"""What an index of payload values is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do that another one cannot.
+
+    Args:
+        aliases: it has aliases of its own; else this library keeps the names in a file.
+        quantizes: it keeps quantized copies of vectors; else a recipe's quantization has no effect.
+        alters: it changes quantization and HNSW graphs of vectors that are there; else they are copied.
+        copies: it keeps several copies of a collection on several machines.
+    """
+
+    aliases: bool
+    quantizes: bool
+    alters: bool
+    copies: bool
+
+
+class Lease(Protocol):
+    """What the holder of a key has."""
+
+    def check(self) -> None:
+        """Raises StoreLocked if the lease ran out and another one has taken the key."""
+        ...
+
+
 class Store(Protocol):
     """Collections in one place: a folder, a server or a cluster.
 
-    Every method that takes a collection's name raises `CollectionNotFound` when there is none, and
-    `StoreError` when the engine refuses. Writes are durable against the end of the process when the
-    call returns.
+    A collection may have aliases, names that lead to it; every method takes either. Every method that takes
+    a collection's name raises `CollectionNotFound` when there is none, and `StoreError` when the engine
+    refuses. Writes are durable against the end of the process when the call returns.
     """
+
+    capabilities: Capabilities
 
     @property
     def location(self) -> str:
@@ -132,7 +164,23 @@ class Store(Protocol):
         ...
 
     def names(self) -> list[str]:
-        """The names of the collections, sorted."""
+        """The names of the collections, sorted; aliases are not among them."""
+        ...
+
+    def aliases(self) -> dict[str, str]:
+        """Each alias and the collection that it leads to."""
+        ...
+
+    def switch(self, alias: str, name: str | None) -> None:
+        """Let an alias lead to a collection from now on, at once for all who ask; None removes the alias."""
+        ...
+
+    def lease(self, key: str) -> AbstractContextManager[Lease]:
+        """Hold a key that one holder at a time can hold, here or in another process.
+
+        Raises:
+            StoreLocked: another one holds it.
+        """
         ...
 
     def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
@@ -144,7 +192,7 @@ class Store(Protocol):
         ...
 
     def drop(self, name: str) -> None:
-        """Delete a collection and its artifacts."""
+        """Delete a collection with its artifacts and aliases."""
         ...
 
     def info(self, name: str) -> dict[str, str]:
@@ -175,8 +223,15 @@ class Store(Protocol):
         """Delete points; ids that are not there do no harm."""
         ...
 
-    def retrieve(self, name: str, ids: Sequence[str], payload: Sequence[str]) -> dict[str, Record]:
-        """The points that are there, by id, with these payload keys."""
+    def amend(self, name: str, points: Sequence[Point]) -> None:
+        """Set these vectors and payload keys of points that are there, and leave their others; points that
+        are not there are passed over. Of one point, the payload is set after the vectors."""
+        ...
+
+    def retrieve(
+        self, name: str, ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str] = ()
+    ) -> dict[str, Record]:
+        """The points that are there, by id, with these payload keys and vectors."""
         ...
 
     def search(
@@ -194,12 +249,34 @@ class Store(Protocol):
         """
         ...
 
-    def scroll(self, name: str, payload: Sequence[str], vectors: Sequence[str] = ()) -> Iterator[Record]:
-        """All points, ordered by id."""
+    def scroll(
+        self,
+        name: str,
+        payload: Sequence[str],
+        vectors: Sequence[str] = (),
+        filter: models.Filter | None = None,
+    ) -> Iterator[Record]:
+        """All points that match, ordered by id, with these payload keys and vectors."""
         ...
 
     def count(self, name: str, filter: models.Filter | None = None) -> int:
         """How many points match, exactly."""
+        ...
+
+    def add_vector(self, name: str, vector: VectorSchema | str) -> None:
+        """A new named vector, which no point has yet; a text is the name of a sparse one."""
+        ...
+
+    def drop_vector(self, name: str, vector: str) -> None:
+        """Delete a named vector of all points; one that is not there does no harm."""
+        ...
+
+    def alter_vector(self, name: str, vector: VectorSchema) -> None:
+        """Change quantization and HNSW graph of a vector, where the engine `alters`."""
+        ...
+
+    def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
+        """Index the values of a payload key, for filters; one that is there stays."""
         ...
 
     def finish(self, name: str) -> None:

@@ -15,10 +15,20 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from connector.errors import CollectionExists, StoreError
+from connector.errors import CollectionExists, StoreError, StoreLocked
 from connector.recipes import Quantization
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.base import Fused, Nearest, Point, Query, Record, batches
+from connector.stores.base import (
+    Capabilities,
+    Fused,
+    Lease,
+    Nearest,
+    PayloadKind,
+    Point,
+    Query,
+    Record,
+    batches,
+)
 from connector.stores.filters import to_edge
 from connector.stores.folder import shared_folder, write_atomically
 from connector.types import Float32, Sparse
@@ -67,6 +77,8 @@ class EdgeStore:
         StoreError: the folder cannot be used.
     """
 
+    capabilities = Capabilities(aliases=False, quantizes=True, alters=False, copies=False)
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._closed = True
         self._folder = shared_folder(path)
@@ -87,7 +99,7 @@ class EdgeStore:
         with folder.mutex:
             folder.lock()
             registry = folder.registry()
-            if name in registry["collections"]:
+            if name in registry["collections"] or name in registry["aliases"]:
                 raise CollectionExists(
                     f"collection {name!r} exists in {folder.path}; open it, or drop it first"
                 )
@@ -105,14 +117,48 @@ class EdgeStore:
     def drop(self, name: str) -> None:
         folder = self._folder
         with folder.mutex:
+            folder.lock()
+            registry = folder.registry()
+            name = folder.resolved(registry, name)
             home = folder.home(name)
+            aliases = registry["aliases"].items()
+            registry["aliases"] = {alias: target for alias, target in aliases if target != name}
+            del registry["collections"][name]
+            folder.write_registry(registry)
             shard = folder.shards.pop(name, None)
             if shard is not None:
                 shard.close()
-            registry = folder.registry()
-            del registry["collections"][name]
-            folder.write_registry(registry)
             shutil.rmtree(home)
+
+    def aliases(self) -> dict[str, str]:
+        return dict(self._folder.registry()["aliases"])
+
+    def switch(self, alias: str, name: str | None) -> None:
+        folder = self._folder
+        with folder.mutex:
+            folder.lock()
+            registry = folder.registry()
+            if alias in registry["collections"]:
+                raise CollectionExists(f"{alias!r} is a collection in {folder.path}, and can be no alias")
+            if name is None:
+                registry["aliases"].pop(alias, None)
+            else:
+                registry["aliases"][alias] = folder.resolved(registry, name)
+            folder.write_registry(registry)
+
+    @contextlib.contextmanager
+    def lease(self, key: str) -> Iterator[Lease]:
+        folder = self._folder
+        with folder.mutex:
+            folder.lock()
+            if key in folder.held:
+                raise StoreLocked(f"{key!r} in {folder.path} is held by another thread; wait until it ends")
+            folder.held.add(key)
+        try:
+            yield _Held()
+        finally:
+            with folder.mutex:
+                folder.held.discard(key)
 
     def info(self, name: str) -> dict[str, str]:
         return dict(self._folder.entry(name)["info"])
@@ -120,9 +166,8 @@ class EdgeStore:
     def set_info(self, name: str, info: Mapping[str, str]) -> None:
         folder = self._folder
         with folder.mutex:
-            folder.entry(name)
             registry = folder.registry()
-            registry["collections"][name]["info"].update(info)
+            registry["collections"][folder.resolved(registry, name)]["info"].update(info)
             folder.write_registry(registry)
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
@@ -153,9 +198,24 @@ class EdgeStore:
         shard = self._shard(name)
         _engine(lambda: shard.update(edge.UpdateOperation.delete_points(list(ids))))
 
-    def retrieve(self, name: str, ids: Sequence[str], payload: Sequence[str]) -> dict[str, Record]:
+    def amend(self, name: str, points: Sequence[Point]) -> None:
+        shard, update = self._shard(name), edge.UpdateOperation
+        there = self.retrieve(name, [point.id for point in points], [])
+        points = [point for point in points if point.id in there]
+        rows = [edge.PointVectors(point.id, _lists(point.vectors)) for point in points if point.vectors]
+        if rows:
+            _engine(lambda: shard.update(update.update_vectors(rows)))
+        for point in points:
+            if point.payload:
+                payload = dict(point.payload)
+                _engine(lambda id=point.id, it=payload: shard.update(update.set_payload([id], it)))  # type: ignore[misc]
+
+    def retrieve(
+        self, name: str, ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str] = ()
+    ) -> dict[str, Record]:
         shard = self._shard(name)
-        found = _engine(lambda: shard.retrieve(list(ids), with_payload=list(payload), with_vector=False))
+        wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
+        found = _engine(lambda: shard.retrieve(list(ids), **wanted))
         return {str(point.id): _record(point) for point in found}
 
     def search(
@@ -184,13 +244,18 @@ class EdgeStore:
         )
         return [_record(point, point.score) for point in _engine(lambda: shard.query(staged))]
 
-    def scroll(self, name: str, payload: Sequence[str], vectors: Sequence[str] = ()) -> Iterator[Record]:
-        shard = self._shard(name)
+    def scroll(
+        self,
+        name: str,
+        payload: Sequence[str],
+        vectors: Sequence[str] = (),
+        filter: models.Filter | None = None,
+    ) -> Iterator[Record]:
+        shard, where = self._shard(name), to_edge(filter)
+        wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
         offset: Any = None
         while True:
-            request = edge.ScrollRequest(
-                offset=offset, limit=_PAGE, with_payload=list(payload), with_vector=list(vectors) or False
-            )
+            request = edge.ScrollRequest(offset=offset, limit=_PAGE, filter=where, **wanted)
             points, offset = _engine(lambda request=request: shard.scroll(request))  # type: ignore[misc]
             yield from (_record(point) for point in points)
             if offset is None:
@@ -199,6 +264,27 @@ class EdgeStore:
     def count(self, name: str, filter: models.Filter | None = None) -> int:
         shard = self._shard(name)
         return int(_engine(lambda: shard.count(edge.CountRequest(exact=True, filter=to_edge(filter)))))
+
+    def add_vector(self, name: str, vector: VectorSchema | str) -> None:
+        shard, update = self._shard(name), edge.UpdateOperation
+        if isinstance(vector, str):
+            operation = update.create_sparse_vector(vector, edge.Modifier.Idf)
+        else:
+            operation = update.create_dense_vector(
+                vector.name, vector.size, edge.Distance.Dot, None, _DATATYPES[vector.datatype]
+            )
+        _engine(lambda: shard.update(operation))
+
+    def drop_vector(self, name: str, vector: str) -> None:
+        shard = self._shard(name)
+        _engine(lambda: shard.update(edge.UpdateOperation.delete_vector_name(vector)))
+
+    def alter_vector(self, name: str, vector: VectorSchema) -> None:
+        raise StoreError(f"Qdrant Edge cannot alter vector {vector.name!r} of {name!r}; copy the collection")
+
+    def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
+        shard, schema = self._shard(name), getattr(edge.PayloadSchemaType, kind.capitalize())
+        _engine(lambda: shard.update(edge.UpdateOperation.create_field_index(key, schema)))
 
     def finish(self, name: str) -> None:
         """Build the HNSW graph when there are enough points for one, flush, and cut the log.
@@ -230,11 +316,20 @@ class EdgeStore:
     def _shard(self, name: str) -> edge.EdgeShard:
         folder = self._folder
         with folder.mutex:
+            if name not in folder.shards:  # an alias never is
+                name = folder.resolved(folder.registry(), name)
             if name not in folder.shards:
                 home = folder.home(name)
                 folder.lock()
                 folder.shards[name] = _engine(lambda: edge.EdgeShard.load(str(home / "shard")))
             return folder.shards[name]
+
+
+class _Held:
+    """A lease in a folder, which no other process can open."""
+
+    def check(self) -> None:
+        """It never runs out."""
 
 
 def _make(home: Path, schema: CollectionSchema) -> edge.EdgeShard:
@@ -263,7 +358,9 @@ def _config(schema: CollectionSchema) -> edge.EdgeConfig:
 
 def _params(vector: VectorSchema) -> edge.EdgeVectorParams:
     if not vector.multivector:
-        return edge.EdgeVectorParams(vector.size, edge.Distance.Dot, datatype=_DATATYPES[vector.datatype])
+        return edge.EdgeVectorParams(
+            vector.size, edge.Distance.Dot, datatype=_DATATYPES[vector.datatype], hnsw_config=_hnsw(vector)
+        )
     return edge.EdgeVectorParams(
         vector.size,
         edge.Distance.Dot,
@@ -272,6 +369,14 @@ def _params(vector: VectorSchema) -> edge.EdgeVectorParams:
         hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
         quantization_config=None if vector.quantization is None else _QUANTIZATIONS[vector.quantization],
         memory=None if vector.quantization is None else edge.Memory.Cold,
+    )
+
+
+def _hnsw(vector: VectorSchema) -> edge.HnswIndexConfig | None:
+    if vector.hnsw is None:
+        return None
+    return edge.HnswIndexConfig(
+        m=vector.hnsw.m, ef_construct=vector.hnsw.ef_construct, full_scan_threshold=10_000
     )
 
 

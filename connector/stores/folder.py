@@ -2,7 +2,8 @@
 
 A folder looks like this:
 
-    registry.json                 {"format": 1, "collections": {name: {"folder": …, "info": {…}}}}
+    registry.json                 {"format": 1, "collections": {name: {"folder": …, "info": {…}}},
+                                  "aliases": {alias: name}}
     lock                          held by the one process that has the folder open
     collections/<folder>/shard/   the engine's files
     collections/<folder>/artifacts/<key>
@@ -36,12 +37,14 @@ class Folder:
     Attributes:
         mutex: held while the registry or the opened shards change.
         shards: the opened shards by collection.
+        held: keys that someone in this process holds; no other process can.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.mutex = threading.RLock()
         self.shards: dict[str, edge.EdgeShard] = {}
+        self.held: set[str] = set()
         self._lock: portalocker.Lock | None = None
         self._users = 0
 
@@ -100,14 +103,14 @@ class Folder:
         self._lock = lock
 
     def registry(self) -> dict[str, Any]:
-        """What `registry.json` says: "format" and "collections".
+        """What `registry.json` says: "format", "collections" and "aliases".
 
         Raises:
             StoreError: the file is damaged or of another version.
         """
         path = self.path / "registry.json"
         if not path.exists():
-            return {"format": _FORMAT, "collections": {}}
+            return {"format": _FORMAT, "collections": {}, "aliases": {}}
         try:
             registry = json.loads(path.read_text(encoding="utf-8"))
             if registry["format"] != _FORMAT:
@@ -117,6 +120,9 @@ class Folder:
             for entry in registry["collections"].values():
                 if not isinstance(entry["folder"], str) or not isinstance(entry["info"], dict):
                     raise TypeError("an entry without folder and info")
+            for alias, name in registry.setdefault("aliases", {}).items():
+                if name not in registry["collections"]:
+                    raise ValueError(f"alias {alias!r} leads to {name!r}, which is not there")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{path} is not a registry of collections ({error!r}); restore it") from error
         return dict(registry)
@@ -132,11 +138,22 @@ class Folder:
         Raises:
             CollectionNotFound: there is none; those that are there are named.
         """
-        collections = self.registry()["collections"]
+        registry = self.registry()
+        return dict(registry["collections"][self.resolved(registry, name)])
+
+    def resolved(self, registry: Mapping[str, Any], name: str) -> str:
+        """The collection that a name, or an alias, leads to.
+
+        Raises:
+            CollectionNotFound: there is none; those that are there are named.
+        """
+        collections, aliases = registry["collections"], registry["aliases"]
+        if name in aliases:
+            return str(aliases[name])
         if name not in collections:
-            known = ", ".join(sorted(collections)) or "none"
+            known = ", ".join(sorted({*collections, *aliases} - {*aliases.values()})) or "none"
             raise CollectionNotFound(f"no collection {name!r} in {self.path}; there: {known}")
-        return dict(collections[name])
+        return name
 
     def home(self, name: str) -> Path:
         """The folder of a collection."""

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.local.qdrant_local import QdrantLocal
 
 from connector.errors import CollectionExists, CollectionNotFound, InputError, StoreError, StoreUnavailable
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.base import Fused, Nearest, Point, Query, Record, batches
+from connector.stores.base import (
+    Capabilities,
+    Fused,
+    Lease,
+    Nearest,
+    PayloadKind,
+    Point,
+    Query,
+    Record,
+    batches,
+)
+from connector.stores.leases import hold
 from connector.types import Float32, Sparse, point_id
 
 T = TypeVar("T")
@@ -22,6 +35,7 @@ MAX_REQUEST_BYTES = 16 * 2**20
 
 _PAGE = 256
 _ARTIFACTS = "__artifacts"
+_LEASES = "connector__leases"
 _QUANTIZATIONS: dict[str, models.QuantizationConfig] = {
     "scalar": models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
@@ -70,6 +84,10 @@ class ServerStore:
         self._client = client
         self._location = location
         self._owned = owned
+        local = isinstance(client._client, QdrantLocal)
+        self.capabilities = Capabilities(
+            aliases=True, quantizes=not local, alters=not local, copies=not local
+        )
 
     @property
     def location(self) -> str:
@@ -79,7 +97,42 @@ class ServerStore:
 
     def names(self) -> list[str]:
         found = self._call(self._client.get_collections).collections
-        return sorted(item.name for item in found if not item.name.endswith(_ARTIFACTS))
+        return sorted(it.name for it in found if not it.name.endswith(_ARTIFACTS) and it.name != _LEASES)
+
+    def aliases(self) -> dict[str, str]:
+        found = self._call(self._client.get_aliases).aliases
+        return {it.alias_name: it.collection_name for it in found}
+
+    def switch(self, alias: str, name: str | None) -> None:
+        operations: list[models.AliasOperations] = []
+        if alias in self.aliases():
+            operations.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
+        elif self._there(alias):
+            raise CollectionExists(f"{alias!r} is a collection at {self._location}, and can be no alias")
+        if name is not None:
+            made = models.CreateAlias(collection_name=self._physical(name), alias_name=alias)
+            operations.append(models.CreateAliasOperation(create_alias=made))
+        if operations:
+            self._call(lambda: self._client.update_collection_aliases(operations))
+
+    def lease(self, key: str) -> AbstractContextManager[Lease]:
+        if not self._there(_LEASES):
+            self._make_payloads(_LEASES)
+        return hold(self._client, self._call, _LEASES, key, self._location)
+
+    def _physical(self, name: str) -> str:
+        """The collection that a name leads to; descriptions and artifacts are written under it."""
+        name = self.aliases().get(name, name)
+        self._check(name)
+        return name
+
+    def _make_payloads(self, name: str) -> None:
+        """A collection without vectors."""
+        try:
+            self._call(lambda: self._client.create_collection(name, vectors_config={}))
+        except StoreError:
+            if not self._there(name):  # else another one has just made it
+                raise
 
     def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
         exists = CollectionExists(f"collection {name!r} exists at {self._location}; open it or drop it")
@@ -90,7 +143,13 @@ class ServerStore:
         try:  # creation is what one of two creators wins
             self._call(
                 lambda: self._client.create_collection(
-                    name, vectors_config=vectors, sparse_vectors_config=sparse or None, metadata=dict(info)
+                    name,
+                    vectors_config=vectors,
+                    sparse_vectors_config=sparse or None,
+                    metadata=dict(info),
+                    shard_number=schema.copies.shards,
+                    replication_factor=schema.copies.replicas,
+                    write_consistency_factor=schema.copies.acknowledged,
                 )
             )
         except StoreUnavailable:
@@ -102,7 +161,7 @@ class ServerStore:
         self._call(lambda: self._client.delete_collection(name + _ARTIFACTS))  # of a drop that was killed
 
     def drop(self, name: str) -> None:
-        self._check(name)
+        name = self._physical(name)
         self._call(lambda: self._client.delete_collection(name + _ARTIFACTS))
         self._call(lambda: self._client.delete_collection(name))
 
@@ -111,7 +170,7 @@ class ServerStore:
         return dict(self._call(lambda: self._client.get_collection(name)).config.metadata or {})
 
     def set_info(self, name: str, info: Mapping[str, str]) -> None:
-        self._check(name)
+        name = self._physical(name)
         self._call(lambda: self._client.update_collection(name, metadata=dict(info)))
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
@@ -122,21 +181,15 @@ class ServerStore:
         return self.get_artifact(name, key)
 
     def _put_artifact(self, name: str, key: str, data: bytes, mode: models.UpdateMode) -> None:
-        self._check(name)
-        home = name + _ARTIFACTS
+        home = self._physical(name) + _ARTIFACTS
         if not self._there(home):
-            try:
-                self._call(lambda: self._client.create_collection(home, vectors_config={}))
-            except StoreError:
-                if not self._there(home):  # else another one has just made it
-                    raise
+            self._make_payloads(home)
         payload = {"key": key, "data": base64.b64encode(data).decode()}
         point = models.PointStruct(id=point_id(key, 0), vector={}, payload=payload)
         self._call(lambda: self._client.upsert(home, [point], wait=True, update_mode=mode))
 
     def get_artifact(self, name: str, key: str) -> bytes:
-        self._check(name)
-        home, id_ = name + _ARTIFACTS, point_id(key, 0)
+        home, id_ = self._physical(name) + _ARTIFACTS, point_id(key, 0)
         found = self._call(lambda: self._client.retrieve(home, [id_])) if self._there(home) else []
         if not found or not found[0].payload:
             raise StoreError(f"collection {name!r} at {self._location} has lost its {key}; restore a backup")
@@ -155,8 +208,27 @@ class ServerStore:
         selector = models.PointIdsList(points=list(ids))
         self._on(name, lambda: self._client.delete(name, selector, wait=True))
 
-    def retrieve(self, name: str, ids: Sequence[str], payload: Sequence[str]) -> dict[str, Record]:
-        found = self._on(name, lambda: self._client.retrieve(name, list(ids), with_payload=list(payload)))
+    def amend(self, name: str, points: Sequence[Point]) -> None:
+        there = self.retrieve(name, [point.id for point in points], [])
+        for batch in batches([point for point in points if point.id in there], MAX_REQUEST_BYTES):
+            operations: list[models.UpdateOperation] = []
+            if rows := [_vectors(point) for point in batch if point.vectors]:
+                vectors = models.UpdateVectors(points=rows)
+                operations.append(models.UpdateVectorsOperation(update_vectors=vectors))
+            operations += [
+                models.SetPayloadOperation(
+                    set_payload=models.SetPayload(payload=dict(point.payload), points=[point.id])
+                )
+                for point in batch
+                if point.payload
+            ]
+            self._on(name, lambda it=operations: self._client.batch_update_points(name, it, wait=True))  # type: ignore[misc]
+
+    def retrieve(
+        self, name: str, ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str] = ()
+    ) -> dict[str, Record]:
+        wanted: dict[str, Any] = {"with_payload": list(payload), "with_vectors": list(vectors) or False}
+        found = self._on(name, lambda: self._client.retrieve(name, list(ids), **wanted))
         return {str(point.id): _record(point) for point in found}
 
     def search(
@@ -182,13 +254,20 @@ class ServerStore:
         )
         return [_record(point, point.score) for point in response.points]
 
-    def scroll(self, name: str, payload: Sequence[str], vectors: Sequence[str] = ()) -> Iterator[Record]:
+    def scroll(
+        self,
+        name: str,
+        payload: Sequence[str],
+        vectors: Sequence[str] = (),
+        filter: models.Filter | None = None,
+    ) -> Iterator[Record]:
         offset: Any = None
         while True:
             points, offset = self._on(
                 name,
                 lambda offset=offset: self._client.scroll(  # type: ignore[misc]
                     name,
+                    scroll_filter=filter,
                     limit=_PAGE,
                     offset=offset,
                     with_payload=list(payload),
@@ -201,6 +280,40 @@ class ServerStore:
 
     def count(self, name: str, filter: models.Filter | None = None) -> int:
         return int(self._on(name, lambda: self._client.count(name, count_filter=filter, exact=True)).count)
+
+    def add_vector(self, name: str, vector: VectorSchema | str) -> None:
+        if isinstance(vector, str):
+            config: models.VectorNameConfig = models.SparseVectorNameConfig(
+                sparse=models.SparseVectorConfig(modifier=models.Modifier.IDF)
+            )
+            vector_name = vector
+        else:
+            config = models.DenseVectorNameConfig(
+                dense=models.DenseVectorConfig(
+                    size=vector.size,
+                    distance=models.Distance.DOT,
+                    datatype=models.VectorStorageDatatype(vector.datatype),
+                )
+            )
+            vector_name = vector.name
+        name = self._physical(name)
+        self._call(lambda: self._client.create_vector_name(name, vector_name, config))
+
+    def drop_vector(self, name: str, vector: str) -> None:
+        name = self._physical(name)
+        self._call(lambda: self._client.delete_vector_name(name, vector))
+
+    def alter_vector(self, name: str, vector: VectorSchema) -> None:
+        name = self._physical(name)
+        quantization: Any = models.Disabled.DISABLED
+        if vector.quantization is not None:
+            quantization = _QUANTIZATIONS[vector.quantization]
+        diff = models.VectorParamsDiff(hnsw_config=_hnsw(vector), quantization_config=quantization)
+        self._call(lambda: self._client.update_collection(name, vectors_config={vector.name: diff}))
+
+    def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
+        schema = models.PayloadSchemaType(kind)
+        self._on(name, lambda: self._client.create_payload_index(name, key, schema, wait=True))
 
     def finish(self, name: str) -> None:
         """A server optimizes by itself."""
@@ -217,7 +330,8 @@ class ServerStore:
 
     def _check(self, name: str) -> None:
         if not self._there(name):
-            known = ", ".join(self.names()) or "none"
+            aliases = self.aliases()
+            known = ", ".join(sorted({*self.names(), *aliases} - {*aliases.values()})) or "none"
             raise CollectionNotFound(f"no collection {name!r} at {self._location}; there: {known}")
 
     def _on(self, name: str, call: Callable[[], T]) -> T:
@@ -288,9 +402,19 @@ def _params(vector: VectorSchema) -> models.VectorParams:
         params.on_disk = True
         params.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
         params.hnsw_config = models.HnswConfigDiff(m=0)
+    elif vector.hnsw is not None:
+        params.hnsw_config = _hnsw(vector)
     if vector.quantization is not None:
         params.quantization_config = _QUANTIZATIONS[vector.quantization]
     return params
+
+
+def _hnsw(vector: VectorSchema) -> models.HnswConfigDiff | None:
+    return None if vector.hnsw is None else models.HnswConfigDiff(**vector.hnsw.model_dump())
+
+
+def _vectors(point: Point) -> models.PointVectors:
+    return models.PointVectors(id=point.id, vector={name: _list(it) for name, it in point.vectors.items()})
 
 
 def _struct(point: Point) -> models.PointStruct:
