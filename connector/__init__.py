@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from connector.encoders import Encoder, load_encoder
     from connector.errors import ConnectorError
     from connector.explanation import Explanation
-    from connector.ingest import IngestReport
+    from connector.writing import IngestReport
     from connector.recipes import RECIPES, Recipe
     from connector.stats import Stats
     from connector.stores import open_store
@@ -51,7 +51,7 @@ _HOMES = {
     "Explanation": "explanation",
     "Hit": "types",
     "Hits": "types",
-    "IngestReport": "ingest",
+    "IngestReport": "writing",
     "Recipe": "recipes",
     "Stats": "stats",
     "Strategy": "adaptation",

@@ -331,7 +331,7 @@ def _by_query(examples: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
 
 def _check_known(collection: Collection, relevant: Mapping[str, Mapping[str, int]]) -> None:
     first = {answer: point_id(answer, 0) for answers in relevant.values() for answer in answers}
-    there = collection.store.retrieve(collection.name, list(first.values()), ["id"])
+    there = collection.store.retrieve(collection.physical, list(first.values()), ["id"])
     unknown = [answer for answer, point in first.items() if point not in there]
     if unknown:
         names = ", ".join(map(repr, unknown[:_NAMED]))

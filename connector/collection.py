@@ -1,60 +1,59 @@
 """A collection that describes itself: everything needed to use it is stored with it.
 
-The description is flat, because Qdrant merges metadata shallowly:
-
-    format             version of this description
-    library            version of this library that made the collection
-    model              the encoder's name
-    encoder            the encoder's fingerprint
-    cls_width          width of its CLS vectors
-    token_width        width of its token vectors
-    recipe             the recipe, as JSON
-    uid                drawn when the collection was made; another one of the same name has another
-    codec              the fitted codec's fingerprint; missing until the first documents come
-    cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one
-    alignment          how tokens are scored, if the collection was adapted; empty if that was taken back
-    adapted_weight     share of the CLS vectors that goes with it; empty for none
-    frequencies        how many passages the token frequencies count, if the recipe asks for them
-
-Beside it, as artifacts, the codec's arrays and the frequencies.
+The description is what `connector.description` tells. Beside it, as artifacts, are the codec's arrays and the
+token frequencies.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-import re
 import threading
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib.metadata import version
+
+from qdrant_client import models
 
 from connector.alignment import Alignment, TopK, parse_alignment
 from connector.codecs import Codec
+from connector.description import FORMAT, new_description, schema_of
 from connector.encoders import Encoder
-from connector.errors import CollectionError, EncoderMismatch, InputError, RecipeError
+from connector.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
 from connector.lexical import BM25
 from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
 from connector.reduction import Frequencies, QueryReduction, Reduction, Setting
 from connector.saliency import Side
-from connector.schema import CollectionSchema
-from connector.stores import Store
+from connector.schema import CollectionSchema, Copies
+from connector.stores import PayloadKind, Store
 from connector.types import Embedding, Float32
+from connector.versions import first_version
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "2"
 CODEC_FILE = "codec.safetensors"
 FREQUENCIES_FILE = "frequencies.safetensors"
 
 
+_DECISIVE = ("uid", "recipe", "alignment", "adapted_weight", "filling")
+"""Keys that decide how a collection is written and searched."""
+
+
+def _numbered(lte: float | None = None) -> models.Filter:
+    """Points that are passages of these numbers; the marks of unfinished documents are none."""
+    bounds = models.Range(gte=0, lte=lte)
+    return models.Filter(must=[models.FieldCondition(key="passage", range=bounds)])
+
+
 class Collection:
-    """One collection in a store.
+    """One collection in a store, as it was when this object was made.
 
     Args:
         store: where it lives.
-        name: its name.
+        name: what users call it, or one of its versions.
+
+    Attributes:
+        physical: the version that the name led to, which every call of the store is given.
 
     Raises:
         CollectionNotFound: there is none of this name.
@@ -64,11 +63,12 @@ class Collection:
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
         self.name = name
+        self.physical = store.aliases().get(name, name)
         self._codec: Codec | None = None
         self._counted = Frequencies()  # what ingest counts and prunes by; searches read while it writes,
         self._asked = Frequencies()  # so that they have their own
         self._fitting = threading.Lock()
-        self._info = store.info(name)
+        self._info = store.info(self.physical)
         if self._info.get("format") != FORMAT:
             raise CollectionError(
                 f"collection {name!r} has format {self._info.get('format')}, this version reads {FORMAT}: "
@@ -76,45 +76,92 @@ class Collection:
             )
 
     @classmethod
-    def create(cls, store: Store, name: str, recipe: Recipe, encoder: Encoder) -> Collection:
+    def create(
+        cls, store: Store, name: str, recipe: Recipe, encoder: Encoder, copies: Copies | None = None
+    ) -> Collection:
         """Make an empty collection.
 
         Raises:
             InputError: the name cannot be used.
             CollectionExists: the name is taken.
         """
-        check_name(name)
-        recipe = recipe.for_model(encoder.fingerprint)
-        if recipe.codec is not None:
-            codec = recipe.make_codec()
-            codec.check(encoder.token_width)
-            recipe.make_reduction(Setting(codec.bytes_per_token(encoder.token_width)))
-        if recipe.reduction is not None and encoder.reduction is not None:
-            logger.warning(
-                "model %r reduces passages to %s by itself, and recipe %s reduces them again with %s; "
-                "to prevent that, choose reduction none",
-                encoder.name,
-                encoder.reduction,
-                recipe.name,
-                recipe.reduction,
-            )
-        info = {
-            "format": FORMAT,
-            "library": version("qdrant-late-interaction"),
-            "model": encoder.name,
-            "encoder": encoder.fingerprint,
-            "cls_width": str(encoder.cls_width),
-            "token_width": str(encoder.token_width),
-            "recipe": recipe.model_dump_json(),
-            "uid": uuid.uuid4().hex,
-        }
-        if encoder.cls_weight is not None:
-            info["cls_weight"] = repr(encoder.cls_weight)
-        schema = CollectionSchema.of(recipe, encoder.cls_width, encoder.token_width)
-        if recipe.fde is not None:
-            Muvera(encoder.token_width)  # that it is missing is better known now
-        store.create(name, schema, info)
-        return cls(store, name)
+        physical = first_version(store, name)
+        more = {} if copies is None else {"copies": copies.model_dump_json()}
+        uid = cls.make(store, physical, recipe, encoder, more).uid
+        store.switch(name, physical)
+        collection = cls(store, name)
+        if collection.uid != uid:
+            raise CollectionExists(f"collection {name!r} in {store.location} was just made by another one")
+        return collection
+
+    @classmethod
+    def make(
+        cls, store: Store, physical: str, recipe: Recipe, encoder: Encoder, more: Mapping[str, str]
+    ) -> Collection:
+        """Make an empty version of a collection, to which no name leads yet.
+
+        Args:
+            store, physical: which.
+            recipe: what it stores.
+            encoder: what encodes.
+            more: other keys of its description.
+
+        Raises:
+            CollectionExists: there is such a version.
+            RecipeError: the recipe and the encoder do not go together.
+        """
+        info = {**new_description(recipe, encoder), **more}
+        store.create(physical, schema_of(info), info)
+        return cls(store, physical)
+
+    def current(self) -> Collection:
+        """This object, or a new one if its name leads elsewhere now, or it is described otherwise."""
+        now = self.store.info(self.name)
+        if all(now.get(key) == self._info.get(key) for key in _DECISIVE):
+            return self
+        return Collection(self.store, self.name)
+
+    @property
+    def uid(self) -> str | None:
+        """What tells this version from every other one, also of the same name."""
+        return self._info.get("uid")
+
+    @property
+    def encoder(self) -> str:
+        """The fingerprint of the encoder that made the collection."""
+        return self._info["encoder"]
+
+    def said(self) -> dict[str, str]:
+        """What it says of itself now; `connector.description` tells what the keys are."""
+        return self.store.info(self.physical)
+
+    def say(self, **more: str) -> None:
+        """Change what it says of itself."""
+        self.store.set_info(self.physical, more)
+        self._info |= more
+
+    @property
+    def schema(self) -> CollectionSchema:
+        """Its vectors."""
+        return schema_of(self._info)
+
+    def schema_with(self, recipe: Recipe) -> CollectionSchema:
+        """The vectors that it would have with another recipe."""
+        return schema_of({**self._info, "recipe": recipe.model_dump_json()})
+
+    def say_indexes(self, indexes: Mapping[str, PayloadKind]) -> None:
+        """Say which payload keys are indexed."""
+        self.say(indexes=json.dumps(dict(indexes), sort_keys=True))
+
+    @property
+    def filling(self) -> str | None:
+        """The vector that is being added to its points, which searches cannot use yet."""
+        return self._info.get("filling") or None
+
+    @property
+    def indexes(self) -> dict[str, PayloadKind]:
+        """Indexed payload keys and their kinds."""
+        return dict(json.loads(self._info.get("indexes", "{}")))
 
     @property
     def model(self) -> str:
@@ -142,10 +189,10 @@ class Collection:
     def _stored_codec(self) -> Codec:
         codec = self.recipe.make_codec()
         if "codec" not in self._info:  # another connector may have written it since
-            self._info = self.store.info(self.name)
+            self._info = self.store.info(self.physical)
         if "codec" not in self._info:
             return codec
-        codec.load(self.store.get_artifact(self.name, CODEC_FILE))
+        codec.load(self.store.get_artifact(self.physical, CODEC_FILE))
         if codec.fingerprint != self._info["codec"]:
             raise CollectionError(
                 f"collection {self.name!r} expects codec {self._info['codec']} but holds "
@@ -190,8 +237,8 @@ class Collection:
         self.check_current()
         spec = "" if alignment is None else alignment.spec
         weight = "" if alignment is None or cls_weight is None else repr(cls_weight)
-        self.store.set_info(self.name, {"alignment": spec, "adapted_weight": weight})
-        self._info = self.store.info(self.name)
+        self.store.set_info(self.physical, {"alignment": spec, "adapted_weight": weight})
+        self._info = self.store.info(self.physical)
 
     @cached_property
     def reduction(self) -> Reduction:
@@ -234,7 +281,7 @@ class Collection:
     def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
         """The rows that a query asks with, and their weights, if the recipe weighs them."""
         if "frequencies" in self._query_reduction.needs:
-            self._info = self.store.info(self.name)  # passages may have been counted since
+            self._info = self.store.info(self.physical)  # passages may have been counted since
             if self._info.get("frequencies") != str(self._asked.passages):
                 self._read_frequencies(self._asked)
         return self._query_reduction(query)
@@ -253,19 +300,36 @@ class Collection:
         """
         if self._counts:
             if not more:
-                self._info = self.store.info(self.name)
+                self._info = self.store.info(self.physical)
                 self._read_frequencies(self._counted)
             self._counted.add(embeddings)
 
     def store_counts(self) -> None:
         """Store what was counted."""
         if self._counts:
-            self.store.put_artifact(self.name, FREQUENCIES_FILE, self._counted.save())
-            self.store.set_info(self.name, {"frequencies": str(self._counted.passages)})
+            self.store.put_artifact(self.physical, FREQUENCIES_FILE, self._counted.save())
+            self.store.set_info(self.physical, {"frequencies": str(self._counted.passages)})
+
+    def copy_counts(self, other: Collection) -> None:
+        """Give another version the token frequencies, if it asks for them."""
+        if other._counts and "frequencies" in self.said():
+            data = self.store.get_artifact(self.physical, FREQUENCIES_FILE)
+            self.store.put_artifact(other.physical, FREQUENCIES_FILE, data)
+            other.say(frequencies=self.said()["frequencies"])
+
+    def documents(self) -> int:
+        """How many finished documents it holds."""
+        return self.store.count(self.physical, _numbered(lte=0))
+
+    def passages(self) -> int:
+        """How many passages it holds."""
+        return self.store.count(self.physical, _numbered())
 
     def _read_frequencies(self, into: Frequencies) -> None:
         stored = "frequencies" in self._info
-        into.load(self.store.get_artifact(self.name, FREQUENCIES_FILE) if stored else Frequencies().save())
+        into.load(
+            self.store.get_artifact(self.physical, FREQUENCIES_FILE) if stored else Frequencies().save()
+        )
 
     @cached_property
     def token_bytes(self) -> int:
@@ -279,14 +343,11 @@ class Collection:
     @cached_property
     def vector_bytes(self) -> dict[str, int]:
         """Bytes of one stored row of each named vector of Qdrant's."""
-        schema = CollectionSchema.of(
-            self.recipe, int(self._info["cls_width"]), int(self._info["token_width"])
-        )
-        return {vector.name: vector.bytes_per_row for vector in schema.vectors}
+        return {vector.name: vector.bytes_per_row for vector in self.schema.vectors}
 
     def check_current(self) -> None:
         """Raises CollectionError if the name means another collection now than when this one was opened."""
-        if self.store.info(self.name).get("uid") != self._info.get("uid"):
+        if self.store.info(self.physical).get("uid") != self.uid:
             raise self.replaced()
 
     def replaced(self) -> CollectionError:
@@ -317,19 +378,15 @@ class Collection:
             return self._fit_codec(tokens, saliency)
 
     def _fit_codec(self, tokens: Float32, saliency: Float32 | None) -> Codec:
-        fitted = self.recipe.make_codec().fit(tokens, saliency=saliency).save()
+        return self.take_codec(self.recipe.make_codec().fit(tokens, saliency=saliency))
+
+    def take_codec(self, fitted: Codec) -> Codec:
+        """Store a fitted codec, unless there is one; gives the one that is stored."""
         # Of several writers that fit at the same time the first one's codec becomes that of all.
-        codec = self.recipe.make_codec().load(self.store.claim_artifact(self.name, CODEC_FILE, fitted))
-        self.store.set_info(self.name, {"codec": codec.fingerprint})
+        codec = self.recipe.make_codec().load(
+            self.store.claim_artifact(self.physical, CODEC_FILE, fitted.save())
+        )
+        self.store.set_info(self.physical, {"codec": codec.fingerprint})
         self._info["codec"] = codec.fingerprint
         self._codec = codec
         return codec
-
-
-def check_name(name: str) -> None:
-    """Raises InputError unless every engine takes this collection name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name) or name.endswith("__artifacts"):
-        raise InputError(
-            f"collection name {name!r} cannot be used; take up to 128 letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit"
-        )

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cached_property
 from types import TracebackType
 
 from qdrant_client import QdrantClient, models
 
-from connector import scoring
+from connector import documents, following
 from connector.adaptation import Adaptation, adapt
 from connector.alignment import Alignment
-from connector.collection import Collection, check_name
+from connector.collection import Collection
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
 from connector.explain import best_passage, explain
 from connector.explanation import Explanation
-from connector.ingest import IngestReport, ingest
+from connector.ingest import ingest
+from connector.live import Live
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
+from connector.schema import Copies
 from connector.stores import open_store
+from connector.stores.filters import on_metadata
 from connector.types import Document, Embedding, Hit, Hits, check_text
+from connector.versions import check_name, drop_all, names
+from connector.writing import IngestReport
+
+logger = logging.getLogger(__name__)
 
 
 class Connector:
     """Late-interaction search over one collection; make one with `create` or `open`.
 
-    Threads may share a connector. It is a context manager, which closes it at the end.
+    Threads may share a connector. It follows its collection when a migration changes it. It is a context
+    manager, which closes it at the end.
     """
 
-    def __init__(self, collection: Collection, encoder: Callable[[], Encoder]) -> None:
-        self._collection = collection
-        self._make_encoder = encoder
-        self._loading = threading.Lock()
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._store = live.collection.store
+        self._name = live.collection.name
         self._closed = False
 
     @classmethod
@@ -53,6 +60,7 @@ class Connector:
         recipe: str | Recipe = "default",
         model: str | Encoder = DEFAULT_MODEL,
         device: str | None = None,
+        copies: Copies | None = None,
     ) -> Connector:
         """Make an empty collection.
 
@@ -64,6 +72,8 @@ class Connector:
             recipe: the name of a recipe (`connector recipes` lists them), or one of your own.
             model: a model id or folder, or an encoder of your own.
             device: such as "cpu" or "cuda"; by default the best there is.
+            copies: on a cluster, into how many shards it is cut, how many replicas there are of each, and
+                how many of them acknowledge a write.
 
         Raises:
             InputError: an argument cannot be used.
@@ -75,10 +85,12 @@ class Connector:
         check_name(name)
         store = open_store(path=path, url=url, api_key=api_key, client=client)
         try:
-            if name in store.names():
+            if name in names(store):
                 raise CollectionExists(f"collection {name!r} exists in {store.location}; open it instead")
             encoder = load_encoder(model, device) if isinstance(model, str) else model
-            return cls(Collection.create(store, name, chosen, encoder), lambda: encoder)
+            if copies is not None and not store.capabilities.copies:
+                logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
+            return cls(Live(Collection.create(store, name, chosen, encoder, copies), encoder, device))
         except BaseException:
             store.close()
             raise
@@ -111,33 +123,25 @@ class Connector:
         """
         store = open_store(path=path, url=url, api_key=api_key, client=client)
         try:
-            collection = Collection(store, name)
+            return cls(Live(Collection(store, name), model, device))
         except BaseException:
             store.close()
             raise
 
-        def encoder() -> Encoder:
-            named = collection.model if model is None else model
-            loaded = load_encoder(named, device) if isinstance(named, str) else named
-            collection.check_encoder(loaded)
-            return loaded
-
-        return cls(collection, encoder)
-
     @property
     def name(self) -> str:
         """The collection's name."""
-        return self._collection.name
+        return self._name
 
     @property
     def collection(self) -> Collection:
-        """The collection itself, for code that encodes, ranks or stores on its own."""
-        return self._collection
+        """The collection as it is now, for code that encodes, ranks or stores on its own."""
+        return self._live.collection
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that the collection was made with."""
-        return self._collection.recipe
+        """The recipe of the collection."""
+        return self.collection.recipe
 
     @property
     def encoder(self) -> Encoder:
@@ -148,14 +152,12 @@ class Connector:
             EncoderMismatch: the model is not the one that made the collection.
         """
         self._check_open()
-        with self._loading:
-            return self._encoder
+        return self._live.encoder_of(self.collection)
 
-    @cached_property
-    def _encoder(self) -> Encoder:
-        encoder = self._make_encoder()
-        scoring.warm()
-        return encoder
+    def encoder_of(self, collection: Collection) -> Encoder:
+        """The encoder that made a version of the collection, loaded when first asked for."""
+        self._check_open()
+        return self._live.encoder_of(collection)
 
     def ingest(
         self,
@@ -164,6 +166,7 @@ class Connector:
         chunk_tokens: int | None = None,
         chunk_overlap: int = 0,
         skip_bad: bool = False,
+        prune: bool = False,
         progress: Callable[[IngestReport], None] | None = None,
     ) -> IngestReport:
         """Write documents, replacing those with the same ids.
@@ -177,6 +180,7 @@ class Connector:
                 split, and what lies beyond the encoder's window is lost and counted.
             chunk_overlap: tokens that a chunk shares with the one before.
             skip_bad: skip documents that cannot be taken, and name them in the report.
+            prune: at the end, delete the documents that did not come; not if any was skipped.
             progress: called after each acknowledged write with the report so far.
 
         Raises:
@@ -186,8 +190,48 @@ class Connector:
         self._check_open()
         chunking = Chunking.checked(chunk_tokens, chunk_overlap)
         return ingest(
-            self._collection, self.encoder, documents, chunking=chunking, skip_bad=skip_bad, progress=progress
+            self._live.refresh(),
+            self._live.encoder_of,
+            documents,
+            chunking=chunking,
+            skip_bad=skip_bad,
+            prune=prune,
+            progress=progress,
         )
+
+    def delete(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> int:
+        """Delete documents, by their ids or by a filter.
+
+        Args:
+            ids: of documents; those that are not there do no harm.
+            filter: instead, conditions on metadata keys, as in `search`; an empty one is refused.
+
+        Returns:
+            How many documents were deleted.
+
+        Raises:
+            InputError: not exactly one of the two is given, or the filter cannot be used.
+        """
+        self._check_open()
+        collection = self._live.refresh()
+        return following.delete(collection, self.find(ids, filter=filter), self._live.encoder_of)
+
+    def find(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> list[str]:
+        """The ids of the documents that `delete` would delete."""
+        self._check_open()
+        if (ids is None) == (filter is None):
+            raise InputError("give either ids or a filter of the documents")
+        if isinstance(ids, str):
+            raise InputError(f"ids is the text {ids!r}; give a list of ids")
+        collection = self._live.refresh()
+        if ids is not None:
+            return list(documents.states(collection, ids))
+        condition = on_metadata(filter)
+        if condition is None or not condition.model_dump(exclude_none=True):
+            raise InputError(
+                "the filter is empty and would match every document; drop the collection instead"
+            )
+        return [id_ for id_, _ in documents.scan(collection, condition)]
 
     def search(
         self,
@@ -229,27 +273,32 @@ class Connector:
         """
         self._check_open()
         check_query(query)
-        encoder = self.encoder
-        started = time.perf_counter()
-        embedding = encoder.encode_queries([query])[0]
-        encode = 1e3 * (time.perf_counter() - started)
-        ranking = rank(
-            self._collection,
-            embedding,
-            k=k,
-            filter=filter,
-            rerank=rerank,
-            candidates=candidates,
-            candidates_by=candidates_by,
-            cls_weight=cls_weight,
-            alignment=alignment,
-            device=encoder.device,
-        )
-        hits = fetch(self._collection, ranking, k)
-        hits.ms["encode"] = encode
-        hits.ms["total"] += encode
-        hits[:] = [replace(hit, explainer=self._explainer(embedding, ranking.alignment)) for hit in hits]
-        return hits
+
+        def search(collection: Collection) -> Hits:
+            encoder = self._live.encoder_of(collection)
+            started = time.perf_counter()
+            embedding = encoder.encode_queries([query])[0]
+            encode = 1e3 * (time.perf_counter() - started)
+            ranking = rank(
+                collection,
+                embedding,
+                k=k,
+                filter=filter,
+                rerank=rerank,
+                candidates=candidates,
+                candidates_by=candidates_by,
+                cls_weight=cls_weight,
+                alignment=alignment,
+                device=encoder.device,
+            )
+            hits = fetch(collection, ranking, k)
+            hits.ms["encode"] = encode
+            hits.ms["total"] += encode
+            explainer = self._explainer(collection, embedding, ranking.alignment)
+            hits[:] = [replace(hit, explainer=explainer) for hit in hits]
+            return hits
+
+        return self._live.read(search)
 
     def explain(
         self,
@@ -278,22 +327,29 @@ class Connector:
         check_query(query)
         if not isinstance(hit, Hit | str):
             raise InputError(f"hit is {hit!r}; give a hit of a search, or a document's id")
-        embedding = self.encoder.encode_queries([query])[0]
-        if isinstance(hit, str):
-            hit = best_passage(
-                self._collection,
-                embedding,
-                hit,
-                cls_weight=cls_weight,
-                alignment=alignment,
-                device=self.encoder.device,
-            )
-        return self._explainer(embedding, alignment)(hit)
 
-    def _explainer(self, query: Embedding, alignment: str | Alignment | None) -> Callable[[Hit], Explanation]:
+        def explained(collection: Collection) -> Explanation:
+            encoder, found = self._live.encoder_of(collection), hit
+            embedding = encoder.encode_queries([query])[0]
+            if isinstance(found, str):
+                found = best_passage(
+                    collection,
+                    embedding,
+                    found,
+                    cls_weight=cls_weight,
+                    alignment=alignment,
+                    device=encoder.device,
+                )
+            return self._explainer(collection, embedding, alignment)(found)
+
+        return self._live.read(explained)
+
+    def _explainer(
+        self, collection: Collection, query: Embedding, alignment: str | Alignment | None
+    ) -> Callable[[Hit], Explanation]:
         def explainer(hit: Hit) -> Explanation:
             self._check_open()
-            return explain(self._collection, self.encoder, query, hit, alignment)
+            return explain(collection, self._live.encoder_of(collection), query, hit, alignment)
 
         return explainer
 
@@ -320,24 +376,26 @@ class Connector:
             CollectionError: the collection stores no tokens.
         """
         self._check_open()
-        return adapt(self._collection, self.encoder, examples, save=save, candidates=candidates)
+        collection = self._live.refresh()
+        encoder = self._live.encoder_of(collection)
+        return adapt(collection, encoder, examples, save=save, candidates=candidates)
 
     def stats(self) -> Stats:
         """What the collection holds and takes."""
         self._check_open()
-        return stats_of(self._collection)
+        return self._live.read(stats_of)
 
     def drop(self) -> None:
-        """Delete the collection and close."""
+        """Delete the collection with all its versions, and close."""
         self._check_open()
-        self._collection.store.drop(self.name)
+        drop_all(self._store, self.name)
         self.close()
 
     def close(self) -> None:
         """Release the folder or connection. Calling it twice is harmless."""
         if not self._closed:
             self._closed = True
-            self._collection.store.close()
+            self._store.close()
 
     def __enter__(self) -> Connector:
         return self
@@ -348,7 +406,7 @@ class Connector:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Connector({self.name!r}, {self._collection.store.location!r}, recipe={self.recipe.name!r})"
+        return f"Connector({self.name!r}, {self._store.location!r}, recipe={self.recipe.name!r})"
 
     def _check_open(self) -> None:
         if self._closed:

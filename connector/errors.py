@@ -107,3 +107,9 @@ class MissingExtra(ConnectorError, ImportError):
         super().__init__(
             f"{package} is not installed; install it with: pip install 'qdrant-late-interaction[{extra}]'"
         )
+
+
+def one_line(text: str, most: int = 500) -> str:
+    """A message that quotes a file, fit for a terminal: nothing unprintable, and its middle cut if long."""
+    text = text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in text)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,16 @@ from connector.alignment import parse_alignment
 from connector.collection import Collection
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
-from connector.errors import InputError, SourceError
-from connector.ingest import IngestReport, ingest
+from connector.errors import DocumentError, InputError, SourceError, one_line
+from connector.ingest import ingest
 from connector.passages import Chunking
 from connector.recipes import Recipe
 from connector.search import CandidatesBy, check_finding, fetch, rank
-from connector.sources import Source
+from connector.sources import Source, json_lines, text_lines
 from connector.stats import scored_by
 from connector.stores import Store, open_store
+from connector.types import check_text
+from connector.writing import IngestReport
 
 Run = dict[str, dict[str, float]]
 """Query id to document id to score."""
@@ -89,6 +89,7 @@ def load_judged(folder: Path, split: str) -> Judged:
 
     Raises:
         SourceError: a file is missing or damaged; the splits that are there are named.
+        DocumentError: a text holds what no tokenizer takes.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; give one with corpus.jsonl, queries.jsonl and qrels")
@@ -100,7 +101,14 @@ def load_judged(folder: Path, split: str) -> Judged:
     texts = load_queries(folder / "queries.jsonl")
     missing = [query for query in qrels if query not in texts]
     if missing:
-        raise SourceError(f"{folder / 'queries.jsonl'} lacks the judged query {missing[0]!r}; restore it")
+        raise SourceError(
+            one_line(f"{folder / 'queries.jsonl'} lacks the judged query {missing[0]!r}; restore it")
+        )
+    blank = [query for query in qrels if not texts[query].strip()]
+    if blank:
+        raise SourceError(
+            one_line(f"{folder / 'queries.jsonl'}: judged query {blank[0]!r} is blank; give its text")
+        )
     return Judged({query: texts[query] for query in qrels}, qrels)
 
 
@@ -109,20 +117,19 @@ def load_qrels(path: Path) -> dict[str, dict[str, int]]:
 
     Raises:
         SourceError: the file is damaged or holds none.
+        DocumentError: a text holds what no tokenizer takes.
     """
     qrels: dict[str, dict[str, int]] = {}
-    # Bytes that are no UTF-8 make ids that no query has, which is then said.
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-            if number == 1 and row[-1:] == ["score"]:
-                continue
-            try:
-                query, document, grade = row
-                qrels.setdefault(query, {})[document] = int(grade)
-            except ValueError:
-                raise SourceError(
-                    f"{path} line {number} is {row!r}; give query id, document id and a whole grade"
-                ) from None
+    for number, (where, line) in enumerate(_readable(path, text_lines(path)), 1):
+        row = line.rstrip("\r\n").split("\t")
+        if number == 1 and row[-1] == "score":
+            continue
+        check_text(line, where)
+        if len(row) != 3 or not re.fullmatch(r" *-?[0-9]{1,9} *", row[2]):
+            raise SourceError(
+                one_line(f"{path.parent / where} is {row!r}; give query id, document id and a whole grade")
+            )
+        qrels.setdefault(row[0], {})[row[1]] = int(row[2])
     if not qrels:
         raise SourceError(f"{path} holds no judgement; give query id, document id and grade a line")
     return qrels
@@ -133,21 +140,30 @@ def load_queries(path: Path) -> dict[str, str]:
 
     Raises:
         SourceError: the file is missing or damaged.
+        DocumentError: a text holds what no tokenizer takes.
     """
     texts = {}
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            texts[str(record["_id"])] = str(record["text"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(f"{path} line {number} is no query ({error!r}); give _id and text") from error
+    for where, record in _readable(path, json_lines(path)):
+        id_, text = (record.get(key) if isinstance(record, dict) else None for key in ("_id", "text"))
+        if isinstance(id_, int) and not isinstance(id_, bool):
+            id_ = str(id_)
+        if not isinstance(id_, str) or not isinstance(text, str):
+            raise SourceError(f"{path.parent / where} is no query; give _id and text, as texts")
+        check_text(id_, f"{where}: _id")
+        check_text(text, f"{where}: text")
+        texts[id_] = text
     return texts
+
+
+def _readable(path: Path, lines: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Lines none of which may be bad."""
+    try:
+        for where, line in lines:
+            if isinstance(line, DocumentError):
+                raise SourceError(one_line(f"{path.parent}: {line}"))
+            yield where, line
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error}; restore it") from error
 
 
 def measure(judged: Judged, run: Run, min_relevance: int = 1) -> dict[str, float]:

@@ -56,7 +56,7 @@ def best_passage(
     """
     check_text(id, "document id")
     first = point_id(id, 0)
-    there = collection.store.retrieve(collection.name, [first], ["passages"])
+    there = collection.store.retrieve(collection.physical, [first], ["passages"])
     if first not in there:
         raise InputError(
             f"collection {collection.name!r} holds no document {id!r}; give an id that it holds, such as one "
@@ -184,7 +184,7 @@ def _record(collection: Collection, query: Embedding, hit: Hit) -> Record:
     keys, vectors = keys_of(collection)
     nearest = Nearest(query.cls, CLS, 1)
     only = _among([point_id(hit.id, hit.passage)])
-    found = collection.store.search(collection.name, nearest, payload=keys, vectors=vectors, filter=only)
+    found = collection.store.search(collection.physical, nearest, payload=keys, vectors=vectors, filter=only)
     if not found:
         raise CollectionError(
             f"collection {collection.name!r} holds passage {hit.passage} of {hit.id!r} no more; search again"

@@ -9,11 +9,11 @@ from typing import Any
 from connector.connector import Connector
 from connector.encoders import DEFAULT_MODEL
 from connector.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
-from connector.ingest import IngestReport
 from connector.passages import Checker, Chunking
 from connector.recipes import RECIPES, Recipe
 from connector.sources import Source
 from connector.types import Document
+from connector.writing import IngestReport
 
 Started = Callable[[int], Callable[[IngestReport], None] | None]
 """Told how many documents there are, gives what to call after each write."""
@@ -66,6 +66,7 @@ def ingest_source(
     chunk_tokens: int | None = None,
     chunk_overlap: int = 0,
     skip_bad: bool = False,
+    prune: bool = False,
     started: Started = lambda _: None,
     **place: Any,
 ) -> IngestReport:
@@ -74,7 +75,8 @@ def ingest_source(
     Args:
         source: the documents; made with the same `skip_bad`.
         name, recipe, model, place: see `open_or_create`.
-        chunk_tokens, chunk_overlap, skip_bad: see `Connector.ingest`.
+        chunk_tokens, chunk_overlap, skip_bad, prune: see `Connector.ingest`; nothing is pruned if the source
+            has bad records, as some of them may be documents that are there.
         started: called between the two readings with the number of documents.
 
     Returns:
@@ -97,6 +99,7 @@ def ingest_source(
             chunk_tokens=chunk_tokens,
             chunk_overlap=chunk_overlap,
             skip_bad=skip_bad,
+            prune=prune and not source.bad,
             progress=started(total),
         )
     report.bad[:0] = source.bad

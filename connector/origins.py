@@ -57,7 +57,7 @@ def _reduction(collection: Collection) -> Reduction:
     needs = collection.recipe.make_reduction().needs
     counts = Frequencies()
     if "frequencies" in needs:
-        counts.load(collection.store.get_artifact(collection.name, FREQUENCIES_FILE))
+        counts.load(collection.store.get_artifact(collection.physical, FREQUENCIES_FILE))
     return collection.recipe.make_reduction(Setting(collection.token_bytes, counts))
 
 

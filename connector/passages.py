@@ -98,11 +98,23 @@ def content_hash(document: Document, chunking: Chunking) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
+    """One passage of a document.
+
+    Args:
+        document: whose it is; of a passage that was read back, its text may be the passage's alone.
+        number: from 0.
+        of: how many passages the document has.
+        text: its own text, without the title.
+        hash: the document's content hash.
+        revised: the last step of a migration that changed its metadata.
+    """
+
     document: Document
     number: int
     of: int
     text: str
     hash: str
+    revised: str | None = None
 
 
 def split_document(document: Document, encoder: Encoder, chunking: Chunking) -> list[Passage]:
@@ -126,6 +138,8 @@ def payload_of(passage: Passage) -> dict[str, Any]:
     }
     if document.title is not None:
         payload["title"] = document.title
+    if passage.revised is not None:
+        payload["revised"] = passage.revised
     if passage.number == 0:
         payload["hash"] = passage.hash
         payload["passages"] = passage.of

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,24 @@ def text_of(passage: Passage) -> str:
     return passage_text(passage.document.title, passage.text)
 
 
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is stored of a passage beside its text.
+
+    Args:
+        cls: (w,) float32, its CLS vector.
+        rows: (n, …) its tokens as the codec stores them; None in layout dense.
+        saliency: (n,) uint8, if the collection keeps it.
+        projected: (n, d) float32, its tokens as vectors in the scored space; None unless the collection has
+            fixed dimensional encodings.
+    """
+
+    cls: Float32
+    rows: NDArray[Any] | None = None
+    saliency: NDArray[np.uint8] | None = None
+    projected: Float32 | None = None
+
+
 def points_of(collection: Collection, passages: list[Passage], reduced: list[Embedding]) -> list[Point]:
     """The points of passages; fits the codec on them if it is not fitted yet.
 
@@ -34,34 +54,51 @@ def points_of(collection: Collection, passages: list[Passage], reduced: list[Emb
         passages: at least one.
         reduced: their reduced embeddings.
     """
-    payloads = [payload_of(passage) for passage in passages]
-    vectors: list[dict[str, Float32 | Sparse]] = [{CLS: embedding.cls} for embedding in reduced]
+    return assembled(collection, passages, _materials(collection, reduced))
+
+
+def _materials(collection: Collection, reduced: list[Embedding]) -> list[Material]:
     recipe = collection.recipe
-    if recipe.layout != "dense":
-        codec = _fitted_codec(collection, reduced)
-        rows = _split(codec.encode(_tokens(reduced)), reduced)
-        for payload, vector, codes, embedding in zip(payloads, vectors, rows, reduced, strict=True):
-            payload["rows"] = len(codes)
-            saliency = codec.saliency.encode(_salience(embedding)) if recipe.saliency else None
-            if recipe.layout == "multivector":
-                vector[TOKENS] = codes.astype(np.float32) if saliency is None else fold(codes, saliency)
-                continue
-            payload["codes"] = _base64(codes)
+    if recipe.layout == "dense":
+        return [Material(embedding.cls) for embedding in reduced]
+    codec, tokens = _fitted_codec(collection, reduced), _tokens(reduced)
+    rows = _split(codec.encode(tokens), reduced)
+    projected = _split(codec.encode_query(tokens), reduced) if recipe.fde is not None else [None] * len(rows)
+    return [
+        Material(
+            embedding.cls,
+            codes,
+            codec.saliency.encode(_salience(embedding)) if recipe.saliency else None,
+            vectors,
+        )
+        for embedding, codes, vectors in zip(reduced, rows, projected, strict=True)
+    ]
+
+
+def assembled(
+    collection: Collection, passages: Sequence[Passage], materials: Sequence[Material]
+) -> list[Point]:
+    """The points of passages, of what is to be stored of each."""
+    return [_point(collection, passage, it) for passage, it in zip(passages, materials, strict=True)]
+
+
+def _point(collection: Collection, passage: Passage, material: Material) -> Point:
+    payload, vectors = payload_of(passage), dict[str, Float32 | Sparse]({CLS: material.cls})
+    rows, saliency = material.rows, material.saliency
+    if rows is not None:
+        payload["rows"] = len(rows)
+        if collection.recipe.layout == "multivector":
+            vectors[TOKENS] = rows.astype(np.float32) if saliency is None else fold(rows, saliency)
+        else:
+            payload["codes"] = _base64(rows)
             if saliency is not None:
                 payload["saliency"] = _base64(saliency)
-        if recipe.fde is not None:
-            scored = _split(codec.encode_query(_tokens(reduced)), reduced)
-            for vector, projected in zip(vectors, scored, strict=True):
-                vector[FDE] = collection.muvera.passage(projected)
-    if recipe.lexical is not None:
-        for passage, vector, payload in zip(passages, vectors, payloads, strict=True):
-            words = collection.words.passage(text_of(passage))
-            payload["words"] = len(words)
-            vector[LEXICAL] = words
-    return [
-        Point(point_id(passage.document.id, passage.number), vector, payload)
-        for passage, vector, payload in zip(passages, vectors, payloads, strict=True)
-    ]
+    if material.projected is not None:
+        vectors[FDE] = collection.muvera.passage(material.projected)
+    if collection.recipe.lexical is not None:
+        vectors[LEXICAL] = words = collection.words.passage(text_of(passage))
+        payload["words"] = len(words)
+    return Point(point_id(passage.document.id, passage.number), vectors, payload)
 
 
 def _base64(rows: NDArray[Any]) -> str:

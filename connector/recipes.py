@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from connector.alignment import parse_alignment
 from connector.codecs import Codec, parse_codec
 from connector.codecs.base import Datatype
-from connector.errors import RecipeError
+from connector.errors import RecipeError, one_line
 from connector.heads import OWN, head_folder, shipped_for
 from connector.lexical import BM25
 from connector.reduction import (
@@ -295,4 +295,9 @@ def load_recipe(data: str) -> Recipe:
     try:
         return Recipe.model_validate_json(data)
     except ValidationError as error:
-        raise RecipeError(f"not a valid recipe: {error}") from error
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = "".join(f"{place}: " for place in first["loc"])
+        said = f"{field}{first['msg'].removeprefix('Value error, ')}"
+        raise RecipeError(
+            f"not a valid recipe: {one_line(said)}; restore it, or make it with this version"
+        ) from error

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from connector.arrays import check_learned, load_arrays
 from connector.errors import InputError, RecipeError
 from connector.types import Embedding, Float32
 
@@ -93,6 +92,13 @@ class _Linear:
     share: float
     epsilon: float
 
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 1 or len(self.weight) == 0:
+            raise ValueError(f"weights of shape {self.weight.shape}")
+        check_learned({"weight": self.weight, "settings": np.array([self.bias, self.share, self.epsilon])})
+        if not 0 < self.share <= 1 or not self.epsilon > 0:
+            raise ValueError(f"a gate with share {self.share} and ε {self.epsilon}")
+
     def __call__(self, texts: Sequence[Float32]) -> list[Float32]:
         """(n, w) token vectors of each text to (n,) saliences."""
         import torch
@@ -145,12 +151,12 @@ class Saliency:
         Raises:
             RecipeError: there is none.
         """
-        trained = len(self._trained["document"].weight)
-        if trained != width:
-            raise RecipeError(
-                f"head {self._head!r} weighs tokens of width {trained}, this model's have {width}; give the "
-                "head of this model"
-            )
+        for linear in self._trained.values():
+            if len(linear.weight) != width:
+                raise RecipeError(
+                    f"head {self._head!r} weighs tokens of width {len(linear.weight)}, this model's have "
+                    f"{width}; give the head of this model"
+                )
 
     @cached_property
     def _trained(self) -> dict[Side, _Linear]:
@@ -195,17 +201,26 @@ class Saliency:
             arrays[f"{side}.settings"] = np.array([linear.bias, linear.share, linear.epsilon], np.float64)
         return arrays
 
-    def load(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take over what `state` gave; KeyError or ValueError if it is not that."""
-        (self._scale,) = state["scale"].tolist()
-        if "query.weight" in state:
+    def load(self, state: dict[str, NDArray[Any]], width: int) -> None:
+        """Take over what `state` gave for vectors of this width; KeyError or ValueError if it is not that."""
+        (scale,) = state["scale"].tolist()
+        if not 0 < scale < np.inf:
+            raise ValueError(f"the scale of the saliency is {scale}")
+        self._scale = scale
+        if state.keys() - {"scale"}:
             self._sides = {side: _linear(state, side) for side in SIDES}
             self.__dict__.pop("_trained", None)
+            self.check(width)
 
 
 def _linear(state: dict[str, NDArray[Any]], side: Side) -> _Linear:
     bias, share, epsilon = state[f"{side}.settings"].tolist()
-    return _Linear(np.ascontiguousarray(state[f"{side}.weight"], np.float32), bias, share, epsilon)
+    return _Linear(_weight(state[f"{side}.weight"]), bias, share, epsilon)
+
+
+def _weight(array: NDArray[Any]) -> Float32:
+    check_learned({"weight": array})
+    return np.ascontiguousarray(array, np.float32)
 
 
 def _read(head: Path) -> dict[Side, _Linear]:
@@ -213,18 +228,21 @@ def _read(head: Path) -> dict[Side, _Linear]:
     folder = head / FOLDER if (head / FOLDER).is_dir() else head
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        arrays = load_file(folder / "model.safetensors")
+        arrays = load_arrays((folder / "model.safetensors").read_bytes())
+        widths = [arrays[f"{side}.weight"].shape[-1] for side in SIDES]
+        if {*widths, settings.get("width", widths[0])} != {widths[0]}:
+            raise ValueError(f"weights for widths {widths}, settings for {settings.get('width')!r:.80}")
         return {
             side: _Linear(
-                np.ascontiguousarray(arrays[f"{side}.weight"][0], np.float32),
+                _weight(arrays[f"{side}.weight"][0]),
                 float(arrays[f"{side}.bias"][0]),
                 float(settings[f"{side}_share"]),
                 float(settings["epsilon"]),
             )
             for side in SIDES
         }
-    except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
+    except Exception as error:  # damaged files fail in many ways
         raise RecipeError(
-            f"head {str(head)!r} has no saliency that can be read ({error!r}); train one with "
+            f"head {str(head)!r} has no saliency that can be read ({error!r:.300}); train one with "
             "connector train saliency"
         ) from error

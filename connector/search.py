@@ -230,7 +230,7 @@ class _Plan:
             more, vectors = keys_of(collection)
             keys += more
         return collection.store.search(
-            collection.name, source, payload=keys, vectors=vectors, filter=self.where
+            collection.physical, source, payload=keys, vectors=vectors, filter=self.where
         )
 
     def _source(self, limit: int) -> Query:
@@ -288,7 +288,7 @@ def _hits(collection: Collection, ranking: Ranking, k: int) -> list[Hit]:
     if not found:
         return []
     texts = collection.store.retrieve(
-        collection.name, [record.id for record, _ in found], ["text", "title", "metadata"]
+        collection.physical, [record.id for record, _ in found], ["text", "title", "metadata"]
     )
     # A passage may have been deleted, or marked as unfinished, since the candidates were found.
     found = [pair for pair in found if pair[0].id in texts]

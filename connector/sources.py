@@ -6,11 +6,12 @@ import csv
 import datetime
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from connector.errors import DocumentError, MissingExtra, SourceError
+from connector.errors import DocumentError, MissingExtra, SourceError, one_line
 from connector.types import Document
 
 ID_FIELDS = ("_id", "id", "doc_id")
@@ -74,13 +75,16 @@ class Source:
             except StopIteration:
                 return
             except OSError as error:
-                raise SourceError(f"{self.path} cannot be read: {error}") from error
+                raise SourceError(f"{self.path} cannot be read: {error}; see whether it may be") from error
             try:
-                yield self._document(where, record)
+                document = self._document(where, record)
             except DocumentError as error:
+                said = one_line(str(error))
                 if not self._skip_bad:
-                    raise
-                self.bad.append(str(error))
+                    raise DocumentError(said) from error
+                self.bad.append(said)
+            else:
+                yield document
 
     def _document(self, where: str, record: Record | DocumentError) -> Document:
         if isinstance(record, DocumentError):
@@ -101,6 +105,9 @@ class Source:
             )
         if isinstance(id_, int) and not isinstance(id_, bool):
             id_ = str(id_)
+        for what, value in (("id", id_), ("text", text), ("title", title)):
+            if not isinstance(value, str | None):  # here, as it may be too deep to be shown
+                raise DocumentError(f"{where}: {what} is a {type(value).__name__}; give a string")
         if isinstance(text, str) and not text.strip() and isinstance(title, str) and title.strip():
             text, title = title, None
         metadata = fields.pop("metadata", None)
@@ -136,7 +143,7 @@ def _reader(path: Path) -> Callable[[Path], Rows]:
         return _folder
     if not path.is_file():
         raise SourceError(f"{path} is neither a file nor a folder; give one of them, as it is read twice")
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": csv_rows, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         hint = (
@@ -148,44 +155,77 @@ def _reader(path: Path) -> Callable[[Path], Rows]:
     return reader
 
 
-def _jsonl(path: Path) -> Rows:
+def text_lines(path: Path) -> Iterator[tuple[str, str | DocumentError]]:
+    """The lines of a file that are not blank: where each stands, and its text or that it is no UTF-8.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path.name} line {number}"
-            if line.strip():
-                yield where, _json_record(line, where)
+            try:
+                text = line.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                yield (
+                    where,
+                    DocumentError(f"{where} is not UTF-8 (byte {error.start}); convert the file to UTF-8"),
+                )
+            else:
+                if text.strip():
+                    yield where, text
 
 
-def _json_record(line: bytes, where: str) -> Record | DocumentError:
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return DocumentError(f"{where} is not UTF-8 (byte {error.start}); convert the file to UTF-8")
-    except (ValueError, RecursionError) as error:
-        return DocumentError(f"{where} is not JSON ({error}); correct the line, or pass over it (--skip-bad)")
-    if not isinstance(record, dict):
-        return DocumentError(
-            f"{where} is a JSON {type(record).__name__}, not an object; give one object a line"
-        )
-    return record
+def json_lines(path: Path, remedy: str = "correct the line") -> Iterator[tuple[str, Any]]:
+    """The JSON values of a file with one a line, or what is wrong with a line: a `DocumentError`.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    for where, line in text_lines(path):
+        if isinstance(line, DocumentError):
+            yield where, line
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            value = DocumentError(f"{where} is not JSON ({error}); {remedy}")
+        yield where, value
 
 
-def _csv(path: Path) -> Rows:
+def _jsonl(path: Path) -> Rows:
+    for where, record in json_lines(path, "correct the line, or pass over it (--skip-bad)"):
+        if not isinstance(record, dict | DocumentError):
+            kind = type(record).__name__
+            record = DocumentError(f"{where} is a JSON {kind}, not an object; give one object a line")
+        yield where, record
+
+
+def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, str] | DocumentError]]:
+    """The rows of a table whose first line names the fields; those that a short row lacks are left out.
+
+    Bytes that are no UTF-8 become lone surrogates, which `check_text` names.
+
+    Raises:
+        SourceError: the first line cannot be used.
+        OSError: the file cannot be read.
+    """
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB a field is less than a long text
-    # Bytes that are no UTF-8 become lone surrogates, which the check of each document then names.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        names = list(reader.fieldnames or [])
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise SourceError(f"{path} has the field {twice[0]!r} twice; rename one in the header")
+        reader = csv.DictReader(file, strict=True, delimiter=delimiter)
+        try:
+            names = list(reader.fieldnames or [])
+        except csv.Error as error:
+            said = one_line(str(error))
+            raise SourceError(f"{path}: the header is not CSV ({said}); correct it") from error
+        _once(path, names)
         while True:
             try:
                 row = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                where = f"{path.name} line {reader.line_num}"
+                where = f"{path.name} line {reader.reader.line_num}"
                 yield where, DocumentError(f"{where} is not CSV ({error}); correct the line")
                 continue
             where = f"{path.name} line {reader.line_num}"
@@ -195,21 +235,44 @@ def _csv(path: Path) -> Rows:
                 yield where, {key: value for key, value in row.items() if value is not None}
 
 
+def _once(path: Path, names: list[str]) -> None:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise SourceError(one_line(f"{path} has the field {twice[0]!r} twice; rename one"))
+
+
 def _parquet(path: Path) -> Rows:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtra("pyarrow", "parquet") from error
+    number = 0
     try:
-        number = 0
         with pyarrow.parquet.ParquetFile(path) as file:
+            _once(path, file.schema_arrow.names)
             for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path.name} row {number}", {key: _plain(value) for key, value in row.items()}
-    except pyarrow.ArrowException as error:
-        raise SourceError(f"{path} is not a Parquet file that can be read: {error}") from error
+                for place, row in enumerate(_batch_rows(batch)):
+                    where = f"{path.name} row {number + place + 1}"
+                    yield where, DocumentError(f"{where} {row}") if isinstance(row, str) else _plain(row)
+                number += len(batch)
+    except SourceError:
+        raise
+    except Exception as error:  # damaged files fail in many ways
+        raise SourceError(
+            one_line(f"{path} is not a Parquet file that can be read: {error}; write it again")
+        ) from error
+
+
+def _batch_rows(batch: Any) -> list[Any]:
+    """The rows of a batch; for one that Python cannot hold, such as text that is no UTF-8, why."""
+    try:
+        return list(batch.to_pylist())
+    except Exception as error:
+        if len(batch) == 1:
+            return [f"cannot be read ({error}); correct it, or leave the field out"]
+        half = len(batch) // 2
+        return _batch_rows(batch.slice(0, half)) + _batch_rows(batch.slice(half))
 
 
 def _plain(value: Any) -> Any:
@@ -218,7 +281,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # the pairs of a map are tuples
         return [_plain(item) for item in value]
     return value
 
@@ -234,4 +297,7 @@ def _folder(folder: Path) -> Rows:
         try:
             yield where, {"id": where, "text": path.read_text(encoding="utf-8-sig")}
         except (OSError, UnicodeDecodeError) as error:
-            yield where, DocumentError(f"{where} cannot be read as UTF-8 text: {error}")
+            yield (
+                where,
+                DocumentError(f"{where} cannot be read as UTF-8 text ({error}); convert it, or move it away"),
+            )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qdrant_client import models
-
 from connector.alignment import Alignment
 from connector.collection import Collection
-from connector.ingest import WORD_BYTES
 from connector.schema import CLS, FDE
 from connector.stores import Store
+from connector.writing import WORD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ _STATS_SAMPLE = 10_000
 def stats_of(collection: Collection) -> Stats:
     """Count and measure a collection."""
     store = collection.store
-    means = _means(store, collection.name, ["rows", "words"])
+    means = _means(store, collection.physical, ["rows", "words"])
     sizes = {
         "cls": collection.vector_bytes[CLS],
         "tokens": means["rows"] * collection.token_bytes,
@@ -60,11 +58,11 @@ def stats_of(collection: Collection) -> Stats:
         "fde": collection.vector_bytes.get(FDE, 0),
     }
     sizes = {name: size for name, size in sizes.items() if size or name in ("cls", "tokens")}
-    disk, rest = store.disk_bytes(collection.name), store.disk_bytes(collection.name, log=False)
+    disk, rest = store.disk_bytes(collection.physical), store.disk_bytes(collection.physical, log=False)
     return Stats(
         collection=collection.name,
-        documents=store.count(collection.name, _passages(gte=0, lte=0)),
-        passages=store.count(collection.name, _passages(gte=0)),
+        documents=collection.documents(),
+        passages=collection.passages(),
         model=collection.model,
         recipe=collection.recipe.name,
         layout=collection.recipe.layout,
@@ -89,11 +87,6 @@ def scored_by(collection: Collection, alignment: Alignment | None, cls_weight: f
     return ", ".join(parts)
 
 
-def _passages(**bounds: float) -> models.Filter:
-    """Points that are passages of these numbers; the marks of unfinished documents are none."""
-    return models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(**bounds))])
-
-
 def _means(store: Store, name: str, counts: list[str]) -> dict[str, float]:
     """Mean numbers that passages carry, such as that of their stored token rows, over a sample."""
     totals, sampled = dict.fromkeys(counts, 0), 0
@@ -101,7 +94,7 @@ def _means(store: Store, name: str, counts: list[str]) -> dict[str, float]:
         if "passage" in record.payload:
             sampled += 1
             for key in counts:
-                totals[key] += int(record.payload.get(key, 0))
+                totals[key] += int(record.payload.get(key) or 0)
         if sampled == _STATS_SAMPLE:
             break
     return {key: total / max(sampled, 1) for key, total in totals.items()}

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from connector.adaptation import Adaptation, Measured
     from connector.connector import Connector
     from connector.evaluation import Evaluation
-    from connector.ingest import IngestReport
     from connector.methods import Method
     from connector.recipes import Recipe
     from connector.stats import Stats
     from connector.types import Hit, Hits
+    from connector.writing import IngestReport
 
 _BAD_SHOWN = 20
 _SNIPPET = 160
@@ -123,6 +123,8 @@ def print_ingest(report: IngestReport, collection: str) -> None:
     """The report of an ingest."""
     unchanged = f", {report.unchanged:,} were there unchanged" if report.unchanged else ""
     click.echo(f"{report.documents:,} documents into {collection!r}{unchanged}")
+    if report.pruned:
+        _row("pruned", f"{report.pruned:,} documents that are not in the source")
     if report.passages:
         _row("passages", f"{report.passages:,}")
         _row("tokens", f"{report.tokens_before:,} encoded, {report.tokens_after:,} stored")
@@ -140,6 +142,10 @@ def print_ingest(report: IngestReport, collection: str) -> None:
             click.echo(f"    {line}")
         if len(report.bad) > _BAD_SHOWN:
             click.echo(f"    and {len(report.bad) - _BAD_SHOWN:,} more; --json names all")
+    for id_, reason in list(report.refused.items())[:_BAD_SHOWN]:
+        _row("refused", f"document {_plain(id_)!r}: {_plain(reason)}")
+    if len(report.refused) > _BAD_SHOWN:
+        click.echo(f"    and {len(report.refused) - _BAD_SHOWN:,} more; --json names all")
 
 
 def print_hits(hits: Hits) -> None:

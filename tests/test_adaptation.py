@@ -347,7 +347,7 @@ def test_a_share_of_cls_that_came_with_the_model_is_what_is_in_use(make: Callabl
     connector.collection.store.set_info("docs", {"cls_weight": "0.3"})
     connector.close()
     with Connector.open(
-        "docs", path=connector.collection.store.location, model=connector._make_encoder()
+        "docs", path=connector.collection.store.location, model=connector.encoder
     ) as it:
         assert current(it.collection) == Strategy(None, 0.3)
         result = it.adapt([(text, f"doc {number}") for number, text in enumerate(TEXTS[:3])])
@@ -436,7 +436,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "no ids": ("a.jsonl", b'{"query": "a", "ids": []}\n', "line 1 .* give a query"),
     "ids": ("a.jsonl", b'{"query": "a", "ids": [true]}\n', "line 1 has the ids .True."),
     "columns": ("a.csv", b"question,id\na,b\n", r"columns \['question', 'id'\]; give a header"),
-    "CSV": ("a.csv", b'query,id\n"a"b,c\n', "line 2 is damaged"),
+    "CSV": ("a.csv", b'query,id\n"a"b,c\n', "line 2 is not CSV"),
     "UTF-8": ("a.csv", b"query,id\n\xff,c\n", "not UTF-8"),
 }
 

@@ -22,16 +22,19 @@ PARTS = ["cli", "codecs", "encoders", "reduction", "stores"]
 PACKAGES = ["connector", *(f"connector.{part}" for part in PARTS)]
 
 LAYERS = [
-    {"errors", "explanation", "heads", "methods", "types"},
+    {"arrays", "errors", "explanation", "heads", "methods", "types"},
     {"reduction", "codecs", "scoring", "lexical", "muvera", "alignment", "largest", "saliency"},
     {"recipes", "schema", "encoders", "stores"},
+    {"versions", "description"},
     {"collection", "passages"},
-    {"rerank"},
+    {"rerank", "documents"},
     {"origins", "points"},
+    {"recoding", "writing"},
+    {"following"},
     {"ingest", "search", "explain", "sources"},
-    {"adaptation", "stats"},
+    {"adaptation", "live", "stats"},
     {"connector"},
-    {"training", "tuning", "evaluation", "migrate", "loading", "demo"},
+    {"training", "tuning", "evaluation", "migrate", "transfer", "loading", "demo"},
     {"cli", "heatmap", "page", "terminal"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

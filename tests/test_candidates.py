@@ -20,6 +20,7 @@ from connector.lexical import BM25
 from connector.reduction import Frequencies
 from connector.stores import open_store
 from connector.types import Float32
+from connector.writing import Writer
 from tests.test_connector import Remembering
 
 BY: Any = ["dense", "lexical", "hybrid", "hybrid-dbsf"]
@@ -534,7 +535,7 @@ def test_a_document_of_many_passages_that_wait_is_unfinished_until_they_are_writ
     connector = make(recipe(codec=WAITING))
     long = Document(id="long", text=" ".join(it.text for it in documents))
     with monkeypatch.context() as patched:
-        patched.setattr(ingest_module._Writer, "flush", lambda _: False)
+        patched.setattr(Writer, "flush", lambda _: False)
         connector.ingest([long], chunk_tokens=20)
     assert connector.stats().documents == 0
     report = connector.ingest([long], chunk_tokens=20)

@@ -206,7 +206,7 @@ def ids(hits: Hits) -> list[str]:
 def texts(connector: Connector) -> set[str]:
     """The texts of all stored passages."""
     return {
-        str(record.payload["text"]) for record in connector._collection.store.scroll(connector.name, ["text"])
+        str(record.payload["text"]) for record in connector.collection.store.scroll(connector.name, ["text"])
     }
 
 
@@ -816,18 +816,17 @@ def test_threads_that_ingest_together_fit_one_codec(
             assert connector.search(document.text, 1)[0].id == document.id
 
 
-def test_a_connector_does_not_write_into_another_collection_of_its_name(
+def test_a_connector_follows_its_name_to_another_collection(
     tmp_path: Path, encoder: Encoder, documents: list[Document]
 ) -> None:
     with Connector.create("a", path=tmp_path, recipe="compact", model=encoder) as old:
         old.ingest(documents)
         Connector.open("a", path=tmp_path).drop()
         with Connector.create("a", path=tmp_path, recipe="default", model=encoder) as new:
-            with pytest.raises(CollectionError, match="open it again"):
-                old.ingest(documents)
-            new.ingest(documents)
-            with pytest.raises(CollectionError, match="open it again"):
-                old.search("bread")
+            assert old.ingest(documents).documents == 12
+            assert old.recipe == new.recipe
+            assert [hit.id for hit in old.search("bread")] == [hit.id for hit in new.search("bread")]
+            assert "codes" not in next(new.collection.store.scroll("a", ["codes"])).payload
 
 
 def test_k_documents_are_found_also_where_the_best_passages_are_of_few(
@@ -994,7 +993,7 @@ def test_a_folder_in_use_by_another_process_is_refused(
 
 
 def test_stored_rows_and_vectors_are_what_the_recipe_says(filled: Connector) -> None:
-    for record in filled._collection.store.scroll(filled.name, ["rows"], ["cls", "tokens"]):
+    for record in filled.collection.store.scroll(filled.name, ["rows"], ["cls", "tokens"]):
         assert record.vectors["tokens"].shape == (record.payload["rows"], 384)
         norms = [np.linalg.norm(record.vectors[key], axis=-1) for key in ("cls", "tokens")]
         assert np.allclose(np.concatenate([np.atleast_1d(norm) for norm in norms]), 1, atol=2e-3)

@@ -235,7 +235,7 @@ def test_a_collection_of_an_older_format_is_refused(tmp_path: Any, encoder: Enco
     place = {"path": tmp_path / "q"}
     with Connector.create("c", **place, recipe="compact", model=encoder) as connector:
         connector.collection.store.set_info("c", {"format": "1"})
-    with pytest.raises(CollectionError, match="has format 1, this version reads 2"):
+    with pytest.raises(CollectionError, match="has format 1, this version reads 3"):
         Connector.open("c", **place)
 
 

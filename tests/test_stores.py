@@ -31,8 +31,8 @@ from connector.errors import (
 from connector.recipes import Quantization
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import EdgeStore, Fused, Nearest, Point, Query, ServerStore, Store, open_store
-from connector.stores import base as base_module
-from connector.stores import server as server_module
+from connector.stores import batches as batches_module
+from connector.stores import requests as requests_module
 from connector.types import Sparse, point_id
 
 WIDTH, TOKEN_WIDTH = 8, 16
@@ -719,7 +719,7 @@ def test_a_file_in_place_of_the_folder_is_a_store_error(folder: Path) -> None:
         open_store(path=folder)
 
 
-@pytest.mark.parametrize("broken", ["os.fsync", "connector.stores.edge._config"])
+@pytest.mark.parametrize("broken", ["os.fsync", "connector.stores.edge.config"])
 def test_a_create_that_fails_leaves_nothing(
     edge_store: EdgeStore, folder: Path, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -974,21 +974,21 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 def request_bytes(batch: list[Point]) -> int:
-    request = models.PointsList(points=[server_module._struct(point) for point in batch])
+    request = models.PointsList(points=[requests_module.point_struct(point) for point in batch])
     return len(request.model_dump_json(by_alias=True, exclude_unset=True, exclude_none=True).encode())
 
 
 def test_batches_are_cut_by_bytes() -> None:
     written = points(100)
-    limit = 5 * max(base_module._weight(point) for point in written)
-    cut = list(base_module.batches(written, limit))
+    limit = 5 * max(batches_module._weight(point) for point in written)
+    cut = list(batches_module.batches(written, limit))
     assert [point.id for batch in cut for point in batch] == [point.id for point in written]
     assert all(len(batch) >= 5 for batch in cut[:-1])
     assert all(request_bytes(batch) < 2 * limit for batch in cut)
 
 
 def test_a_point_over_the_limit_is_a_batch_of_its_own() -> None:
-    assert [len(batch) for batch in base_module.batches(points(3), 1)] == [1, 1, 1]
+    assert [len(batch) for batch in batches_module.batches(points(3), 1)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("text", ["", "a", "é", "日本", '"\\\n\t'])
@@ -998,7 +998,7 @@ def test_a_request_is_at_most_twice_the_weight_of_its_points(text: str, rng: np.
     vectors["tokens"] = vectors["tokens"].astype(np.float32)
     payload = {"text": text * 100_000}
     point = Point(ID, vectors, payload)
-    assert 0.5 * base_module._weight(point) < request_bytes([point]) <= 2 * base_module._weight(point)
+    assert 0.5 * batches_module._weight(point) < request_bytes([point]) <= 2 * batches_module._weight(point)
 
 
 def test_a_client_of_ones_own_stays_open() -> None:

@@ -1,12 +1,28 @@
 """The commands: each parses, calls the library, and prints."""
 
-from connector.cli import adapt, demo, evaluate, explain, ingest, lists, search, train
+from connector.cli import (
+    adapt,
+    delete,
+    demo,
+    evaluate,
+    explain,
+    ingest,
+    lists,
+    migrate,
+    search,
+    train,
+    transfer,
+)
 from connector.cli.main import main
 
 for command in (
     ingest.ingest_command,
     search.search_command,
     explain.explain_command,
+    delete.delete_command,
+    transfer.export_command,
+    transfer.import_command,
+    migrate.migrate_group,
     adapt.adapt_command,
     search.stats_command,
     evaluate.evaluate_command,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,10 @@ from typing import Any
 import click
 
 from connector.cli.options import json_option, place, where
-from connector.errors import SourceError
+from connector.errors import DocumentError, SourceError, one_line
+from connector.sources import csv_rows, json_lines
 from connector.terminal import adaptation_json, print_adaptation, print_json
+from connector.types import check_text
 
 
 @click.command("adapt")
@@ -82,54 +82,48 @@ def load_examples(path: Path) -> list[tuple[str, str]]:
 
     Raises:
         SourceError: the file is missing, damaged or of another kind.
+        DocumentError: a text of it holds what no tokenizer takes.
     """
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _table, ".tsv": _table}
+    readers = {".jsonl": json_lines, ".ndjson": json_lines, ".csv": _table, ".tsv": _table}
     if path.suffix.lower() not in readers:
         raise SourceError(f"{path} is of no known kind; give examples as a .jsonl, .csv or .tsv file")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        path.read_bytes().decode()
+        records = list(readers[path.suffix.lower()](path))
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}; give a file of examples") from error
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8 (byte {error.start}); convert the file to UTF-8") from error
-    records = readers[path.suffix.lower()](path, text)
-    return [pair for where, record in records for pair in _pairs(where, record)]
+    return [pair for line, record in records for pair in _pairs(line, record)]
 
 
-def _jsonl(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        where = f"{path.name} line {number}"
-        if line.strip():
-            try:
-                yield where, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise SourceError(f"{where} is not JSON ({error}); correct the line") from error
-
-
-def _table(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+def _table(path: Path) -> Iterator[tuple[str, Any]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        columns = [name.strip().lower() for name in reader.fieldnames or ()]
-        if not {"query", "id"} <= set(columns):
-            raise SourceError(f"{path.name} has the columns {columns}; give a header with query and id")
-        reader.fieldnames = columns
-        for row in reader:
-            row["id"] = (row["id"] or "").strip()
-            yield f"{path.name} line {reader.line_num}", row
-    except csv.Error as error:
-        where = f"{path.name} line {reader.reader.line_num}"
-        raise SourceError(f"{where} is damaged ({error}); correct it") from error
+    for line, row in csv_rows(path, delimiter):
+        if isinstance(row, DocumentError):
+            yield line, row
+            continue
+        named = {name.strip().lower(): text for name, text in row.items()}
+        if not {"query", "id"} <= named.keys():
+            raise SourceError(
+                one_line(f"{line} has the columns {[*named]}; give a header with query and id, and both")
+            )
+        yield line, {"query": named["query"], "id": named["id"].strip()}
 
 
-def _pairs(where: str, record: Any) -> list[tuple[str, str]]:
+def _pairs(line: str, record: Any) -> list[tuple[str, str]]:
+    if isinstance(record, DocumentError):
+        raise SourceError(one_line(str(record)))
     query = record.get("query") if isinstance(record, dict) else None
     ids = record.get("ids", [record.get("id")]) if isinstance(record, dict) else None
     if not isinstance(query, str) or not query.strip() or not isinstance(ids, list) or not ids:
         raise SourceError(
-            f'{where} is {record!r}; give a query and the id of a document that answers it, "query" and "id"'
+            f"{line} is {reprlib.repr(record)}; give a query and the id of a document that answers it, "
+            '"query" and "id"'
         )
     ids = [str(it) if isinstance(it, int) and not isinstance(it, bool) else it for it in ids]
     if not all(isinstance(it, str) and it for it in ids):
-        raise SourceError(f"{where} has the ids {ids!r}; give ids of documents, as texts")
+        raise SourceError(f"{line} has the ids {reprlib.repr(ids)}; give ids of documents, as texts")
+    for text in (query, *ids):
+        check_text(text, line)
     return [(query, it) for it in ids]

@@ -28,6 +28,7 @@ from connector.terminal import ingest_json, print_ingest, print_json, progress_b
 )
 @click.option("--title-field", metavar="FIELD", help="Field with the title, if not title.")
 @click.option("--skip-bad", is_flag=True, help="Pass over unusable records and name them at the end.")
+@click.option("--prune", is_flag=True, help="At the end, delete documents that are not in SOURCE any more.")
 @json_option
 def ingest_command(
     source: Path,
@@ -42,13 +43,15 @@ def ingest_command(
     text_field: str | None,
     title_field: str | None,
     skip_bad: bool,
+    prune: bool,
     as_json: bool,
     **parts: str | None,
 ) -> None:
     """Write SOURCE into a collection, which is made if it is not there.
 
     SOURCE is a .jsonl, .csv or .parquet file, a folder of .txt and .md files, or a BEIR folder. Running
-    the same command again is harmless: what is there unchanged is passed over.
+    the same command again is harmless: what is there unchanged is passed over. Exit code 1 says that some
+    documents were refused; they are named.
     """
     from connector.loading import ingest_source
     from connector.recipes import get_recipe
@@ -69,6 +72,7 @@ def ingest_command(
             chunk_tokens=chunk_tokens,
             chunk_overlap=chunk_overlap,
             skip_bad=skip_bad,
+            prune=prune,
             started=progress,
             **at,
         )
@@ -76,3 +80,10 @@ def ingest_command(
         print_json(ingest_json(report))
     else:
         print_ingest(report, collection)
+    if prune and report.bad:
+        click.echo("nothing was pruned, as records were skipped that may be documents", err=True)
+    if report.refused:
+        raise click.ClickException(
+            f"Qdrant refused {len(report.refused)} documents; the others are written. Correct them and run "
+            "the command again"
+        )

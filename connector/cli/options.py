@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+from connector.errors import InputError
 
 Command = Callable[..., Any]
 
@@ -16,7 +17,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def place(command: Command) -> Command:
     """Where the collection is."""
     for option in (
-        click.option("--url", metavar="URL", help="Address of a Qdrant server; its key from QDRANT_API_KEY."),
+        click.option(
+            "--url",
+            metavar="URL",
+            help="Address of a Qdrant server; its key from QDRANT_API_KEY, or a file, QDRANT_API_KEY_FILE.",
+        ),
         click.option("--path", metavar="DIR", help="Folder of an embedded Qdrant."),
         click.option("--collection", required=True, metavar="NAME", help="Name of the collection."),
     ):
@@ -28,7 +33,9 @@ def where(path: str | None, url: str | None) -> dict[str, Any]:
     """The place as arguments of `Connector`."""
     if (path is None) == (url is None):
         raise click.UsageError("give one of --path DIR (embedded) and --url URL (a server)")
-    return {"path": path, "url": url, "api_key": os.environ.get("QDRANT_API_KEY") if url else None}
+    from connector.stores.secrets import api_key_from_environment
+
+    return {"path": path, "url": url, "api_key": api_key_from_environment() if url else None}
 
 
 def recipe_parts(command: Command) -> Command:
@@ -101,3 +108,19 @@ def candidates(default: int) -> Callable[[Command], Command]:
         return command
 
     return options
+
+
+def parse_filter(condition: str | None) -> Any:
+    """A Qdrant filter from its JSON; None for None."""
+    from pydantic import ValidationError
+    from qdrant_client import models
+
+    if condition is None:
+        return None
+    try:
+        return models.Filter.model_validate_json(condition)
+    except ValidationError as error:
+        raise InputError(
+            f"filter {condition!r} is no Qdrant filter ({error.errors()[0]['msg']}); give one such as "
+            '{"must": [{"key": "year", "match": {"value": 2020}}]}'
+        ) from error

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from connector.cli.options import candidates, json_option, place, where
-from connector.errors import InputError
+from connector.cli.options import candidates, json_option, parse_filter, place, where
 from connector.terminal import hits_json, print_hits, print_json, print_stats
 
 
@@ -44,7 +43,7 @@ def search_command(
     from connector.connector import Connector
 
     at = where(path, url)
-    condition = _filter(filter)
+    condition = parse_filter(filter)
     with Connector.open(collection, **at) as connector:
         hits = connector.search(
             query,
@@ -57,21 +56,6 @@ def search_command(
         print_json(hits_json(query, hits))
     else:
         print_hits(hits)
-
-
-def _filter(condition: str | None) -> Any:
-    from pydantic import ValidationError
-    from qdrant_client import models
-
-    if condition is None:
-        return None
-    try:
-        return models.Filter.model_validate_json(condition)
-    except ValidationError as error:
-        raise InputError(
-            f"filter {condition!r} is no Qdrant filter ({error.errors()[0]['msg']}); give one such as "
-            '{"must": [{"key": "year", "match": {"value": 2020}}]}'
-        ) from error
 
 
 @click.command("stats")

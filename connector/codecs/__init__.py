@@ -6,16 +6,16 @@ parts: "float16", "pca-128+float16", "pca-192+binary", "linear-128+residual-1".
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from connector.arrays import check_learned, load_arrays
 from connector.codecs import codebook, quantization
 from connector.codecs import projection as projecting
 from connector.codecs.base import Datatype, Ending, Projection, Quantizer, State
@@ -159,6 +159,50 @@ class Codec:
         self._width = width
         return self
 
+    def continued(self, base: Codec, tokens: Float32, seed: int = 0) -> Codec:
+        """Learn from vectors that a fitted codec has projected, taking over its projections.
+
+        Args:
+            base: its projections are the first ones of this codec.
+            tokens: (N, d) float32, in the scored space of `base`.
+            seed: of the random parts.
+
+        Returns:
+            The codec itself.
+
+        Raises:
+            InputError: this codec does not begin with the projections of `base`.
+        """
+        rest, widths = self._after(base), [base._fitted_width()]
+        for own, theirs in zip(self._projections, base._projections, strict=False):
+            own.load(theirs.state(), widths[-1])
+            widths.append(own.width(widths[-1]))
+        for projection in rest:
+            tokens = projection.fit(tokens, seed)
+        self._quantizer.fit(tokens, seed)
+        if self._saliency is not None:
+            self._saliency.load(base.saliency.state(), base._fitted_width())
+        self._width = base._fitted_width()
+        return self
+
+    def project_from(self, base: Codec, tokens: Float32) -> Float32:
+        """(n, d) float32 vectors in the scored space of `base` to this codec's, see `continued`."""
+        with one_blas_thread():
+            for projection in self._after(base):
+                tokens = projection.apply(tokens)
+        return tokens
+
+    def encode_from(self, base: Codec, tokens: Float32) -> NDArray[Any]:
+        """(n, d) float32 vectors in the scored space of `base` to stored rows, see `continued`."""
+        return self._quantizer.encode(self.project_from(base, tokens))
+
+    def _after(self, base: Codec) -> list[Projection]:
+        """The projections that come after those of another codec."""
+        theirs = [projection.spec for projection in base._projections]
+        if [projection.spec for projection in self._projections[: len(theirs)]] != theirs:
+            raise InputError(f"codec {self.spec} does not begin with the projections of {base.spec}")
+        return self._projections[len(theirs) :]
+
     def encode(self, tokens: Float32) -> NDArray[Any]:
         """(n, w) float32 token vectors to (n, …) stored rows.
 
@@ -224,27 +268,33 @@ class Codec:
         return save_safetensors(arrays)
 
     def load(self, data: bytes) -> Codec:
-        """Take over what `save` of a codec of the same spec gave.
+        """Take over what `save` of a codec of the same spec gave, or nothing.
 
         Raises:
             InputError: the bytes are not such a file.
         """
         try:
-            arrays = load_safetensors(data)
-            spec = arrays["spec"].tobytes().decode()
+            arrays = load_arrays(data)
+            spec, sizes = arrays.pop("spec").tobytes().decode(), arrays.pop("width")
             if spec != self.spec:
                 raise ValueError(f"it is a {spec}")
-            (width,) = arrays["width"].tolist()
-            widths = [width]
+            (width,) = sizes.tolist()
+            if sizes.dtype != np.int64 or width < 1:
+                raise ValueError(f"it is for vectors of width {width} ({sizes.dtype})")
+            check_learned(arrays)
+            parts, widths = [copy.copy(part) for part in self._parts], [width]
             for projection in self._projections:
                 widths.append(projection.width(widths[-1]))
-            for index, (part, before) in enumerate(zip(self._parts, widths, strict=True)):
+            for index, (part, before) in enumerate(zip(parts, widths, strict=True)):
                 part.load(_below(f"{index}.", arrays), before)
-            if self._saliency is not None:
-                self._saliency.load(_below(_SALIENCY, arrays))
-            self._width = width
-        except (KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise InputError(f"not a saved codec {self.spec}: {error!r}; restore its file") from error
+            self._quantizer.bytes_per_token(widths[-1])
+            saliency = copy.copy(self._saliency)
+            if saliency is not None:
+                saliency.load(_below(_SALIENCY, arrays), width)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a saved codec {self.spec}: {error!r:.300}; restore its file") from error
+        *self._projections, self._quantizer = parts  # type: ignore[assignment]  # as they were
+        self._saliency, self._width = saliency, width
         return self
 
     @property

@@ -6,13 +6,15 @@ layer does, so that similarities stay cosines.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 
+from connector.arrays import check_learned
 from connector.codecs.base import Projection, State, number
 from connector.codecs.trainer import faiss, product_trainer, repeated
-from connector.errors import InputError, RecipeError
+from connector.errors import InputError, RecipeError, one_line
 from connector.methods import Method
 from connector.types import Float32
 
@@ -118,35 +120,57 @@ class Trained(_Linear):
                 f"{self.spec} takes its layer from a folder; give it as the recipe's head (--head DIR)"
             )
         own = Path(self._head) / self.spec
-        matrix = _dense(str(own if own.is_dir() else self._head), self.spec)
-        if matrix.shape != (width, self.dimensions):
+        folder = str(own if own.is_dir() else self._head)
+        has = _shape(folder, self.spec)  # before memory is taken for it
+        if has != (width, self.dimensions):
             raise RecipeError(
-                f"head {self._head!r} maps width {len(matrix)} to {matrix.shape[1]}, but {self.spec} after "
+                f"head {self._head!r} maps width {has[0]} to {has[1]}, but {self.spec} after "
                 f"vectors of width {width} needs {width} to {self.dimensions}; give the head of this model"
             )
-        return matrix
+        return _dense(folder)
 
 
-def _dense(folder: str, name: str) -> Float32:
-    """(w, d) the linear layer of a saved `Dense`."""
-    import torch
-    from sentence_transformers.base.modules import Dense
-
-    if not (Path(folder) / "config.json").is_file():
+def _shape(folder: str, name: str) -> tuple[int, int]:
+    """(w, d) of a saved `Dense`, as its configuration says."""
+    config = Path(folder) / "config.json"
+    if not config.is_file():
         raise RecipeError(
             f"head {folder!r} holds no saved sentence-transformers Dense, nor a folder {name!r} with one; "
             "give the folder of a trained head"
         )
     try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        shape = settings["in_features"], settings["out_features"]
+        if not all(type(size) is int and size > 0 for size in shape):
+            raise ValueError(f"in_features and out_features are {shape!r}")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _unloadable(folder, error) from error
+    return shape
+
+
+def _unloadable(folder: str, error: Exception) -> RecipeError:
+    return RecipeError(f"head {folder!r} cannot be loaded: {one_line(str(error))}; save the Dense again")
+
+
+def _dense(folder: str) -> Float32:
+    """(w, d) the linear layer of a saved `Dense`."""
+    import torch
+    from sentence_transformers.base.modules import Dense
+
+    try:
         layer = Dense.load(folder)
     except Exception as error:  # damaged files fail in many ways
-        raise RecipeError(f"head {folder!r} cannot be loaded: {error}; save the Dense again") from error
+        raise _unloadable(folder, error) from error
     if layer.bias or layer.use_residual or not isinstance(layer.activation_function, torch.nn.Identity):
         raise RecipeError(
             f"head {folder!r} is no linear map; train a Dense with bias=False, use_residual=False and "
             "activation_function=None"
         )
     weight: Float32 = layer.linear.weight.detach().float().cpu().numpy().T
+    try:
+        check_learned({"weight": weight})
+    except ValueError as error:
+        raise _unloadable(folder, error) from error
     return weight
 
 

@@ -19,8 +19,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from connector.encoders import local_place
 from connector.encoders.modules import SaliencyGate, SaliencyHead, ScoreMix, TokenReduction
 from connector.encoders.places import prompt_names, prompt_of
-from connector.errors import ModelError
-from connector.saliency import FOLDER
+from connector.errors import ModelError, one_line
+from connector.saliency import FOLDER, Saliency
 
 
 def me_bert(base: str, vectors: int = 4) -> MultiVectorEncoder:
@@ -131,13 +131,14 @@ def with_saliency(model: MultiVectorEncoder, head: str) -> MultiVectorEncoder:
         ModelError: the folder holds no saliency, or one for tokens of another width.
     """
     folder = Path(head) / FOLDER
+    width = model.get_embedding_dimension()
     try:
+        if width is not None:
+            Saliency(head).check(width)  # before memory is taken for it
         module = SaliencyHead.load(str(folder if folder.is_dir() else head))
     except Exception as error:  # damaged files fail in many ways
-        raise ModelError(f"head {head!r} has no saliency that can be loaded: {error}; train one") from error
-    width = model.get_embedding_dimension()
-    if width is not None and width != module.width:
-        raise ModelError(f"head {head!r} weighs tokens of width {module.width}, the model's have {width}")
+        said = one_line(str(error))
+        raise ModelError(f"head {head!r} has no saliency that can be loaded: {said}; train one") from error
     model.append(module)
     return model
 

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from connector.arrays import load_arrays
 from connector.errors import InputError
 from connector.types import Embedding, Float32, Int32
 
 Counts = NDArray[np.int64]
 
 _NONE: Counts = np.zeros(0, np.int64)
+
+_MOST = 2**53
+"""That anything is counted to; floats hold all whole numbers up to it."""
 
 
 class Frequencies:
@@ -95,13 +97,17 @@ class Frequencies:
             InputError: the bytes are not such a file.
         """
         try:
-            arrays = load_safetensors(data)
-            document, collection = (arrays[key].astype(np.int64) for key in ("document", "collection"))
-            if document.ndim != 1 or document.shape != collection.shape:
-                raise ValueError(f"counts of shapes {document.shape} and {collection.shape}")
-            (passages,) = arrays["passages"].tolist()
-        except (KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise InputError(f"not saved token frequencies: {error!r}; restore their file") from error
+            arrays = load_arrays(data)
+            number, document, collection = (arrays[key] for key in ("passages", "document", "collection"))
+            types = {str(it.dtype) for it in (number, document, collection)}
+            if types != {"int64"} or document.ndim != 1 or document.shape != collection.shape:
+                raise ValueError(f"counts of shapes {document.shape} and {collection.shape}, {types}")
+            (passages,) = number.tolist()
+            in_order = (document >= 0) & (document <= passages) & (document <= collection)
+            if not in_order.all() or not 0 <= passages <= _MOST or collection.sum(dtype=float) > _MOST:
+                raise ValueError(f"counts that {passages} passages cannot have")
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not saved token frequencies: {error!r:.300}; restore their file") from error
         self._counts = passages, document, collection
         return self
 

@@ -7,19 +7,35 @@ import os
 from qdrant_client import QdrantClient
 
 from connector.errors import InputError
-from connector.stores.base import Fused, Nearest, Point, Query, Record, Store
+from connector.stores.base import (
+    Capabilities,
+    Fused,
+    Lease,
+    Nearest,
+    PayloadKind,
+    Point,
+    Query,
+    Record,
+    Store,
+)
+from connector.stores.connection import connect
 from connector.stores.edge import EdgeStore
-from connector.stores.server import ServerStore, connect
+from connector.stores.secrets import api_key_from_environment
+from connector.stores.server import ServerStore
 
 __all__ = [
+    "Capabilities",
     "EdgeStore",
     "Fused",
+    "Lease",
     "Nearest",
+    "PayloadKind",
     "Point",
     "Query",
     "Record",
     "ServerStore",
     "Store",
+    "api_key_from_environment",
     "open_store",
 ]
 

@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol
 
 from qdrant_client import models
 
-from connector.errors import InputError
 from connector.schema import CollectionSchema, VectorSchema
 from connector.types import Float32, Sparse
 
@@ -78,45 +77,6 @@ class Fused:
 
 
 Query = Nearest | Fused
-
-
-MAX_MULTIVECTOR_FLOATS = 1_048_576
-"""Rows × width of one multivector that Qdrant takes. Edge does not check it, so we do."""
-
-_BYTES_PER_FLOAT = 12
-"""Of a float in a request, as JSON."""
-
-
-def batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
-    """Points in order, cut by the bytes of a request, not by count; a larger point stands alone.
-
-    Raises:
-        InputError: a multivector is larger than Qdrant takes.
-    """
-    batch: list[Point] = []
-    total = 0
-    for point in points:
-        weight = _weight(point)
-        if batch and total + weight > size:
-            yield batch
-            batch, total = [], 0
-        batch.append(point)
-        total += weight
-    if batch:
-        yield batch
-
-
-def _weight(point: Point) -> int:
-    for vector in point.vectors.values():
-        if isinstance(vector, Sparse):
-            continue
-        if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_FLOATS:
-            raise InputError(
-                f"a passage of {vector.shape[0]} × {vector.shape[1]} token floats is over Qdrant's limit of "
-                f"{MAX_MULTIVECTOR_FLOATS}; pool its tokens, project them, or split it with chunk_tokens"
-            )
-    floats = sum(2 * len(it) if isinstance(it, Sparse) else it.size for it in point.vectors.values())
-    return floats * _BYTES_PER_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
 
 
 PayloadKind = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "text", "geo"]
@@ -216,7 +176,14 @@ class Store(Protocol):
         ...
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
-        """Insert or replace points, in order: when a later one is there, so are the earlier ones."""
+        """Insert or replace points, in order.
+
+        When a later point is there, so are the earlier ones that are not refused.
+
+        Raises:
+            PointsRefused: the engine refuses some points for good; the others are written.
+            StoreError: it refuses every one of several points.
+        """
         ...
 
     def delete(self, name: str, ids: Sequence[str]) -> None:

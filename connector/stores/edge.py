@@ -11,56 +11,41 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
 from connector.errors import CollectionExists, StoreError, StoreLocked
-from connector.recipes import Quantization
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores.base import (
     Capabilities,
-    Fused,
     Lease,
     Nearest,
     PayloadKind,
     Point,
     Query,
     Record,
-    batches,
 )
+from connector.stores.batches import Refusal, write_in_order
+from connector.stores.edge_requests import (
+    DATATYPES,
+    config,
+    listed,
+    prefetches,
+    record,
+    search_params,
+    searched,
+    struct,
+)
+from connector.stores.edge_schema import Taken
 from connector.stores.filters import to_edge
 from connector.stores.folder import shared_folder, write_atomically
-from connector.types import Float32, Sparse
 
 T = TypeVar("T")
 
 _BATCH_BYTES = 64 * 2**20
-"""One update of the engine is applied whole or not at all, so a window of passages should fit."""
+"""One update of the engine is logged as one, so a window of passages should fit."""
 
 _PAGE = 1000
-_DATATYPES = {
-    "float32": edge.VectorStorageDatatype.Float32,
-    "float16": edge.VectorStorageDatatype.Float16,
-    "turbo8": edge.VectorStorageDatatype.Turbo8,
-    "turbo4": edge.VectorStorageDatatype.Turbo4,  # type: ignore[attr-defined]  # not in its stubs
-}
-_MEMORY = edge.Memory.Pinned
-_QUANTIZATIONS: dict[Quantization, Any] = {
-    "scalar": edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=_MEMORY),
-    "product": edge.ProductQuantizationConfig(edge.CompressionRatio.X16, memory=_MEMORY),
-    "turbo-4": edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=_MEMORY),
-    "turbo-2": edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits2, memory=_MEMORY),
-    "turbo-1.5": edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits1_5, memory=_MEMORY),
-    "turbo-1": edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits1, memory=_MEMORY),
-    "binary-2": edge.BinaryQuantizationConfig(
-        encoding=edge.BinaryQuantizationEncoding.TwoBits, memory=_MEMORY
-    ),
-    "binary-1.5": edge.BinaryQuantizationConfig(
-        encoding=edge.BinaryQuantizationEncoding.OneAndHalfBits, memory=_MEMORY
-    ),
-    "binary": edge.BinaryQuantizationConfig(encoding=edge.BinaryQuantizationEncoding.OneBit, memory=_MEMORY),
-}
 
 
 class EdgeStore:
@@ -189,10 +174,17 @@ class EdgeStore:
     # Points
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
-        shard = self._shard(name)
-        for batch in batches(points, _BATCH_BYTES):
-            rows = [edge.Point(point.id, _lists(point.vectors), dict(point.payload)) for point in batch]
-            _engine(lambda rows=rows: shard.update(edge.UpdateOperation.upsert_points(rows)))  # type: ignore[misc]
+        shard, update = self._shard(name), edge.UpdateOperation
+        taken = Taken.of(self._folder.home(name) / "shard")
+
+        def write(batch: list[Point]) -> None:
+            taken.check(batch)
+            try:
+                _engine(lambda: shard.update(update.upsert_points([struct(point) for point in batch])))
+            except StoreError as error:
+                raise Refusal(str(error)) from error
+
+        write_in_order(points, _BATCH_BYTES, write)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         shard = self._shard(name)
@@ -202,7 +194,7 @@ class EdgeStore:
         shard, update = self._shard(name), edge.UpdateOperation
         there = self.retrieve(name, [point.id for point in points], [])
         points = [point for point in points if point.id in there]
-        rows = [edge.PointVectors(point.id, _lists(point.vectors)) for point in points if point.vectors]
+        rows = [edge.PointVectors(point.id, listed(point.vectors)) for point in points if point.vectors]
         if rows:
             _engine(lambda: shard.update(update.update_vectors(rows)))
         for point in points:
@@ -216,7 +208,7 @@ class EdgeStore:
         shard = self._shard(name)
         wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
         found = _engine(lambda: shard.retrieve(list(ids), **wanted))
-        return {str(point.id): _record(point) for point in found}
+        return {str(point.id): record(point) for point in found}
 
     def search(
         self,
@@ -231,18 +223,18 @@ class EdgeStore:
         where = to_edge(filter)
         wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
         if isinstance(query, Nearest):
-            wanted["params"] = _params_of(query)
+            wanted["params"] = search_params(query)
             if query.prefetch is None:  # the engine plans nothing for a plain search, a third less time
-                plain = edge.SearchRequest(query=_query(query), limit=query.limit, filter=where, **wanted)
-                return [_record(point, point.score) for point in _engine(lambda: shard.search(plain))]
+                plain = edge.SearchRequest(query=searched(query), limit=query.limit, filter=where, **wanted)
+                return [record(point, point.score) for point in _engine(lambda: shard.search(plain))]
         staged = edge.QueryRequest(
             limit=query.limit,
-            query=_query(query),
-            prefetches=_prefetches(query, where),
+            query=searched(query),
+            prefetches=prefetches(query, where),
             filter=where,
             **wanted,
         )
-        return [_record(point, point.score) for point in _engine(lambda: shard.query(staged))]
+        return [record(point, point.score) for point in _engine(lambda: shard.query(staged))]
 
     def scroll(
         self,
@@ -257,7 +249,7 @@ class EdgeStore:
         while True:
             request = edge.ScrollRequest(offset=offset, limit=_PAGE, filter=where, **wanted)
             points, offset = _engine(lambda request=request: shard.scroll(request))  # type: ignore[misc]
-            yield from (_record(point) for point in points)
+            yield from (record(point) for point in points)
             if offset is None:
                 return
 
@@ -271,7 +263,7 @@ class EdgeStore:
             operation = update.create_sparse_vector(vector, edge.Modifier.Idf)
         else:
             operation = update.create_dense_vector(
-                vector.name, vector.size, edge.Distance.Dot, None, _DATATYPES[vector.datatype]
+                vector.name, vector.size, edge.Distance.Dot, None, DATATYPES[vector.datatype]
             )
         _engine(lambda: shard.update(operation))
 
@@ -337,92 +329,13 @@ def _make(home: Path, schema: CollectionSchema) -> edge.EdgeShard:
     try:
         (home / "artifacts").mkdir(parents=True)
         (home / "shard").mkdir()
-        return _engine(lambda: edge.EdgeShard.create(str(home / "shard"), _config(schema)))
+        return _engine(lambda: edge.EdgeShard.create(str(home / "shard"), config(schema)))
     except OSError as error:
         shutil.rmtree(home, ignore_errors=True)
         raise StoreError(f"{home} cannot be made: {error}; make room, or allow writing") from error
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
-
-
-def _config(schema: CollectionSchema) -> edge.EdgeConfig:
-    return edge.EdgeConfig(
-        vectors={vector.name: _params(vector) for vector in schema.vectors},
-        sparse_vectors={
-            name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in schema.sparse
-        },
-        wal_enabled=True,
-    )
-
-
-def _params(vector: VectorSchema) -> edge.EdgeVectorParams:
-    if not vector.multivector:
-        return edge.EdgeVectorParams(
-            vector.size, edge.Distance.Dot, datatype=_DATATYPES[vector.datatype], hnsw_config=_hnsw(vector)
-        )
-    return edge.EdgeVectorParams(
-        vector.size,
-        edge.Distance.Dot,
-        datatype=_DATATYPES[vector.datatype],
-        multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
-        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
-        quantization_config=None if vector.quantization is None else _QUANTIZATIONS[vector.quantization],
-        memory=None if vector.quantization is None else edge.Memory.Cold,
-    )
-
-
-def _hnsw(vector: VectorSchema) -> edge.HnswIndexConfig | None:
-    if vector.hnsw is None:
-        return None
-    return edge.HnswIndexConfig(
-        m=vector.hnsw.m, ef_construct=vector.hnsw.ef_construct, full_scan_threshold=10_000
-    )
-
-
-def _lists(vectors: Mapping[str, Float32 | Sparse]) -> dict[str, Any]:
-    return {name: _list(vector) for name, vector in vectors.items()}
-
-
-def _list(vector: Float32 | Sparse) -> Any:
-    """The engine takes lists in half the time that it takes arrays."""
-    if isinstance(vector, Sparse):
-        return edge.SparseVector(vector.indices.tolist(), vector.values.tolist())
-    return vector.tolist()
-
-
-def _query(query: Query) -> Any:
-    if isinstance(query, Nearest):
-        return edge.Query.Nearest(_list(query.vector), query.using)
-    return edge.Fusion.Rrf(k=_RRF_K) if query.method == "rrf" else edge.Fusion.Dbsf()
-
-
-_RRF_K = 2
-"""What servers take when nothing is said."""
-
-
-def _params_of(query: Nearest) -> edge.SearchParams | None:
-    if query.oversampling is None:
-        return None
-    return edge.SearchParams(
-        quantization=edge.QuantizationSearchParams(rescore=True, oversampling=query.oversampling)
-    )
-
-
-def _prefetches(query: Query, where: edge.Filter | None) -> list[edge.Prefetch]:
-    inner = query.queries if isinstance(query, Fused) else (query.prefetch,)
-    return [
-        edge.Prefetch(limit=it.limit, query=_query(it), prefetches=_prefetches(it, where), filter=where)
-        for it in inner
-        if it is not None
-    ]
-
-
-def _record(point: Any, score: float = 0.0) -> Record:
-    if not point.vector:
-        return Record(point.id, point.payload or {}, score)
-    vectors = {name: np.asarray(value, np.float32) for name, value in point.vector.items()}
-    return Record(point.id, point.payload or {}, score, vectors)
 
 
 def _engine(call: Callable[[], T]) -> T:

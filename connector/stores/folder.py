@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import uuid
 import weakref
@@ -115,16 +116,22 @@ class Folder:
             registry = json.loads(path.read_text(encoding="utf-8"))
             if registry["format"] != _FORMAT:
                 raise StoreError(
-                    f"{path} has format {registry['format']}, this version reads {_FORMAT}; upgrade"
+                    f"{path} has format {registry['format']!r:.80}, this version reads {_FORMAT}; upgrade"
                 )
             for entry in registry["collections"].values():
-                if not isinstance(entry["folder"], str) or not isinstance(entry["info"], dict):
-                    raise TypeError("an entry without folder and info")
+                _check_entry(entry)
+            homes = [entry["folder"] for entry in registry["collections"].values()]
+            if len(set(homes)) < len(homes):
+                raise ValueError("two collections in one folder")
             for alias, name in registry.setdefault("aliases", {}).items():
                 if name not in registry["collections"]:
                     raise ValueError(f"alias {alias!r} leads to {name!r}, which is not there")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{path} is not a registry of collections ({error!r}); restore it") from error
+            for text in (*registry["collections"], *registry["aliases"]):
+                text.encode()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise StoreError(
+                f"{path} is not a registry of collections ({error!r:.300}); restore it"
+            ) from error
         return dict(registry)
 
     def write_registry(self, registry: Mapping[str, Any]) -> None:
@@ -158,6 +165,17 @@ class Folder:
     def home(self, name: str) -> Path:
         """The folder of a collection."""
         return self.path / "collections" / str(self.entry(name)["folder"])
+
+
+def _check_entry(entry: Any) -> None:
+    """Refuse what we never write: a folder elsewhere, which `drop` would remove, or no texts as info."""
+    home, info = entry["folder"], entry["info"]
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", home) or not home.strip("."):
+        raise ValueError(f"the folder {home!r:.80} of a collection")
+    for text in (it for pair in info.items() for it in pair):
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r:.80} in the info of a collection")
+        text.encode()  # no lone surrogates, which could not be written again
 
 
 _folders: weakref.WeakValueDictionary[Path, Folder] = weakref.WeakValueDictionary()

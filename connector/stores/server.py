@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
-import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from connector.errors import CollectionExists, CollectionNotFound, InputError, StoreError, StoreUnavailable
+from connector.errors import CollectionExists, CollectionNotFound, StoreError, StoreUnavailable
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.base import (
-    Capabilities,
-    Fused,
-    Lease,
-    Nearest,
-    PayloadKind,
-    Point,
-    Query,
-    Record,
-    batches,
-)
+from connector.stores.base import Capabilities, Lease, PayloadKind, Point, Query, Record
+from connector.stores.batches import batches, write_in_order
 from connector.stores.leases import hold
-from connector.types import Float32, Sparse, point_id
+from connector.stores.requests import (
+    QUANTIZATIONS,
+    hnsw,
+    parts,
+    point_struct,
+    point_vectors,
+    prefetches,
+    record,
+    search_params,
+    vector_params,
+)
+from connector.stores.retry import answered
+from connector.stores.secrets import Secrets, redacted
+from connector.types import point_id
 
 T = TypeVar("T")
 
@@ -36,54 +38,29 @@ MAX_REQUEST_BYTES = 16 * 2**20
 _PAGE = 256
 _ARTIFACTS = "__artifacts"
 _LEASES = "connector__leases"
-_QUANTIZATIONS: dict[str, models.QuantizationConfig] = {
-    "scalar": models.ScalarQuantization(
-        scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
-    ),
-    "product": models.ProductQuantization(
-        product=models.ProductQuantizationConfig(compression=models.CompressionRatio.X16, always_ram=True)
-    ),
-    **{
-        name: models.TurboQuantization(
-            turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize(bits), always_ram=True)
-        )
-        for name, bits in (
-            ("turbo-4", "bits4"),
-            ("turbo-2", "bits2"),
-            ("turbo-1.5", "bits1_5"),
-            ("turbo-1", "bits1"),
-        )
-    },
-    **{
-        name: models.BinaryQuantization(
-            binary=models.BinaryQuantizationConfig(
-                encoding=models.BinaryQuantizationEncoding(encoding), always_ram=True
-            )
-        )
-        for name, encoding in (
-            ("binary-2", "two_bits"),
-            ("binary-1.5", "one_and_half_bits"),
-            ("binary", "one_bit"),
-        )
-    },
-}
 
 
 class ServerStore:
     """Collections on a server.
 
-    Artifacts stand in a second collection beside each one, `NAME__artifacts`.
+    Artifacts stand in a second collection beside each one, `NAME__artifacts`. Every request is made again
+    while its failures may pass, so each one is such that a second time changes nothing.
 
     Args:
         client: any `QdrantClient`; `QdrantClient(":memory:")` does for tests.
-        location: its address, for messages.
+        location: its address, for messages, which leave a password in it out.
         owned: whether `close` closes the client too.
+        patient: whether a request that fails is made again.
     """
 
-    def __init__(self, client: QdrantClient, location: str, owned: bool = False) -> None:
+    def __init__(
+        self, client: QdrantClient, location: str, owned: bool = False, patient: bool = True
+    ) -> None:
         self._client = client
-        self._location = location
+        self._location = redacted(location)
+        self._secrets = Secrets.of(client, location)
         self._owned = owned
+        self._patient = patient
         local = isinstance(client._client, QdrantLocal)
         self.capabilities = Capabilities(
             aliases=True, quantizes=not local, alters=not local, copies=not local
@@ -92,6 +69,9 @@ class ServerStore:
     @property
     def location(self) -> str:
         return self._location
+
+    def __repr__(self) -> str:
+        return f"ServerStore({self._location!r})"
 
     # Collections
 
@@ -118,7 +98,7 @@ class ServerStore:
     def lease(self, key: str) -> AbstractContextManager[Lease]:
         if not self._there(_LEASES):
             self._make_payloads(_LEASES)
-        return hold(self._client, self._call, _LEASES, key, self._location)
+        return hold(self._client, self._call, self._once, _LEASES, key, self._location)
 
     def _physical(self, name: str) -> str:
         """The collection that a name leads to; descriptions and artifacts are written under it."""
@@ -138,7 +118,7 @@ class ServerStore:
         exists = CollectionExists(f"collection {name!r} exists at {self._location}; open it or drop it")
         if self._there(name):
             raise exists
-        vectors = {vector.name: _params(vector) for vector in schema.vectors}
+        vectors = {vector.name: vector_params(vector) for vector in schema.vectors}
         sparse = {name: models.SparseVectorParams(modifier=models.Modifier.IDF) for name in schema.sparse}
         try:  # creation is what one of two creators wins
             self._call(
@@ -155,10 +135,15 @@ class ServerStore:
         except StoreUnavailable:
             raise
         except StoreError as error:
-            if self._there(name):
+            if not self._there(name):
+                raise
+            if not self._is_ours(name, info):  # else the answer to an earlier attempt was lost
                 raise exists from error
-            raise
         self._call(lambda: self._client.delete_collection(name + _ARTIFACTS))  # of a drop that was killed
+
+    def _is_ours(self, name: str, info: Mapping[str, str]) -> bool:
+        """Whether a collection is the one that this caller makes, by what it drew for it."""
+        return "uid" in info and self.info(name).get("uid") == info["uid"]
 
     def drop(self, name: str) -> None:
         name = self._physical(name)
@@ -198,9 +183,11 @@ class ServerStore:
     # Points
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
-        for batch in batches(points, MAX_REQUEST_BYTES):
-            rows = [_struct(point) for point in batch]
-            self._on(name, lambda rows=rows: self._client.upsert(name, rows, wait=True))  # type: ignore[misc]
+        def write(batch: list[Point]) -> None:
+            rows = [point_struct(point) for point in batch]
+            self._on(name, lambda: self._client.upsert(name, rows, wait=True))
+
+        write_in_order(points, MAX_REQUEST_BYTES, write)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         if not ids:  # refused by the engine
@@ -212,7 +199,7 @@ class ServerStore:
         there = self.retrieve(name, [point.id for point in points], [])
         for batch in batches([point for point in points if point.id in there], MAX_REQUEST_BYTES):
             operations: list[models.UpdateOperation] = []
-            if rows := [_vectors(point) for point in batch if point.vectors]:
+            if rows := [point_vectors(point) for point in batch if point.vectors]:
                 vectors = models.UpdateVectors(points=rows)
                 operations.append(models.UpdateVectorsOperation(update_vectors=vectors))
             operations += [
@@ -229,7 +216,7 @@ class ServerStore:
     ) -> dict[str, Record]:
         wanted: dict[str, Any] = {"with_payload": list(payload), "with_vectors": list(vectors) or False}
         found = self._on(name, lambda: self._client.retrieve(name, list(ids), **wanted))
-        return {str(point.id): _record(point) for point in found}
+        return {str(point.id): record(point) for point in found}
 
     def search(
         self,
@@ -244,15 +231,15 @@ class ServerStore:
             name,
             lambda: self._client.query_points(
                 name,
-                **_parts(query),
-                prefetch=_prefetches(query, filter),
+                **parts(query),
+                prefetch=prefetches(query, filter),
                 query_filter=filter,
-                search_params=_params_of(query),
+                search_params=search_params(query),
                 with_payload=list(payload),
                 with_vectors=list(vectors) or False,
             ),
         )
-        return [_record(point, point.score) for point in response.points]
+        return [record(point, point.score) for point in response.points]
 
     def scroll(
         self,
@@ -274,7 +261,7 @@ class ServerStore:
                     with_vectors=list(vectors) or False,
                 ),
             )
-            yield from (_record(point) for point in points)
+            yield from (record(point) for point in points)
             if offset is None:
                 return
 
@@ -307,8 +294,8 @@ class ServerStore:
         name = self._physical(name)
         quantization: Any = models.Disabled.DISABLED
         if vector.quantization is not None:
-            quantization = _QUANTIZATIONS[vector.quantization]
-        diff = models.VectorParamsDiff(hnsw_config=_hnsw(vector), quantization_config=quantization)
+            quantization = QUANTIZATIONS[vector.quantization]
+        diff = models.VectorParamsDiff(hnsw_config=hnsw(vector), quantization_config=quantization)
         self._call(lambda: self._client.update_collection(name, vectors_config={vector.name: diff}))
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
@@ -325,8 +312,9 @@ class ServerStore:
         if self._owned:
             self._client.close()
 
-    def _there(self, name: str) -> bool:
-        return bool(self._call(lambda: self._client.collection_exists(name)))
+    def _there(self, name: str, patient: bool = True) -> bool:
+        call = self._call if patient else self._once
+        return bool(call(lambda: self._client.collection_exists(name)))
 
     def _check(self, name: str) -> None:
         if not self._there(name):
@@ -341,119 +329,15 @@ class ServerStore:
         except StoreUnavailable:
             raise
         except StoreError:
-            self._check(name)
+            with suppress(StoreError):  # the server fails, of which the first failure says more
+                if not self._there(name, patient=False):
+                    self._check(name)
             raise
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Call the client; its errors become ours."""
-        try:
-            return call()
-        except UnexpectedResponse as error:
-            if error.status_code in (401, 403):
-                raise StoreUnavailable(
-                    f"{self._location} refuses the API key ({error.status_code}); set QDRANT_API_KEY"
-                ) from error
-            reason = error.content.decode(errors="replace")[:500] or error.reason_phrase
-            raise StoreError(f"{self._location}: {error.status_code} {reason}") from error
-        except ResponseHandlingException as error:
-            raise StoreUnavailable(f"no Qdrant server answers at {self._location}: {error}") from error
-        except Exception as error:  # gRPC and the local mode have errors of their own
-            raise StoreError(f"{self._location}: {error}") from error
+        """Call the client, again while its failures may pass; its errors become ours."""
+        return answered(call, self._location, self._secrets, patient=self._patient)
 
-
-CONNECT_SECONDS = 2
-"""How long to wait for a server's connection, and as long again for its first answer."""
-
-REQUEST_SECONDS = 60
-
-
-def connect(url: str, api_key: str | None = None) -> ServerStore:
-    """The store at this address, after it has answered once.
-
-    Raises:
-        StoreUnavailable: nothing that speaks Qdrant answers within twice `CONNECT_SECONDS`.
-    """
-    options: dict[str, Any] = {"url": url, "api_key": api_key, "check_compatibility": False}
-    try:
-        probe = QdrantClient(**options, timeout=CONNECT_SECONDS)
-        client = QdrantClient(**options, timeout=REQUEST_SECONDS)
-    except ValueError as error:
-        raise InputError(
-            f"url {url!r} is not an address: {error}; give one such as http://localhost:6333"
-        ) from error
-    try:
-        ServerStore(probe, url).names()
-    except StoreUnavailable:
-        client.close()
-        raise
-    except (StoreError, AssertionError) as error:  # the client asserts that answers have a result
-        client.close()
-        raise StoreUnavailable(f"what answers at {url} is no Qdrant server: {error}") from error
-    finally:
-        probe.close()
-    return ServerStore(client, url, owned=True)
-
-
-def _params(vector: VectorSchema) -> models.VectorParams:
-    params = models.VectorParams(
-        size=vector.size, distance=models.Distance.DOT, datatype=models.Datatype(vector.datatype)
-    )
-    if vector.multivector:
-        params.on_disk = True
-        params.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-        params.hnsw_config = models.HnswConfigDiff(m=0)
-    elif vector.hnsw is not None:
-        params.hnsw_config = _hnsw(vector)
-    if vector.quantization is not None:
-        params.quantization_config = _QUANTIZATIONS[vector.quantization]
-    return params
-
-
-def _hnsw(vector: VectorSchema) -> models.HnswConfigDiff | None:
-    return None if vector.hnsw is None else models.HnswConfigDiff(**vector.hnsw.model_dump())
-
-
-def _vectors(point: Point) -> models.PointVectors:
-    return models.PointVectors(id=point.id, vector={name: _list(it) for name, it in point.vectors.items()})
-
-
-def _struct(point: Point) -> models.PointStruct:
-    vectors: dict[str, Any] = {name: _list(vector) for name, vector in point.vectors.items()}
-    return models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))
-
-
-def _list(vector: Float32 | Sparse) -> Any:
-    if isinstance(vector, Sparse):
-        return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
-    return vector.tolist()
-
-
-def _parts(query: Query) -> dict[str, Any]:
-    """What a request and a prefetch have alike."""
-    if isinstance(query, Nearest):
-        return {"query": _list(query.vector), "using": query.using, "limit": query.limit}
-    return {"query": models.FusionQuery(fusion=models.Fusion(query.method)), "limit": query.limit}
-
-
-def _params_of(query: Query) -> models.SearchParams | None:
-    if isinstance(query, Fused) or query.oversampling is None:
-        return None
-    return models.SearchParams(
-        quantization=models.QuantizationSearchParams(rescore=True, oversampling=query.oversampling)
-    )
-
-
-def _prefetches(query: Query, filter: models.Filter | None) -> list[models.Prefetch] | None:
-    inner = query.queries if isinstance(query, Fused) else (query.prefetch,)
-    prefetches = [
-        models.Prefetch(**_parts(it), filter=filter, prefetch=_prefetches(it, filter))
-        for it in inner
-        if it is not None
-    ]
-    return prefetches or None
-
-
-def _record(point: Any, score: float = 0.0) -> Record:
-    stored: dict[str, Any] = point.vector or {}
-    vectors: dict[str, Float32] = {name: np.asarray(value, np.float32) for name, value in stored.items()}
-    return Record(str(point.id), point.payload or {}, score, vectors)
+    def _once(self, call: Callable[[], T]) -> T:
+        """Call the client once; its errors become ours."""
+        return answered(call, self._location, self._secrets, patient=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from connector.encoders import Encoder
 from connector.errors import MissingExtra, RecipeError, SourceError
 from connector.evaluation import load_judged
-from connector.ingest import WINDOW
+from connector.writing import WINDOW
 from connector.reduction import Reduction
 from connector.sources import Source
 from connector.types import Document, Float32, passage_text, to_json

@@ -180,9 +180,13 @@ def _description(folder: Path, encoder: str, model: str) -> dict[str, Any]:
         }
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        own, _ = found["encoder"], found["parts"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is no description of a head ({error!r}); give another folder") from error
+        own, parts = found["encoder"], found["parts"]
+        if not isinstance(parts, dict):
+            raise TypeError(f"parts are {parts!r:.80}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{file} is no description of a head ({error!r:.300}); give another folder"
+        ) from error
     if own != encoder:
         raise InputError(f"{folder} holds a head for {found.get('model')} ({own}), not {model} ({encoder})")
     return found

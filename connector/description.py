@@ -1,0 +1,95 @@
+"""What a collection says of itself.
+
+The description is flat, because Qdrant merges metadata shallowly:
+
+    format             version of this description
+    library            version of this library that made the collection
+    model              the encoder's name
+    encoder            the encoder's fingerprint
+    cls_width          width of its CLS vectors
+    token_width        width of its token vectors
+    recipe             the recipe, as JSON
+    uid                drawn when the collection was made; another one of the same name has another
+    codec              the fitted codec's fingerprint; missing until the first documents come
+    cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one
+    alignment          how tokens are scored, if the collection was adapted; empty if that was taken back
+    adapted_weight     share of the CLS vectors that goes with it; empty for none
+    frequencies        how many passages the token frequencies count, if the recipe asks for them
+    hnsw, copies       the graph of the CLS vectors and how a cluster spreads it, as JSON, if given
+    indexes            indexed payload keys and their kinds, as JSON
+    imported           digest of the export that it was made of, while it is being made
+    building           by what it is being made; empty when it is whole
+    route              how a version that was made of another one follows it: "encode" or "stored"
+    rebuild            the version that is being made of this one; empty if none is
+    frozen             by what its payloads are being changed; empty if they are not
+    filling            the vector that is being added to its points; empty if none is
+
+A migration adds keys of its own, see `connector.migrate.ledger`. The description belongs to one version of
+the collection (`connector.versions`).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from connector.encoders import Encoder
+from connector.muvera import Muvera
+from connector.recipes import Recipe, load_recipe
+from connector.reduction import Setting
+from connector.schema import CollectionSchema, Copies, Hnsw
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "3"
+
+
+def new_description(recipe: Recipe, encoder: Encoder) -> dict[str, str]:
+    """Of a new collection.
+
+    Raises:
+        RecipeError: the recipe and the encoder do not go together.
+    """
+    recipe = recipe.for_model(encoder.fingerprint)
+    if recipe.codec is not None:
+        codec = recipe.make_codec()
+        codec.check(encoder.token_width)
+        recipe.make_reduction(Setting(codec.bytes_per_token(encoder.token_width)))
+    if recipe.reduction is not None and encoder.reduction is not None:
+        logger.warning(
+            "model %r reduces passages to %s by itself, and recipe %s reduces them again with %s; "
+            "to prevent that, choose reduction none",
+            encoder.name,
+            encoder.reduction,
+            recipe.name,
+            recipe.reduction,
+        )
+    info = {
+        "format": FORMAT,
+        "library": version("qdrant-late-interaction"),
+        "model": encoder.name,
+        "encoder": encoder.fingerprint,
+        "cls_width": str(encoder.cls_width),
+        "token_width": str(encoder.token_width),
+        "recipe": recipe.model_dump_json(),
+        "uid": uuid.uuid4().hex,
+    }
+    if encoder.cls_weight is not None:
+        info["cls_weight"] = repr(encoder.cls_weight)
+    if recipe.fde is not None:
+        Muvera(encoder.token_width)  # that it is missing is better known now
+    return info
+
+
+def schema_of(info: Mapping[str, str]) -> CollectionSchema:
+    """The schema of the collection that a description is of."""
+    hnsw, copies = info.get("hnsw"), info.get("copies")
+    return CollectionSchema.of(
+        load_recipe(info["recipe"]),
+        int(info["cls_width"]),
+        int(info["token_width"]),
+        Hnsw.model_validate_json(hnsw) if hnsw else None,
+        Copies.model_validate_json(copies) if copies else None,
+    )

@@ -1,0 +1,246 @@
+"""What is written to a collection while a migration changes it reaches every version that must have it.
+
+A writer writes to the version that it knows, then looks what the collection says of itself. Is another
+version being made of it, or has its name been switched to one, then the documents are carried there before
+the write is acknowledged. So a migration may copy documents at any time: what was acknowledged before it
+announced the version is there to be copied, what is acknowledged later is carried by its writer.
+
+Nobody overwrites newer content by older for good: whoever has carried a document looks at the source again,
+and if it changed meanwhile, carries it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from connector import recoding
+from connector.collection import Collection
+from connector.documents import State, mark, read, remove, states, unmake
+from connector.errors import CollectionError, CollectionNotFound, StoreLocked
+from connector.passages import Passage
+from connector.points import assembled, text_of
+from connector.schema import FDE, LEXICAL
+from connector.stores import Point, Record
+from connector.types import point_id
+from connector.writing import WINDOW, EncoderOf, IngestReport, Writer, batched
+
+logger = logging.getLogger(__name__)
+
+_FROZEN_SECONDS = 600.0
+"""How long a writer waits for a migration that changes payloads."""
+
+_POLL_SECONDS = 0.05
+
+_TRIES = 50
+"""How often a document is carried that changes each time."""
+
+_carrying: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
+"""In one process, one carries to a version at a time."""
+
+
+def settle(
+    collection: Collection, ids: Sequence[str], encoder_of: EncoderOf, again: Callable[[], None]
+) -> None:
+    """Called after a write and before it is acknowledged.
+
+    Args:
+        collection: what was written to.
+        ids: documents that are whole, or gone, now.
+        encoder_of: gives a collection's encoder.
+        again: repeats the write, which a change of payloads may have undone.
+
+    Raises:
+        ConnectorError: the documents cannot be carried to a version that is being made, as its model cannot
+            be loaded here.
+    """
+    done = {collection.physical}
+    while True:
+        store = collection.store
+        physical = store.aliases().get(collection.name, collection.name)
+        said = store.info(physical)
+        if said.get("frozen") and physical == collection.physical:
+            _wait_until_thawed(collection)
+            again()
+            continue
+        if physical == collection.physical and said.get("filling"):
+            fill(Collection(store, collection.name), ids, encoder_of)
+        missing = [it for it in (physical, said.get("rebuild")) if it and it not in done]
+        if not missing:
+            return
+        for other in missing:
+            done.add(other)
+            try:
+                carry(collection, Collection(store, other), ids, encoder_of)
+            except CollectionNotFound:
+                logger.info("version %r was given up meanwhile", other)
+
+
+def check_thawed(collection: Collection) -> None:
+    """Raises CollectionError if a migration was cut off while it changed payloads."""
+    frozen = collection.said().get("frozen")
+    if not frozen:
+        return
+    try:
+        with collection.store.lease(collection.name):
+            raise CollectionError(
+                f"step {frozen} of a migration of {collection.name!r} was cut off while it changed payloads; "
+                "finish it first, with connector migrate upgrade"
+            )
+    except StoreLocked:
+        return  # it is running, and writers wait for it
+
+
+def _wait_until_thawed(collection: Collection) -> None:
+    ends = time.monotonic() + _FROZEN_SECONDS
+    while frozen := collection.said().get("frozen"):
+        if time.monotonic() > ends:
+            raise CollectionError(
+                f"step {frozen} of a migration has been changing payloads of {collection.name!r} for "
+                f"{_FROZEN_SECONDS:.0f} s; finish it with connector migrate upgrade, then write again"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def delete(collection: Collection, ids: Iterable[str], encoder_of: EncoderOf) -> int:
+    """Delete documents from a collection and from every version that must not have them any more.
+
+    Returns:
+        How many of them were there.
+    """
+    deleted = 0
+    for window in batched(list(dict.fromkeys(ids)), WINDOW):
+        found = states(collection, window)
+        remove(collection, {id_: state.passages for id_, state in found.items()})
+        settle(collection, window, encoder_of, lambda it=found: remove(collection, _sizes(it)))  # type: ignore[misc]
+        deleted += len(found)
+    return deleted
+
+
+def _sizes(found: Mapping[str, State]) -> dict[str, int]:
+    return {id_: state.passages for id_, state in found.items()}
+
+
+def carry(source: Collection, target: Collection, ids: Sequence[str], encoder_of: EncoderOf) -> int:
+    """Make documents of one version what they are in another one: the same, unfinished, or gone.
+
+    Args:
+        source, target: the versions.
+        ids: the documents.
+        encoder_of: gives a collection's encoder.
+
+    Returns:
+        How many had to be changed.
+
+    Raises:
+        CollectionError: a document never stays the same for long enough.
+    """
+    with _carrying[target.store.location, target.physical]:
+        waiting, most, changed = set(ids), dict[str, int](), set[str]()
+        for _ in range(_TRIES):
+            before, there = states(source, waiting), states(target, waiting)
+            for id_, state in there.items():
+                most[id_] = max(most.get(id_, 0), state.passages)
+            stale = {id_ for id_ in waiting if id_ in changed or before.get(id_) != there.get(id_)}
+            _carry(source, target, {id_: before.get(id_) for id_ in stale}, most, encoder_of)
+            changed |= stale
+            after = states(source, stale)
+            waiting = {id_ for id_ in stale if after.get(id_) != before.get(id_)}
+            if not waiting:
+                return len(changed)
+    raise CollectionError(
+        f"document {min(waiting)!r} of {source.name!r} changes all the time; stop its writer"
+    )
+
+
+def _carry(
+    source: Collection,
+    target: Collection,
+    wanted: Mapping[str, State | None],
+    most: dict[str, int],
+    encoder_of: EncoderOf,
+) -> None:
+    gone = {id_: most.get(id_, 0) for id_, state in wanted.items() if state is None}
+    remove(target, gone)
+    unfinished = {id_: state for id_, state in wanted.items() if state is not None and state.hash is None}
+    unmake(target, {id_: (max(most.get(id_, 0), 1), 0) for id_ in unfinished})
+    mark(target, _sizes(unfinished))
+    finished = {id_: state for id_, state in wanted.items() if state is not None and state.hash is not None}
+    stored = target.said().get("route") == "stored" and recoding.why_not(source.recipe, target.recipe) is None
+    keys, vectors = recoding.wanted(source) if stored else ([], [])
+    found = read(source, finished, keys, vectors)
+    unmake(target, {id_: (most.get(id_, 0), len(them)) for id_, them in found.items()})
+    most.update({id_: max(most.get(id_, 0), len(them)) for id_, them in found.items()})
+    pairs = [pair for them in found.values() for pair in them]
+    if stored:
+        _recode(source, target, pairs)
+    else:
+        _encode(target, [passage for passage, _ in pairs], encoder_of)
+
+
+def _encode(target: Collection, passages: list[Passage], encoder_of: EncoderOf) -> None:
+    report = IngestReport()
+    writer = Writer(target, encoder_of, report)
+    for window in batched(passages, WINDOW):
+        writer.add(window)
+    writer.flush()
+    _check_taken(report)
+
+
+def _recode(source: Collection, target: Collection, pairs: list[tuple[Passage, Record]]) -> None:
+    for window in batched(pairs, WINDOW):
+        stored = recoding.materials(source, target, [record for _, record in window])
+        target.store.upsert(target.physical, assembled(target, [passage for passage, _ in window], stored))
+
+
+def _check_taken(report: IngestReport) -> None:
+    for id_, reason in report.refused.items():
+        raise CollectionError(
+            f"document {id_!r} is refused by the version that is being made: {reason}; change or delete it"
+        )
+
+
+def fill(collection: Collection, ids: Sequence[str], encoder_of: EncoderOf) -> int:
+    """Give documents the vector that is being added to their collection.
+
+    Returns:
+        How many points were given one.
+    """
+    vector = collection.filling
+    found = read(collection, states(collection, ids), *recoding.wanted(collection))
+    pairs = [pair for them in found.values() for pair in them]
+    filled = 0
+    for window in batched(pairs, WINDOW):
+        points = [*_filled(collection, vector, window, encoder_of)]
+        collection.store.amend(collection.physical, points)
+        filled += len(points)
+    return filled
+
+
+def _filled(
+    collection: Collection,
+    vector: str | None,
+    window: Sequence[tuple[Passage, Record]],
+    encoder_of: EncoderOf,
+) -> list[Point]:
+    passages = [passage for passage, _ in window]
+    keys = [point_id(passage.document.id, passage.number) for passage in passages]
+    if vector == LEXICAL:
+        words = [collection.words.passage(text_of(passage)) for passage in passages]
+        return [Point(key, {LEXICAL: it}, {"words": len(it)}) for key, it in zip(keys, words, strict=True)]
+    if vector != FDE:
+        return []
+    if recoding.why_not(collection.recipe, collection.recipe) is None:
+        stored = recoding.materials(collection, collection, [record for _, record in window])
+        tokens = [it.projected for it in stored]
+    else:
+        codec, encoder = collection.codec, encoder_of(collection)
+        texts = [text_of(passage) for passage in passages]
+        embeddings = encoder.encode_documents(texts, attention="attention" in collection.reduction.needs)
+        reduced = [collection.reduction(it) for it in collection.salient(embeddings, "document")]
+        tokens = [None if codec is None else codec.encode_query(it.tokens) for it in reduced]
+    made = [collection.muvera.passage(it) for it in tokens if it is not None]
+    return [Point(key, {FDE: it}, {}) for key, it in zip(keys, made, strict=True)]

@@ -1,0 +1,126 @@
+"""What a revision is given: it says its steps here, and they are planned or run afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from connector.errors import MigrationError
+from connector.migrate.in_place import AddVector, CreatePayloadIndex, DropVector, MapPayload
+from connector.migrate.reshape import Recode, Reindex, SetHnsw, SetQuantization
+from connector.migrate.revisions import Revision, line_of, said_of
+from connector.migrate.steps import Shape, Step
+from connector.recipes import Recipe
+from connector.schema import Hnsw
+
+
+class Context:
+    """Collects the steps of a revision, in the order in which they will run.
+
+    A revision must say the same steps each time, as one that was cut off goes on with the next of them. A
+    step that cannot be done to what the steps before it leave is refused when it is said.
+
+    Args:
+        name: of the collection.
+        shape: what the collection is now.
+        done: how many of the first steps are done already, and not looked at again.
+
+    Attributes:
+        steps: what was said.
+    """
+
+    def __init__(self, name: str, shape: Shape, done: int = 0) -> None:
+        self.name = name
+        self.steps: list[Step] = []
+        self._shape = shape
+        self._done = done
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the collection after the steps that were said so far."""
+        return self._shape.recipe
+
+    @property
+    def model(self) -> str:
+        """The name of its encoder then."""
+        return self._shape.model
+
+    def reindex(self, recipe: str | Recipe | None = None, model: str | None = None) -> None:
+        """Encode every text again: another encoder, reduction, codec or width.
+
+        The new version is made beside the old one, resumable, and verified before the name is switched.
+
+        Args:
+            recipe: its name, or one of your own (`get_recipe("compact").varied(reduction="ward-4")`).
+            model: a model id or folder.
+        """
+        self._say(Reindex(recipe, model))
+
+    def recode(self, codec: str | None = None, recipe: str | Recipe | None = None) -> None:
+        """Store the tokens by another codec, made of the vectors that are stored, without the encoder.
+
+        Args:
+            codec: such as "linear-128+binary"; it must begin with the projections of the codec that is there,
+                and that one must keep vectors ("float32" or "float16").
+            recipe: instead, a recipe with such a codec and the same reduction.
+        """
+        self._say(Recode(codec, recipe))
+
+    def add_vector(self, vector: str, value: str) -> None:
+        """Add what candidates may come by: ("lexical", "english") or ("fde", "muvera")."""
+        self._say(AddVector(vector, value))
+
+    def drop_vector(self, vector: str) -> None:
+        """Drop "lexical" or "fde"."""
+        self._say(DropVector(vector))
+
+    def set_quantization(self, quantization: str | None) -> None:
+        """Change what Qdrant scores tokens by, such as "turbo-2"; None for the tokens themselves."""
+        self._say(SetQuantization(quantization))
+
+    def set_hnsw(self, m: int = 16, ef_construct: int = 100) -> None:
+        """Change the graph of the CLS vectors: edges of a node, and neighbours looked at to build it."""
+        try:
+            self._say(SetHnsw(Hnsw(m=m, ef_construct=ef_construct)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise MigrationError(
+                f"set_hnsw: {first['loc'][0]} is {first['input']!r}: {first['msg']}"
+            ) from error
+
+    def create_payload_index(self, key: str, kind: str) -> None:
+        """Index a metadata key for filters: "keyword", "integer", "float", "bool", "datetime", …"""
+        self._say(CreatePayloadIndex(key, kind))
+
+    def map_payload(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """Change the metadata of every document by a function of it; each document is changed once."""
+        self._say(MapPayload(change))
+
+    def _say(self, step: Step) -> None:
+        if len(self.steps) >= self._done:
+            self._shape = step.check(self._shape)
+        self.steps.append(step)
+
+
+def steps_of(revision: Revision, direction: str, context: Context) -> None:
+    """Let a revision say its steps to a context.
+
+    Raises:
+        MigrationError: it has no way back, or fails.
+    """
+    call = revision.upgrade if direction == "upgrade" else revision.downgrade
+    if call is None:
+        raise MigrationError(
+            f"revision {revision.revision!r} cannot be taken back: {revision.irreversible}; "
+            "restore an export that was made before it"
+        )
+    try:
+        call(context)
+    except MigrationError:
+        raise
+    except Exception as error:
+        raise MigrationError(
+            f"{direction} of {revision.path.name} fails{line_of(error, revision.path)}: {said_of(error)}"
+        ) from error

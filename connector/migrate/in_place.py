@@ -1,0 +1,229 @@
+"""Steps that change a collection where it is: its vectors, its indexes, its payloads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from qdrant_client import models
+
+from connector.collection import Collection
+from connector.documents import State, read, scan
+from connector.errors import ConnectorError, MigrationError
+from connector.following import fill
+from connector.migrate.steps import Measure, Planned, Progress, Shape, Work
+from connector.recipes import Recipe
+from connector.schema import CLS, FDE, LEXICAL, TOKENS
+from connector.stores import PayloadKind, Point
+from connector.types import Document
+from connector.writing import WINDOW, batched
+
+_ADDED = (LEXICAL, FDE)
+
+
+def _varied(recipe: Recipe, vector: str, value: str) -> Recipe:
+    if vector not in _ADDED:
+        raise MigrationError(
+            f"vector {vector!r} cannot be added or dropped alone; {' and '.join(_ADDED)} can, {CLS} and "
+            f"{TOKENS} change with reindex"
+        )
+    return recipe.varied(**{vector: value})
+
+
+@dataclass(frozen=True, slots=True)
+class AddVector:
+    """Add a vector by which candidates may come, and give it to every point.
+
+    Args:
+        vector: "lexical" or "fde".
+        value: as in recipes: a language such as "english", or "muvera".
+    """
+
+    vector: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"add_vector({self.vector!r}, {self.value!r})"
+
+    def check(self, before: Shape) -> Shape:
+        if getattr(before.recipe, self.vector, None) not in (None, self.value):
+            raise MigrationError(f"there is a vector {self.vector!r} already; drop it before {self}")
+        return before.with_recipe(_varied(before.recipe, self.vector, self.value))
+
+    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
+        after = self.check(before)
+        notes = ("searches cannot use it until it is there",)
+        return Planned(
+            str(self), "backfill", measure.points, measure.vector(after, self.vector), notes, after
+        )
+
+    def run(self, work: Work) -> None:
+        before = work.collection
+        if before.filling is None:
+            recipe = self.check(Shape(before.recipe, before.model)).recipe
+            new = before.schema_with(recipe)
+            work.store.add_vector(
+                before.physical, LEXICAL if self.vector == LEXICAL else new.vector(self.vector)
+            )
+            before.say(recipe=recipe.model_dump_json(), filling=self.vector)
+        collection = work.collection
+        total, done = collection.documents(), 0
+        for window in batched(scan(collection, _without(self.vector)), WINDOW):
+            work.lease.check()
+            fill(collection, [id_ for id_, _ in window], work.encoder_of)
+            done += len(window)
+            work.report(Progress(str(self), "filling", done, max(done, total)))
+        work.store.finish(collection.physical)
+        collection.say(filling="")
+
+
+def _without(vector: str) -> models.Filter:
+    """Points that have no such vector yet; a text without words has an empty one, so its number tells."""
+    if vector == LEXICAL:
+        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key="words"))])
+    return models.Filter(must_not=[models.HasVectorCondition(has_vector=vector)])
+
+
+@dataclass(frozen=True, slots=True)
+class DropVector:
+    """Drop a vector by which candidates came.
+
+    Args:
+        vector: "lexical" or "fde".
+    """
+
+    vector: str
+
+    def __str__(self) -> str:
+        return f"drop_vector({self.vector!r})"
+
+    def check(self, before: Shape) -> Shape:
+        return before.with_recipe(_varied(before.recipe, self.vector, "none"))
+
+    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
+        return Planned(str(self), "in place", measure.points, 0, (), self.check(before))
+
+    def run(self, work: Work) -> None:
+        collection = work.collection
+        recipe = self.check(Shape(collection.recipe, collection.model)).recipe
+        collection.say(recipe=recipe.model_dump_json(), filling="")
+        work.store.drop_vector(collection.physical, self.vector)
+        if self.vector == LEXICAL:
+            for window in batched(scan(collection), WINDOW):
+                read_back = read(collection, dict(window), ["words"])
+                points = [
+                    Point(record.id, {}, {"words": None}) for them in read_back.values() for _, record in them
+                ]
+                work.store.amend(collection.physical, points)
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePayloadIndex:
+    """Index the values of a metadata key, so that filters on it are quick.
+
+    Args:
+        key: a metadata key, such as "year" or "author.name".
+        kind: of its values.
+    """
+
+    key: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"create_payload_index({self.key!r}, {self.kind!r})"
+
+    def check(self, before: Shape) -> Shape:
+        if self.kind not in get_args(PayloadKind):
+            raise MigrationError(
+                f"{self}: there is no such kind; give one of {', '.join(get_args(PayloadKind))}"
+            )
+        return replace(before, indexes={**before.indexes, self._path: self.kind})
+
+    @property
+    def _path(self) -> str:
+        return self.key if self.key.startswith("metadata.") else f"metadata.{self.key}"
+
+    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
+        return Planned(str(self), "in place", 0, None, (), self.check(before))
+
+    def run(self, work: Work) -> None:
+        collection = work.collection
+        kind: Any = self.kind
+        work.store.create_index(collection.physical, self._path, kind)
+        collection.say_indexes({**collection.indexes, self._path: kind})
+
+
+@dataclass(frozen=True, slots=True)
+class MapPayload:
+    """Change the metadata of every document.
+
+    Each document is changed once, also when the step is cut off and run again: its points say which step
+    changed them last. Writers wait meanwhile.
+
+    Args:
+        change: gives the new metadata of a document for its metadata.
+    """
+
+    change: Callable[[dict[str, Any]], Mapping[str, Any]]
+
+    def __str__(self) -> str:
+        return f"map_payload({getattr(self.change, '__name__', 'function')})"
+
+    def check(self, before: Shape) -> Shape:
+        if not callable(self.change):
+            raise MigrationError(
+                f"map_payload takes a function of a document's metadata, got {self.change!r:.80}"
+            )
+        return before
+
+    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:
+        notes = []
+        for id_, old in self._first(collection):
+            notes.append(f"document {id_!r}: {old} becomes {self._changed(id_, old)}"[:300])
+        return Planned(str(self), "backfill", measure.points, 0, tuple(notes), self.check(before))
+
+    def _first(self, collection: Collection) -> list[tuple[str, dict[str, Any]]]:
+        for window in batched(scan(collection), 1):
+            for id_, pairs in read(collection, dict(window)).items():
+                return [(id_, dict(pairs[0][0].document.metadata))]
+        return []
+
+    def run(self, work: Work) -> None:
+        collection = work.collection
+        for _ in self._points(work, collection, "checking"):  # nothing is written if it fails for one
+            continue
+        collection.say(frozen=work.id)
+        try:
+            for points in self._points(work, collection, "writing"):
+                work.store.amend(collection.physical, points)
+        finally:
+            collection.say(frozen="")
+
+    def _points(self, work: Work, collection: Collection, doing: str) -> Any:
+        total, done = collection.documents(), 0
+        for window in batched(scan(collection), WINDOW):
+            work.lease.check()
+            yield self._window(work, collection, {id_: it for id_, it in window if it.revised != work.id})
+            done += len(window)
+            work.report(Progress(str(self), doing, done, max(done, total)))
+
+    def _window(self, work: Work, collection: Collection, found: Mapping[str, State]) -> list[Point]:
+        points = []
+        for id_, pairs in read(collection, found).items():
+            for passage, record in pairs:  # the first passage, which says that all are done, comes last
+                metadata = self._changed(id_, dict(passage.document.metadata))
+                points.append(Point(record.id, {}, {"metadata": metadata, "revised": work.id}))
+        return points
+
+    def _changed(self, id_: str, old: dict[str, Any]) -> dict[str, Any]:
+        try:
+            new = self.change(copy.deepcopy(old))
+            return dict(Document(id=id_, text="-", metadata=new).metadata)
+        except ConnectorError as error:
+            raise MigrationError(f"{self}: {error}; return a dictionary that is JSON") from error
+        except Exception as error:
+            raise MigrationError(
+                f"{self} fails for document {id_!r}: {type(error).__name__}: {error}; nothing was changed"
+            ) from error

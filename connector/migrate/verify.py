@@ -1,0 +1,249 @@
+"""Whether two versions of a collection hold the same, looked at before a name is switched."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from connector import recoding
+from connector.collection import Collection
+from connector.documents import State, read, scan, states
+from connector.errors import ConnectorError, StoreError
+from connector.following import carry
+from connector.passages import Passage
+from connector.points import assembled, points_of, text_of
+from connector.rerank import codec_of, keys_of, stored
+from connector.schema import CLS
+from connector.search import rank
+from connector.stores import Point, Record
+from connector.types import Float32
+from connector.writing import EncoderOf
+
+CANARIES = "canaries.json"
+_SAMPLE = 20
+_ROUNDS = 5
+_WORDS = 12
+_MIN_COSINE = 0.95
+"""Of a vector that was made twice: signs and four bits of a coordinate turn over where it is near an edge."""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        documents, passages: how many each of the two versions has.
+        differing: ids of documents that differ in content.
+        sampled: how many documents' texts and vectors were made again and compared.
+        damaged: for each sampled document that is not what it should be, its id and why.
+        cosine: the least mean cosine of a sampled document's stored vectors with those made again.
+        overlaps: for each canary query, the share of the first ten hits that both have.
+        unasked: why no canary was asked; None if they were.
+    """
+
+    documents: tuple[int, int] = (0, 0)
+    passages: tuple[int, int] = (0, 0)
+    differing: list[str] = field(default_factory=list)
+    sampled: int = 0
+    damaged: list[str] = field(default_factory=list)
+    cosine: float = 1.0
+    overlaps: dict[str, float] = field(default_factory=dict)
+    unasked: str | None = None
+
+    @property
+    def overlap(self) -> float | None:
+        """The mean overlap of the first ten hits; None if no query was asked."""
+        return float(np.mean(list(self.overlaps.values()))) if self.overlaps else None
+
+    def problems(self, min_overlap: float) -> list[str]:
+        """What speaks against a switch; nothing if all is well."""
+        found = (
+            [f"{len(self.differing)} documents differ, such as {self.differing[0]!r}"]
+            if self.differing
+            else []
+        )
+        if self.passages[0] != self.passages[1] and not self.differing:
+            found.append(f"{self.passages[1]} passages in place of {self.passages[0]}")
+        found += self.damaged[:3]
+        if self.overlap is not None and self.overlap < min_overlap:
+            found.append(f"the first ten hits overlap by {self.overlap:.0%}, less than {min_overlap:.0%}")
+        return found
+
+    def summary(self) -> str:
+        """One line for a person."""
+        asked = (
+            f"the first ten hits of {len(self.overlaps)} canary queries overlap by {self.overlap:.0%}"
+            if self.overlap is not None
+            else f"no canary query was asked: {self.unasked}"
+        )
+        return (
+            f"verified: {self.documents[1]:,} of {self.documents[0]:,} documents, {self.passages[1]:,} of "
+            f"{self.passages[0]:,} passages; {self.sampled} documents made again, cosine of vectors "
+            f">= {self.cosine:.3f}; {asked}"
+        )
+
+
+def verify(
+    source: Collection,
+    target: Collection,
+    encoder_of: EncoderOf,
+    *,
+    stored: bool = False,
+    repair: bool = True,
+) -> Verification:
+    """Compare two versions.
+
+    Documents that are written meanwhile are looked at again.
+
+    Args:
+        source, target: the versions.
+        encoder_of: gives a version's encoder.
+        stored: whether the target was made of what the source stores.
+        repair: carry documents that are late.
+    """
+    found = Verification()
+    for _ in range(_ROUNDS):
+        found.differing = _differing(source, target)
+        found.documents = source.documents(), target.documents()
+        found.passages = source.passages(), target.passages()
+        if not found.differing and found.passages[0] == found.passages[1]:
+            break
+        if repair:
+            carry(source, target, found.differing, encoder_of)
+    _compare_sample(found, source, target, encoder_of, stored)
+    _ask_canaries(found, source, target, encoder_of)
+    return found
+
+
+def _differing(source: Collection, target: Collection) -> list[str]:
+    there = dict(scan(target))
+    differing = [id_ for id_, state in scan(source) if there.pop(id_, None) != state]
+    return differing + list(there)
+
+
+def _compare_sample(
+    found: Verification, source: Collection, target: Collection, encoder_of: EncoderOf, made_of_stored: bool
+) -> None:
+    sample = dict(_sample(target))
+    keys, vectors = keys_of(target) if target.recipe.layout != "dense" else ([], [])
+    theirs = read(source, states(source, sample), *recoding.wanted(source))
+    for id_, pairs in read(target, sample, [*keys, "rows"], [CLS, *vectors]).items():
+        if id_ not in theirs:
+            continue  # written or deleted just now
+        found.sampled += 1
+        passages = [passage for passage, _ in pairs]
+        if passages != [passage for passage, _ in theirs[id_]]:
+            found.damaged.append(f"document {id_!r} has another text or other metadata")
+            continue
+        try:
+            expected = _made_again(source, target, theirs[id_], encoder_of, made_of_stored)
+        except ConnectorError as error:
+            found.damaged.append(f"document {id_!r} cannot be made again: {error}")
+            continue
+        cosine = min(
+            _cosine(target, record, point) for (_, record), point in zip(pairs, expected, strict=True)
+        )
+        found.cosine = min(found.cosine, cosine)
+        if cosine < _MIN_COSINE:
+            found.damaged.append(f"document {id_!r} has other vectors (cosine {cosine:.2f})")
+
+
+def _sample(target: Collection) -> list[tuple[str, State]]:
+    """Documents from all over the collection."""
+    every = max(target.documents() // _SAMPLE, 1)
+    return list(itertools.islice(itertools.islice(scan(target), 0, None, every), _SAMPLE))
+
+
+def _made_again(
+    source: Collection,
+    target: Collection,
+    pairs: Sequence[tuple[Passage, Record]],
+    encoder_of: EncoderOf,
+    made_of_stored: bool,
+) -> list[Point]:
+    passages = [passage for passage, _ in pairs]
+    if made_of_stored and recoding.why_not(source.recipe, target.recipe) is None:
+        materials = recoding.materials(source, target, [record for _, record in pairs])
+        return assembled(target, passages, materials)
+    texts = [text_of(passage) for passage in passages]
+    needs = target.reduction.needs if target.recipe.layout != "dense" else frozenset()
+    embeddings = encoder_of(target).encode_documents(texts, attention="attention" in needs)
+    if target.recipe.layout != "dense":
+        embeddings = [target.reduction(it) for it in target.salient(embeddings, "document")]
+    return points_of(target, passages, embeddings)
+
+
+def _cosine(collection: Collection, record: Record, point: Point) -> float:
+    """The mean cosine of what is stored of a passage with what was made again."""
+    pairs = [(record.vectors[CLS][None], np.asarray(point.vectors[CLS])[None])]
+    if collection.recipe.layout != "dense" and "frequencies" not in collection.reduction.needs:
+        codec = codec_of(collection)
+        again = Record(
+            point.id,
+            dict(point.payload),
+            0.0,
+            {k: v for k, v in point.vectors.items() if isinstance(v, np.ndarray)},
+        )
+        own = codec.decode(stored(collection, [record]).rows)
+        theirs = codec.decode(stored(collection, [again]).rows)
+        if own.shape != theirs.shape:
+            return 0.0
+        pairs.append((own, theirs))
+    return min(float(np.mean(_cosines(*pair))) for pair in pairs)
+
+
+def _cosines(left: Float32, right: Float32) -> Any:
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return (left * right).sum(axis=1) / np.maximum(lengths, 1e-12)
+
+
+def _ask_canaries(found: Verification, source: Collection, target: Collection, encoder_of: EncoderOf) -> None:
+    try:
+        queries = canaries_of(target) or _sampled_queries(source)
+    except StoreError as error:
+        found.unasked = str(error)
+        return
+    if not queries:
+        found.unasked = "the collection is empty"
+        return
+    try:
+        encoders = encoder_of(source), encoder_of(target)
+    except ConnectorError as error:
+        found.unasked = str(error)
+        return
+    asked = [encoders[0].encode_queries(queries)]
+    asked.append(asked[0] if encoders[0] is encoders[1] else encoders[1].encode_queries(queries))
+    for query, old, new in zip(queries, *asked, strict=True):
+        before = set(rank(source, old, k=10, device=encoders[0].device).scores())
+        after = set(rank(target, new, k=10, device=encoders[1].device).scores())
+        found.overlaps[query] = len(before & after) / max(len(before), len(after), 1)
+
+
+def canaries_of(collection: Collection) -> list[str]:
+    """The queries that are kept with a collection to try its versions by; none if there are none."""
+    if not collection.said().get("canaries"):
+        return []
+    data = collection.store.get_artifact(collection.physical, CANARIES)
+    return [str(query) for query in json.loads(data)]
+
+
+def keep_canaries(collection: Collection, queries: Sequence[str]) -> None:
+    """Keep queries with a collection to try its versions by."""
+    data = json.dumps(list(queries), ensure_ascii=False).encode()
+    collection.store.put_artifact(collection.physical, CANARIES, data)
+    collection.say(canaries=str(len(queries)))
+
+
+def _sampled_queries(source: Collection) -> list[str]:
+    """Words from the middle of some texts."""
+    queries = []
+    for pairs in read(source, dict(_sample(source))).values():
+        words = pairs[0][0].text.split()
+        start = max((len(words) - _WORDS) // 2, 0)
+        queries.append(" ".join(words[start : start + _WORDS])[:500])
+    return queries

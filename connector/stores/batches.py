@@ -1,0 +1,85 @@
+"""Points in requests that the engine takes: cut by bytes, halved when it refuses one, always in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from connector.errors import InputError, PointsRefused, StoreError
+from connector.stores.base import Point
+from connector.types import Sparse
+
+MAX_MULTIVECTOR_FLOATS = 1_048_576
+"""Rows × width of one multivector that Qdrant takes. Edge does not check it, so we do."""
+
+_BYTES_PER_FLOAT = 12
+"""Of a float in a request, as JSON."""
+
+
+def batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
+    """Points in order, cut by the bytes of a request, not by count; a larger point stands alone.
+
+    Raises:
+        InputError: a multivector is larger than Qdrant takes.
+    """
+    batch: list[Point] = []
+    total = 0
+    for point in points:
+        weight = _weight(point)
+        if batch and total + weight > size:
+            yield batch
+            batch, total = [], 0
+        batch.append(point)
+        total += weight
+    if batch:
+        yield batch
+
+
+def _weight(point: Point) -> int:
+    for vector in point.vectors.values():
+        if isinstance(vector, Sparse):
+            continue
+        if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_FLOATS:
+            raise InputError(
+                f"a passage of {vector.shape[0]} × {vector.shape[1]} token floats is over Qdrant's limit of "
+                f"{MAX_MULTIVECTOR_FLOATS}; pool its tokens, project them, or split it with chunk_tokens"
+            )
+    floats = sum(2 * len(it) if isinstance(it, Sparse) else it.size for it in point.vectors.values())
+    return floats * _BYTES_PER_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
+
+
+class Refusal(StoreError):
+    """The engine will not take what was sent, however often; each half of it perhaps."""
+
+
+def write_in_order(points: Sequence[Point], size: int, write: Callable[[list[Point]], None]) -> None:
+    """Write points in batches; a batch that is refused is halved, down to the points to blame.
+
+    Args:
+        points: when a later one is written, so are the earlier ones that are not refused.
+        size: bytes of a batch, as in `batches`.
+        write: writes some of them, or raises Refusal; any other error ends it all.
+
+    Raises:
+        PointsRefused: some points are refused; the others are written.
+        StoreError: of several points every one is refused, which is hardly the fault of each.
+        InputError: a multivector is larger than Qdrant takes; the batches before it are written.
+    """
+    refused: dict[str, Refusal] = {}
+    for batch in batches(points, size):
+        waiting = [batch]  # a stack, the first part on top
+        while waiting:
+            part = waiting.pop()
+            try:
+                write(part)
+            except Refusal as error:
+                if len(part) == 1:
+                    refused.setdefault(part[0].id, error)
+                else:
+                    half = len(part) // 2
+                    waiting += [part[half:], part[:half]]
+    if not refused:
+        return
+    if len(points) > 1 and len(refused) == len({point.id for point in points}):
+        first = next(iter(refused.values()))
+        raise StoreError(str(first)) from first
+    raise PointsRefused({id_: str(error) for id_, error in refused.items()})

@@ -1,0 +1,66 @@
+"""An address becomes a store when something that speaks Qdrant has answered there."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from qdrant_client import QdrantClient
+
+from connector.errors import InputError, StoreError, StoreUnavailable
+from connector.stores.secrets import Secrets, check_key, redacted
+from connector.stores.server import ServerStore
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 2
+"""How long to wait for a server's connection, and as long again for its first answer."""
+
+REQUEST_SECONDS = 60
+
+
+def connect(url: str, api_key: str | None = None) -> ServerStore:
+    """The store at this address, after it has answered once.
+
+    Raises:
+        StoreUnavailable: nothing that speaks Qdrant answers within twice `CONNECT_SECONDS`.
+        InputError: the address or the key cannot be used.
+    """
+    options: dict[str, Any] = {"url": url, "check_compatibility": False}
+    if api_key:  # as a header: given as a key, the client raises a Python warning for each use of http
+        options |= {"headers": {"api-key": check_key(api_key, "api_key")}, "https": True}
+    location, secrets = redacted(url), Secrets.given(url, api_key)
+    try:
+        probe = QdrantClient(**options, timeout=CONNECT_SECONDS)
+        client = QdrantClient(**options, timeout=REQUEST_SECONDS)
+    except ValueError as error:
+        said = str(error)
+        raise InputError(
+            f"url {location!r} is not an address: {secrets.hide(said)}; give one such as http://localhost:6333"
+        ) from (None if secrets.in_(said) else error)
+    if api_key and _can_be_read_on_the_way(str(getattr(client._client, "rest_uri", ""))):
+        logger.warning("the API key goes to %s unencrypted, for all on the way to read; use https", location)
+    try:
+        ServerStore(probe, url, patient=False).names()
+    except StoreUnavailable:
+        client.close()
+        raise
+    except StoreError as error:
+        client.close()
+        raise StoreUnavailable(f"what answers at {location} is no Qdrant server: {error}") from error
+    finally:
+        probe.close()
+    return ServerStore(client, url, owned=True)
+
+
+def _can_be_read_on_the_way(url: str) -> bool:
+    """Whether an address is one of plain http on another machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "http" and not here
