@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from connector.encoders import Encoder, load_encoder
     from connector.errors import ConnectorError
     from connector.explanation import Explanation
-    from connector.writing import IngestReport
     from connector.recipes import RECIPES, Recipe
     from connector.stats import Stats
     from connector.stores import open_store
     from connector.types import Document, Embedding, Hit, Hits
+    from connector.writing import IngestReport
 
 __all__ = [
     "RECIPES",

@@ -23,9 +23,9 @@ from connector.ingest import ingest
 from connector.live import Live
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
+from connector.schema import Copies
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
-from connector.schema import Copies
 from connector.stores import open_store
 from connector.stores.filters import on_metadata
 from connector.types import Document, Embedding, Hit, Hits, check_text
@@ -153,6 +153,11 @@ class Connector:
         """
         self._check_open()
         return self._live.encoder_of(self.collection)
+
+    def refresh(self) -> None:
+        """Look anew which version the name leads to; on a server that is otherwise seen within a second."""
+        self._check_open()
+        self._live.refresh()
 
     def encoder_of(self, collection: Collection) -> Encoder:
         """The encoder that made a version of the collection, loaded when first asked for."""

@@ -33,6 +33,14 @@ _FOUND_BY: dict[CandidatesBy, str] = {
 }
 """What the score is called by which candidates are found."""
 
+_LACKED: dict[CandidatesBy, tuple[str, ...]] = {
+    "lexical": (LEXICAL,),
+    "hybrid": (LEXICAL,),
+    "hybrid-dbsf": (LEXICAL,),
+    "muvera": (FDE,),
+}
+"""Vectors without which candidates cannot be found so."""
+
 _KEYS = ["id", "passage"]
 
 
@@ -99,6 +107,11 @@ def rank(
     if k < 1 or candidates < 1:
         raise InputError(f"k is {k} and candidates {candidates}; both must be at least 1")
     check_finding(collection.recipe, candidates_by, cls_weight, alignment)
+    if collection.filling in _LACKED.get(candidates_by, ()):
+        raise CollectionError(
+            f"the vector {collection.filling!r} of {collection.name!r} is being added; find candidates by "
+            "something else until the migration has ended"
+        )
     if alignment is not None and rerank is None:
         raise InputError(f"alignment is {alignment!r}, but without a rerank no token is scored")
     if cls_weight is not None and rerank is None:

@@ -146,7 +146,8 @@ class CreatePayloadIndex:
         return self.key if self.key.startswith("metadata.") else f"metadata.{self.key}"
 
     def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
-        return Planned(str(self), "in place", 0, None, (), self.check(before))
+        ignored = () if collection.store.capabilities.indexes else ("this engine ignores it",)
+        return Planned(str(self), "in place", 0, None, ignored, self.check(before))
 
     def run(self, work: Work) -> None:
         collection = work.collection

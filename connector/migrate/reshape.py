@@ -97,10 +97,11 @@ class Recode:
             return wanted if wanted.head != "own" else _headed(wanted, old)
         if old.layout == "dense":
             raise MigrationError(f"recipe {old.name} stores no tokens to recode; use reindex")
+        head = None if "linear-" in self.codec or old.salient else "none"
         try:
-            return old.varied(codec=self.codec)
-        except RecipeError:
-            return old.varied(codec=self.codec, layout="codes")
+            return old.varied(codec=self.codec, head=head)
+        except RecipeError:  # Qdrant cannot score it
+            return old.varied(codec=self.codec, head=head, layout="codes")
 
     def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
         return _rebuilt(self, self.check(before), measure, "of the stored vectors, without the encoder")

@@ -197,8 +197,11 @@ class Migrations:
                     self._steps(revision, direction, _shape(self._collection), done)
             if canaries:
                 keep_canaries(self._collection, canaries)
-            for revision in way:
-                self._apply(revision, direction, lease)
+            try:
+                for revision in way:
+                    self._apply(revision, direction, lease)
+            finally:
+                self._connector.refresh()
             return way
 
     def _apply(self, revision: Revision, direction: Direction, lease: Lease) -> None:

@@ -91,12 +91,14 @@ class Capabilities:
         aliases: it has aliases of its own; else this library keeps the names in a file.
         quantizes: it keeps quantized copies of vectors; else a recipe's quantization has no effect.
         alters: it changes quantization and HNSW graphs of vectors that are there; else they are copied.
+        indexes: it keeps indexes of payload values.
         copies: it keeps several copies of a collection on several machines.
     """
 
     aliases: bool
     quantizes: bool
     alters: bool
+    indexes: bool
     copies: bool
 
 

@@ -62,7 +62,7 @@ class EdgeStore:
         StoreError: the folder cannot be used.
     """
 
-    capabilities = Capabilities(aliases=False, quantizes=True, alters=False, copies=False)
+    capabilities = Capabilities(aliases=False, quantizes=True, alters=False, indexes=True, copies=False)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._closed = True

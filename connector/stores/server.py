@@ -63,7 +63,7 @@ class ServerStore:
         self._patient = patient
         local = isinstance(client._client, QdrantLocal)
         self.capabilities = Capabilities(
-            aliases=True, quantizes=not local, alters=not local, copies=not local
+            aliases=True, quantizes=not local, alters=not local, indexes=not local, copies=not local
         )
 
     @property
@@ -234,7 +234,7 @@ class ServerStore:
                 **parts(query),
                 prefetch=prefetches(query, filter),
                 query_filter=filter,
-                search_params=search_params(query),
+                search_params=search_params(query) if self.capabilities.quantizes else None,
                 with_payload=list(payload),
                 with_vectors=list(vectors) or False,
             ),
@@ -299,6 +299,8 @@ class ServerStore:
         self._call(lambda: self._client.update_collection(name, vectors_config={vector.name: diff}))
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
+        if not self.capabilities.indexes:
+            return
         schema = models.PayloadSchemaType(kind)
         self._on(name, lambda: self._client.create_payload_index(name, key, schema, wait=True))
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from connector.encoders import Encoder
 from connector.errors import MissingExtra, RecipeError, SourceError
 from connector.evaluation import load_judged
-from connector.writing import WINDOW
 from connector.reduction import Reduction
 from connector.sources import Source
 from connector.types import Document, Float32, passage_text, to_json
+from connector.writing import WINDOW
 
 Negatives = Literal["dense", "lexical", "both"]
 Float16 = NDArray[np.float16]
