@@ -16,6 +16,7 @@ from qdrant_client import models
 
 from connector.errors import CollectionExists, StoreError, StoreLocked
 from connector.schema import CollectionSchema, VectorSchema
+from connector.stores.artifacts import sealed, unsealed
 from connector.stores.base import (
     Capabilities,
     Lease,
@@ -156,7 +157,7 @@ class EdgeStore:
             folder.write_registry(registry)
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
-        write_atomically(self._folder.home(name) / "artifacts" / key, data)
+        write_atomically(self._folder.home(name) / "artifacts" / key, sealed(data))
 
     def claim_artifact(self, name: str, key: str, data: bytes) -> bytes:
         with self._folder.mutex:
@@ -167,7 +168,7 @@ class EdgeStore:
     def get_artifact(self, name: str, key: str) -> bytes:
         path = self._folder.home(name) / "artifacts" / key
         try:
-            return path.read_bytes()
+            return unsealed(path.read_bytes(), str(path))
         except OSError as error:
             raise StoreError(f"artifact {path} cannot be read ({error}); restore the folder") from error
 
@@ -194,6 +195,7 @@ class EdgeStore:
         shard, update = self._shard(name), edge.UpdateOperation
         there = self.retrieve(name, [point.id for point in points], [])
         points = [point for point in points if point.id in there]
+        Taken.of(self._folder.home(name) / "shard").check(points)
         rows = [edge.PointVectors(point.id, listed(point.vectors)) for point in points if point.vectors]
         if rows:
             _engine(lambda: shard.update(update.update_vectors(rows)))

@@ -12,6 +12,7 @@ from qdrant_client.local.qdrant_local import QdrantLocal
 
 from connector.errors import CollectionExists, CollectionNotFound, StoreError, StoreUnavailable
 from connector.schema import CollectionSchema, VectorSchema
+from connector.stores.artifacts import sealed, unsealed
 from connector.stores.base import Capabilities, Lease, PayloadKind, Point, Query, Record
 from connector.stores.batches import batches, write_in_order
 from connector.stores.leases import hold
@@ -169,7 +170,7 @@ class ServerStore:
         home = self._physical(name) + _ARTIFACTS
         if not self._there(home):
             self._make_payloads(home)
-        payload = {"key": key, "data": base64.b64encode(data).decode()}
+        payload = {"key": key, "data": base64.b64encode(sealed(data)).decode()}
         point = models.PointStruct(id=point_id(key, 0), vector={}, payload=payload)
         self._call(lambda: self._client.upsert(home, [point], wait=True, update_mode=mode))
 
@@ -178,7 +179,7 @@ class ServerStore:
         found = self._call(lambda: self._client.retrieve(home, [id_])) if self._there(home) else []
         if not found or not found[0].payload:
             raise StoreError(f"collection {name!r} at {self._location} has lost its {key}; restore a backup")
-        return base64.b64decode(found[0].payload["data"])
+        return unsealed(base64.b64decode(found[0].payload["data"]), f"{key} of {name!r} at {self._location}")
 
     # Points
 
