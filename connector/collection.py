@@ -16,13 +16,14 @@ from qdrant_client import models
 
 from connector.alignment import Alignment, TopK, parse_alignment
 from connector.codecs import Codec
-from connector.description import FORMAT, new_description, schema_of
+from connector.counts import Counts
+from connector.description import check_description, new_description, schema_of
 from connector.encoders import Encoder
 from connector.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
 from connector.lexical import BM25
 from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
-from connector.reduction import Frequencies, QueryReduction, Reduction, Setting
+from connector.reduction import QueryReduction, Reduction, Setting
 from connector.saliency import Side
 from connector.schema import CollectionSchema, Copies
 from connector.stores import PayloadKind, Store
@@ -32,7 +33,6 @@ from connector.versions import first_version
 logger = logging.getLogger(__name__)
 
 CODEC_FILE = "codec.safetensors"
-FREQUENCIES_FILE = "frequencies.safetensors"
 
 
 _DECISIVE = ("uid", "recipe", "alignment", "adapted_weight", "filling")
@@ -65,15 +65,10 @@ class Collection:
         self.name = name
         self.physical = store.aliases().get(name, name)
         self._codec: Codec | None = None
-        self._counted = Frequencies()  # what ingest counts and prunes by; searches read while it writes,
-        self._asked = Frequencies()  # so that they have their own
+        self._frequencies = Counts(store, self.physical)
         self._fitting = threading.Lock()
         self._info = store.info(self.physical)
-        if self._info.get("format") != FORMAT:
-            raise CollectionError(
-                f"collection {name!r} has format {self._info.get('format')}, this version reads {FORMAT}: "
-                "it was made by another program or another version; choose another name and ingest again"
-            )
+        check_description(name, self._info)
 
     @classmethod
     def create(
@@ -241,13 +236,19 @@ class Collection:
         self._info = self.store.info(self.physical)
 
     @cached_property
+    def counts(self) -> Counts:
+        """The token frequencies, counted if the recipe asks for them."""
+        self._frequencies.needed = "frequencies" in self.reduction.needs | self._query_reduction.needs
+        return self._frequencies
+
+    @cached_property
     def reduction(self) -> Reduction:
-        """The recipe's reduction of passages, with the frequencies that `count` counts."""
-        return self.recipe.make_reduction(Setting(self.token_bytes, self._counted))
+        """The recipe's reduction of passages, with the frequencies that are counted."""
+        return self.recipe.make_reduction(Setting(self.token_bytes, self._frequencies.counted))
 
     @cached_property
     def _query_reduction(self) -> QueryReduction:
-        return self.recipe.make_query_reduction(self._asked)
+        return self.recipe.make_query_reduction(self._frequencies.asked)
 
     @cached_property
     def words(self) -> BM25:
@@ -281,41 +282,8 @@ class Collection:
     def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
         """The rows that a query asks with, and their weights, if the recipe weighs them."""
         if "frequencies" in self._query_reduction.needs:
-            self._info = self.store.info(self.physical)  # passages may have been counted since
-            if self._info.get("frequencies") != str(self._asked.passages):
-                self._read_frequencies(self._asked)
+            self.counts.refresh()
         return self._query_reduction(query)
-
-    @cached_property
-    def _counts(self) -> bool:
-        return "frequencies" in self.reduction.needs | self._query_reduction.needs
-
-    def count(self, embeddings: Sequence[Embedding], more: bool = False) -> None:
-        """Add passages to the token frequencies, if the recipe asks for them; one writer at a time.
-
-        Args:
-            embeddings: of the passages, not reduced.
-            more: whether the passages counted before wait to be stored, too. Else what was counted and not
-                stored is forgotten, as passages that are never written do not count.
-        """
-        if self._counts:
-            if not more:
-                self._info = self.store.info(self.physical)
-                self._read_frequencies(self._counted)
-            self._counted.add(embeddings)
-
-    def store_counts(self) -> None:
-        """Store what was counted."""
-        if self._counts:
-            self.store.put_artifact(self.physical, FREQUENCIES_FILE, self._counted.save())
-            self.store.set_info(self.physical, {"frequencies": str(self._counted.passages)})
-
-    def copy_counts(self, other: Collection) -> None:
-        """Give another version the token frequencies, if it asks for them."""
-        if other._counts and "frequencies" in self.said():
-            data = self.store.get_artifact(self.physical, FREQUENCIES_FILE)
-            self.store.put_artifact(other.physical, FREQUENCIES_FILE, data)
-            other.say(frequencies=self.said()["frequencies"])
 
     def documents(self) -> int:
         """How many finished documents it holds."""
@@ -324,12 +292,6 @@ class Collection:
     def passages(self) -> int:
         """How many passages it holds."""
         return self.store.count(self.physical, _numbered())
-
-    def _read_frequencies(self, into: Frequencies) -> None:
-        stored = "frequencies" in self._info
-        into.load(
-            self.store.get_artifact(self.physical, FREQUENCIES_FILE) if stored else Frequencies().save()
-        )
 
     @cached_property
     def token_bytes(self) -> int:

@@ -11,10 +11,11 @@ from types import TracebackType
 
 from qdrant_client import QdrantClient, models
 
-from connector import documents, following
+from connector import following
 from connector.adaptation import Adaptation, adapt
 from connector.alignment import Alignment
 from connector.collection import Collection
+from connector.documents import matching
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
 from connector.explain import best_passage, explain
@@ -27,7 +28,6 @@ from connector.schema import Copies
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
 from connector.stores import open_store
-from connector.stores.filters import on_metadata
 from connector.types import Document, Embedding, Hit, Hits, check_text
 from connector.versions import check_name, drop_all, names
 from connector.writing import IngestReport
@@ -224,19 +224,7 @@ class Connector:
     def find(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> list[str]:
         """The ids of the documents that `delete` would delete."""
         self._check_open()
-        if (ids is None) == (filter is None):
-            raise InputError("give either ids or a filter of the documents")
-        if isinstance(ids, str):
-            raise InputError(f"ids is the text {ids!r}; give a list of ids")
-        collection = self._live.refresh()
-        if ids is not None:
-            return list(documents.states(collection, ids))
-        condition = on_metadata(filter)
-        if condition is None or not condition.model_dump(exclude_none=True):
-            raise InputError(
-                "the filter is empty and would match every document; drop the collection instead"
-            )
-        return [id_ for id_, _ in documents.scan(collection, condition)]
+        return matching(self._live.refresh(), ids, filter)
 
     def search(
         self,

@@ -36,6 +36,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from connector.encoders import Encoder
+from connector.errors import CollectionError
 from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
 from connector.reduction import Setting
@@ -44,6 +45,7 @@ from connector.schema import CollectionSchema, Copies, Hnsw
 logger = logging.getLogger(__name__)
 
 FORMAT = "3"
+_NEEDED = ("library", "model", "encoder", "recipe", "uid")
 
 
 def new_description(recipe: Recipe, encoder: Encoder) -> dict[str, str]:
@@ -81,6 +83,19 @@ def new_description(recipe: Recipe, encoder: Encoder) -> dict[str, str]:
     if recipe.fde is not None:
         Muvera(encoder.token_width)  # that it is missing is better known now
     return info
+
+
+def check_description(name: str, info: Mapping[str, str]) -> None:
+    """Raises CollectionError unless a description is one that this version of the library reads."""
+    if info.get("format") != FORMAT:
+        raise CollectionError(
+            f"collection {name!r} has format {info.get('format')}, this version reads {FORMAT}: it was made "
+            "by another program or another version; choose another name and ingest again"
+        )
+    lost = [key for key in _NEEDED if not info.get(key)]
+    lost += [key for key in ("cls_width", "token_width") if not info.get(key, "").isdecimal()]
+    if lost:
+        raise CollectionError(f"the description of collection {name!r} lacks {lost[0]}; restore an export")
 
 
 def schema_of(info: Mapping[str, str]) -> CollectionSchema:

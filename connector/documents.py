@@ -14,11 +14,15 @@ from typing import Any
 
 from qdrant_client import models
 
+from connector.batching import batched
 from connector.collection import Collection
+from connector.errors import InputError
 from connector.passages import Passage
 from connector.stores import Point, Record
+from connector.stores.filters import on_metadata
 from connector.types import Document, point_id
 
+_WINDOW = 256
 _STATE = ["hash", "passages", "revised"]
 _TEXT = ["id", "passage", "text", "title", "metadata", "revised"]
 
@@ -61,6 +65,25 @@ def scan(collection: Collection, filter: models.Filter | None = None) -> Iterato
     documents = models.Filter(must=None if filter is None else [filter], must_not=[whole])
     for record in collection.store.scroll(collection.physical, ["id", *_STATE], filter=documents):
         yield record.payload["id"], State.of(record.payload)
+
+
+def matching(collection: Collection, ids: Iterable[str] | None, filter: models.Filter | None) -> list[str]:
+    """The ids of those documents that are there and have one of these ids, or match a filter.
+
+    Raises:
+        InputError: not exactly one of the two is given, or the filter cannot be used.
+    """
+    if (ids is None) == (filter is None):
+        raise InputError("give either ids or a filter of the documents")
+    if ids is not None:
+        wanted = [] if isinstance(ids, str) else list(ids)
+        if isinstance(ids, str) or not all(isinstance(id_, str) for id_ in wanted):
+            raise InputError(f"ids is {ids!r:.80}; give a list of texts")
+        return [id_ for some in batched(wanted, _WINDOW) for id_ in states(collection, some)]
+    condition = on_metadata(filter)
+    if condition is None or not condition.model_dump(exclude_none=True):
+        raise InputError("the filter is empty and would match every document; drop the collection instead")
+    return [id_ for id_, _ in scan(collection, condition)]
 
 
 def read(

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from connector import recoding
+from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, mark, read, remove, states, unmake
 from connector.errors import CollectionError, CollectionNotFound, StoreLocked
@@ -26,7 +27,7 @@ from connector.points import assembled, text_of
 from connector.schema import FDE, LEXICAL
 from connector.stores import Point, Record
 from connector.types import point_id
-from connector.writing import WINDOW, EncoderOf, IngestReport, Writer, batched
+from connector.writing import WINDOW, EncoderOf, IngestReport, Writer
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
+from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, scan, states, unmake
 from connector.encoders import Encoder
@@ -21,7 +22,7 @@ from connector.errors import DocumentError
 from connector.following import check_thawed, delete, settle
 from connector.passages import Checker, Chunking, content_hash, split_document
 from connector.types import Document
-from connector.writing import WINDOW, EncoderOf, IngestReport, Writer, batched
+from connector.writing import WINDOW, EncoderOf, IngestReport, Writer
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.collection import FREQUENCIES_FILE, Collection
+from connector.collection import Collection
+from connector.counts import FREQUENCIES_FILE
 from connector.encoders import Encoder
 from connector.errors import CollectionError
 from connector.explanation import Word

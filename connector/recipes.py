@@ -74,7 +74,7 @@ class Recipe(BaseModel):
     saliency: bool = False
     cls: Datatype = "float32"
     quantization: Quantization | None = None
-    oversampling: float = Field(default=2.0, ge=1)
+    oversampling: float = Field(default=2.0, ge=1, allow_inf_nan=False)
     lexical: str | None = None
     fde: Literal["muvera"] | None = None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
+from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import mark
 from connector.encoders import Encoder
@@ -16,8 +16,6 @@ from connector.points import points_of, text_of
 from connector.schema import CLS, FDE
 from connector.stores import Point
 from connector.types import Embedding
-
-T = TypeVar("T")
 
 WORD_BYTES = 8
 """Of a word in a sparse vector: its number and its weight."""
@@ -138,7 +136,7 @@ class Writer:
             [text_of(passage) for passage in window], attention="attention" in collection.reduction.needs
         )
         embeddings = collection.salient(embeddings, "document")
-        collection.count(embeddings, more=bool(self._passages))
+        collection.counts.add(embeddings, more=bool(self._passages))
         report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)
         report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
         if collection.recipe.layout != "dense":
@@ -168,7 +166,7 @@ class Writer:
             self._become(now)  # the points were of a version that is gone
             return self.flush() or True
         self._passages, self._reduced = [], []
-        collection.store_counts()
+        collection.counts.store()
         self._count(points, passages)
         if self._settle is not None:
             whole = [it.document.id for it in passages if it.number == 0]
@@ -203,25 +201,3 @@ class Writer:
         report.passages += len(points)
         report.documents += sum(it.number == 0 for it in itertools.compress(passages, taken))
         report.cls_bytes += len(points) * sizes[CLS]
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items; when the source fails, what came before is given out first."""
-    batch: list[T] = []
-    failure: Exception | None = None
-    iterator = iter(items)
-    while True:
-        try:
-            batch.append(next(iterator))
-        except StopIteration:
-            break
-        except Exception as error:
-            failure = error
-            break
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-    if failure is not None:
-        raise failure

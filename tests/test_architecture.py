@@ -18,14 +18,14 @@ import connector
 
 ROOT = Path(connector.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
-PARTS = ["cli", "codecs", "encoders", "reduction", "stores"]
+PARTS = ["cli", "codecs", "encoders", "migrate", "reduction", "stores", "transfer"]
 PACKAGES = ["connector", *(f"connector.{part}" for part in PARTS)]
 
 LAYERS = [
-    {"arrays", "errors", "explanation", "heads", "methods", "types"},
+    {"arrays", "batching", "errors", "explanation", "heads", "methods", "types"},
     {"reduction", "codecs", "scoring", "lexical", "muvera", "alignment", "largest", "saliency"},
     {"recipes", "schema", "encoders", "stores"},
-    {"versions", "description"},
+    {"versions", "description", "counts"},
     {"collection", "passages"},
     {"rerank", "documents"},
     {"origins", "points"},

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from qdrant_client import models
 
+from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, read, scan
 from connector.errors import ConnectorError, MigrationError
@@ -18,7 +19,7 @@ from connector.recipes import Recipe
 from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import PayloadKind, Point
 from connector.types import Document
-from connector.writing import WINDOW, batched
+from connector.writing import WINDOW
 
 _ADDED = (LEXICAL, FDE)
 

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 
 from connector import recoding
+from connector.batching import batched
 from connector.collection import Collection
 from connector.description import schema_of
 from connector.documents import read, scan, states
@@ -25,7 +26,7 @@ from connector.recipes import Recipe
 from connector.schema import Hnsw
 from connector.stores import Record
 from connector.versions import next_version, versions
-from connector.writing import WINDOW, IngestReport, Writer, batched
+from connector.writing import WINDOW, IngestReport, Writer
 
 _AGAIN = ", again"
 """Of a version that is there from before, and not to be dropped if the run is given up."""
@@ -186,7 +187,7 @@ def _fit_on_stored(source: Collection, target: Collection, wanted: int) -> None:
             target.take_codec(codec)
     else:  # nothing is stored, so nothing can be made of it
         target.say(route="encode")
-    source.copy_counts(target)
+    source.counts.copy_to(target.counts)
 
 
 def _copy(work: Work, step: str, source: Collection, target: Collection) -> None:

@@ -10,7 +10,8 @@ from typing import get_args
 
 from qdrant_client import models
 
-from connector.collection import CODEC_FILE, FREQUENCIES_FILE, Collection
+from connector.collection import CODEC_FILE, Collection
+from connector.counts import FREQUENCIES_FILE
 from connector.description import FORMAT, schema_of
 from connector.errors import CollectionExists, InputError, TransferError
 from connector.lexical import BM25

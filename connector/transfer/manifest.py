@@ -21,7 +21,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from connector.collection import CODEC_FILE, FREQUENCIES_FILE
+from connector.collection import CODEC_FILE
+from connector.counts import FREQUENCIES_FILE
 from connector.errors import TransferError
 
 FORMAT = 1
