@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from connector.errors import ConnectorError
     from connector.explanation import Explanation
     from connector.recipes import RECIPES, Recipe
+    from connector.schema import Copies
     from connector.stats import Stats
     from connector.stores import open_store
     from connector.types import Document, Embedding, Hit, Hits
@@ -26,6 +27,7 @@ __all__ = [
     "Adaptation",
     "Connector",
     "ConnectorError",
+    "Copies",
     "Document",
     "Embedding",
     "Encoder",
@@ -45,6 +47,7 @@ _HOMES = {
     "Adaptation": "adaptation",
     "Connector": "connector",
     "ConnectorError": "errors",
+    "Copies": "schema",
     "Document": "types",
     "Embedding": "types",
     "Encoder": "encoders",

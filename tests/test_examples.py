@@ -32,7 +32,7 @@ def test_quickstart_finds_the_bee(tmp_path: Path) -> None:
 def test_the_readme_runs_when_pasted(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "url=" not in block]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     printed = []
     for block in blocks:
         run = subprocess.run(

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from connector import Document, Encoder
+from connector import Connector, Document, Encoder
 from connector.cli import main
 from connector.cli.adapt import load_examples
 from connector.codecs import parse_codec
@@ -29,11 +29,16 @@ from connector.encoders.heads import with_saliency
 from connector.errors import ConnectorError
 from connector.evaluation import load_judged
 from connector.heads import head_folder
+from connector.migrate import Context, load_revisions
+from connector.migrate.context import steps_of
+from connector.migrate.steps import Shape
 from connector.recipes import RECIPES, Recipe, load_recipe
 from connector.reduction import Frequencies
 from connector.sources import Source
 from connector.stores.edge import EdgeStore
 from connector.training.head import _description
+from connector.transfer import export_collection, import_collection, read_manifest
+from connector.transfer.manifest import File, Manifest
 from connector.types import Float32, to_json
 
 T = TypeVar("T")
@@ -627,6 +632,113 @@ ODD_PARTS: Sequence[dict[str, Any]] = [
 
 def odd_recipe(parts: dict[str, Any]) -> bytes:
     return json.dumps({**RECIPES["compact"].model_dump(), **parts}).encode()
+
+
+# Revisions and exports
+
+REVISION = b'''"""Add words."""
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade(ctx):
+    ctx.add_vector("lexical", "english")
+    ctx.map_payload(lambda metadata: {"year": 1999, **metadata})
+
+
+def downgrade(ctx):
+    ctx.drop_vector("lexical")
+'''
+
+FIRST = b'revision = "0001"\ndown_revision = None\nirreversible = "no"\ndef upgrade(ctx): pass\n'
+
+
+@sizes
+def test_revision_folder(times: int, tmp_path: Path) -> None:
+    """A folder gives a chain that leads from the first revision to the last, or a file is named."""
+    folder = tmp_path / "revisions"
+    folder.mkdir()
+    written(folder / "0001_first.py", FIRST)
+
+    def law(data: bytes) -> None:
+        written(folder / "0002_second.py", data)
+        found = refuses_cleanly(lambda: load_revisions(folder))
+        if found is not None:
+            assert [it.down_revision for it in found] == [None, *(it.revision for it in found[:-1])]
+            assert len(found) == 2
+            for direction in ("upgrade", "downgrade"):
+                context = Context("docs", Shape(RECIPES["default"], "model"))
+                refuses_cleanly(lambda it=direction, to=context: (steps_of(found[1], it, to),))  # type: ignore[misc]
+        assert sorted(it.name for it in folder.iterdir()) == ["0001_first.py", "0002_second.py"]
+
+    fuzz(
+        200 * times,
+        damaged(REVISION),
+        law,
+        b"",
+        b"\0",
+        b"(" * 5000,
+        b"raise KeyboardInterrupt".replace(b"KeyboardInterrupt", b"SystemExit"),
+        b"import nothing_of_this_name",
+    )
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, documents: list[Document]) -> Path:
+    """Of twelve documents and their codes."""
+    home = tmp_path_factory.mktemp("export")
+    with Connector.create("docs", path=home / "q", recipe="compact", model=encoder) as connector:
+        connector.ingest(documents)
+        export_collection(connector.collection, home / "it")
+    return home / "it"
+
+
+@sizes
+@pytest.mark.parametrize(
+    "name",
+    ["manifest.json", "points-00000.parquet", "vectors-00000.safetensors", "artifacts/codec.safetensors"],
+)
+@pytest.mark.parametrize("signed", [False, True], ids=["as it is", "with its hash"])
+def test_export_folder(name: str, signed: bool, times: int, export: Path, tmp_path: Path) -> None:
+    """An export is imported as a whole or not at all; a hash that was made for the damage does not help."""
+    folder, qdrant = tmp_path / "export", tmp_path / "qdrant"
+    shutil.copytree(export, folder)
+    manifest = read_manifest(folder)
+
+    def law(data: bytes) -> None:
+        written(folder / name, data)
+        if signed:
+            written(folder / "manifest.json", resigned(manifest, name, data))
+        shutil.rmtree(qdrant, ignore_errors=True)
+        store = EdgeStore(qdrant)
+        try:
+            found = refuses_cleanly(lambda: import_collection(store, folder))
+            assert store.names() == ([] if found is None else ["docs__v0001"])
+            assert found is None or found.documents() <= 12
+        finally:
+            store.close()
+
+    valid = (export / name).read_bytes()
+    fuzz(25 * times, damaged(valid), law, b"")
+
+
+def resigned(manifest: Manifest, name: str, data: bytes) -> bytes:
+    """The manifest with the hash of another content of a file, or, as its own content, with its own hash."""
+    if name == "manifest.json":
+        try:
+            return Manifest.model_validate_json(data).signed().text()
+        except ValueError:
+            return data
+
+    def of(file: File) -> File:
+        return File.of(name, data) if file.name == name else file
+
+    parts = [
+        it.model_copy(update={"table": of(it.table), "vectors": of(it.vectors)}) for it in manifest.parts
+    ]
+    changed = {"parts": parts, "artifacts": [of(it) for it in manifest.artifacts]}
+    return manifest.model_copy(update=changed).signed().text()
 
 
 # Commands

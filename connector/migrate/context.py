@@ -122,5 +122,6 @@ def steps_of(revision: Revision, direction: str, context: Context) -> None:
         raise
     except Exception as error:
         raise MigrationError(
-            f"{direction} of {revision.path.name} fails{line_of(error, revision.path)}: {said_of(error)}"
+            f"{direction} of {revision.path.name} fails{line_of(error, revision.path)}: {said_of(error)}; "
+            "correct it"
         ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from connector.errors import MigrationError
+from connector.errors import MigrationError, one_line
 
 _NUMBERED = re.compile(r"\d+(_\w+)?\.py")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -89,8 +89,10 @@ def _chain(folder: Path, revisions: Sequence[Revision]) -> list[Revision]:
         chain.append(it_next)
     for lost in after.values():
         raise MigrationError(
-            f"{lost.path.name} comes after {lost.down_revision!r}, to which no revision in {folder} leads "
-            "from the first one; correct its down_revision"
+            one_line(
+                f"{lost.path.name} comes after {lost.down_revision!r}, to which no revision in {folder} "
+                "leads from the first one; correct its down_revision"
+            )
         )
     return chain
 
@@ -111,14 +113,14 @@ def _revision(path: Path) -> Revision:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise MigrationError(f"{path} cannot be read: {error.strerror}") from error
+        raise MigrationError(f"{path} cannot be read ({error.strerror}); allow reading it") from error
     module = _module(path, source)
     revision, down = _text(module, path, "revision"), _text(module, path, "down_revision", None)
     upgrade, downgrade = getattr(module, "upgrade", None), getattr(module, "downgrade", None)
     irreversible = _text(module, path, "irreversible", None)
     if not _REVISION.fullmatch(revision or ""):
         raise MigrationError(
-            f"{path.name} has revision {revision!r}; give up to 64 letters, digits, '_' and '-'"
+            one_line(f"{path.name} has revision {revision!r}; give up to 64 letters, digits, '_' and '-'")
         )
     if revision in (BASE, "pending", "count", down):
         raise MigrationError(f"{path.name} has revision {revision!r}; choose another one")
@@ -149,7 +151,9 @@ def _module(path: Path, source: bytes) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the file does
-        raise MigrationError(f"{path.name} cannot be run{line_of(error, path)}: {said_of(error)}") from error
+        raise MigrationError(
+            f"{path.name} cannot be run{line_of(error, path)}: {said_of(error)}; correct it"
+        ) from error
     return module
 
 
@@ -166,7 +170,7 @@ def line_of(error: BaseException, path: Path) -> str:
 
 def said_of(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {text}".replace("\n", " ")[:300]
+    return one_line(f"{type(error).__name__}: {text}", 300)
 
 
 _MISSING = object()
@@ -177,5 +181,5 @@ def _text(module: ModuleType, path: Path, name: str, default: Any = _MISSING) ->
     if value is _MISSING:
         raise MigrationError(f"{path.name} has no {name}; write {name} = …")
     if value is not None and not isinstance(value, str):
-        raise MigrationError(f"{path.name} has {name} = {value!r:.80}; give a text")
+        raise MigrationError(one_line(f"{path.name} has {name} = {value!r:.80}; give a text"))
     return value

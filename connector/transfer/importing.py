@@ -13,7 +13,7 @@ from qdrant_client import models
 from connector.collection import CODEC_FILE, Collection
 from connector.counts import FREQUENCIES_FILE
 from connector.description import FORMAT, schema_of
-from connector.errors import CollectionExists, InputError, TransferError
+from connector.errors import CollectionExists, InputError, TransferError, one_line
 from connector.lexical import BM25
 from connector.recipes import load_recipe
 from connector.reduction import Frequencies
@@ -159,7 +159,8 @@ class _Export:
             self.recipe = load_recipe(self.info["recipe"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise TransferError(
-                f"{folder} describes no collection that this version can make ({error!r}); export it again"
+                f"{folder} describes no collection that this version can make ({one_line(repr(error))}); export "
+                "it again"
             ) from error
         self._words = None if self.recipe.lexical is None else BM25(self.recipe.lexical)
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
 from connector.arrays import Arrays, load_arrays
-from connector.errors import MissingExtra, TransferError
+from connector.errors import MissingExtra, TransferError, one_line
 from connector.lexical import BM25
 from connector.schema import FDE, LEXICAL, CollectionSchema, VectorSchema
 from connector.stores import Point, Record
@@ -179,7 +179,8 @@ def read(
         return [_point(row, its, words) for row, its in zip(rows, vectors, strict=True)]
     except (OSError, ValueError, TypeError, LookupError, RecursionError, arrow.ArrowException) as error:
         raise TransferError(
-            f"{table_file} and {vectors_file.name} hold no points of a collection ({error}); export it again"
+            f"{table_file} and {vectors_file.name} hold no points of a collection ({one_line(str(error))}); "
+            "export it again"
         ) from error
 
 

@@ -1,0 +1,27 @@
+"""Find candidates by words, too, and say in the metadata how each document came."""
+
+from typing import Any
+
+from connector.migrate import Context
+
+revision = "0002"
+down_revision = "0001"
+
+
+def mark(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"origin": "ingest", **metadata}
+
+
+def unmark(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metadata.items() if key != "origin"}
+
+
+def upgrade(ctx: Context) -> None:
+    ctx.add_vector("lexical", "english")
+    ctx.map_payload(mark)
+    ctx.create_payload_index("origin", "keyword")
+
+
+def downgrade(ctx: Context) -> None:
+    ctx.map_payload(unmark)
+    ctx.drop_vector("lexical")
