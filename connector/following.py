@@ -21,7 +21,7 @@ from connector import recoding
 from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, mark, read, remove, states, unmake
-from connector.errors import CollectionError, CollectionNotFound, StoreLocked
+from connector.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
 from connector.passages import Passage
 from connector.points import assembled, text_of
 from connector.schema import FDE, LEXICAL
@@ -67,8 +67,10 @@ def settle(
             _wait_until_thawed(collection)
             again()
             continue
-        if physical == collection.physical and said.get("filling"):
-            fill(Collection(store, collection.name), ids, encoder_of)
+        now = collection.current()
+        if now is not collection and now.physical == collection.physical:
+            for vector in _added(collection, now):
+                fill(now, ids, encoder_of, vector)
         missing = [it for it in (physical, said.get("rebuild")) if it and it not in done]
         if not missing:
             return
@@ -77,7 +79,14 @@ def settle(
             try:
                 carry(collection, Collection(store, other), ids, encoder_of)
             except CollectionNotFound:
+                store.info(collection.physical)  # raises if what was written to is gone itself
                 logger.info("version %r was given up meanwhile", other)
+
+
+def _added(collection: Collection, now: Collection) -> list[str]:
+    """The vectors that a collection has got since, so that what was written lacks them."""
+    before, after = collection.recipe, now.recipe
+    return [it for it in (LEXICAL, FDE) if getattr(after, it) is not None and getattr(before, it) is None]
 
 
 def check_thawed(collection: Collection) -> None:
@@ -112,13 +121,26 @@ def delete(collection: Collection, ids: Iterable[str], encoder_of: EncoderOf) ->
     Returns:
         How many of them were there.
     """
-    deleted = 0
+    check_thawed(collection)
+    deleted: set[str] = set()
     for window in batched(list(dict.fromkeys(ids)), WINDOW):
-        found = states(collection, window)
-        remove(collection, {id_: state.passages for id_, state in found.items()})
-        settle(collection, window, encoder_of, lambda it=found: remove(collection, _sizes(it)))  # type: ignore[misc]
-        deleted += len(found)
-    return deleted
+        while True:
+            try:
+                deleted.update(_delete(collection, window, encoder_of))
+                break
+            except (CollectionNotFound, StoreError):
+                now = collection.current()
+                if now is collection:
+                    raise
+                collection = now  # the version was dropped after another one took its place
+    return len(deleted)
+
+
+def _delete(collection: Collection, ids: Sequence[str], encoder_of: EncoderOf) -> Iterable[str]:
+    found = states(collection, ids)
+    remove(collection, _sizes(found))
+    settle(collection, ids, encoder_of, lambda: remove(collection, _sizes(found)))
+    return found
 
 
 def _sizes(found: Mapping[str, State]) -> dict[str, int]:
@@ -204,21 +226,29 @@ def _check_taken(report: IngestReport) -> None:
         )
 
 
-def fill(collection: Collection, ids: Sequence[str], encoder_of: EncoderOf) -> int:
-    """Give documents the vector that is being added to their collection.
+def fill(
+    collection: Collection, ids: Sequence[str], encoder_of: EncoderOf, vector: str | None = None
+) -> None:
+    """Give documents the vector that is being added to their collection, or another one.
 
-    Returns:
-        How many points were given one.
+    Raises:
+        CollectionError: a document never stays the same for long enough.
     """
-    vector = collection.filling
-    found = read(collection, states(collection, ids), *recoding.wanted(collection))
-    pairs = [pair for them in found.values() for pair in them]
-    filled = 0
-    for window in batched(pairs, WINDOW):
-        points = [*_filled(collection, vector, window, encoder_of)]
-        collection.store.amend(collection.physical, points)
-        filled += len(points)
-    return filled
+    waiting = list(ids)
+    for _ in range(_TRIES):
+        before = states(collection, waiting)
+        found = read(collection, before, *recoding.wanted(collection))
+        pairs = [pair for them in found.values() for pair in them]
+        for window in batched(pairs, WINDOW):
+            points = _filled(collection, vector or collection.filling, window, encoder_of)
+            collection.store.amend(collection.physical, points)
+        after = states(collection, before)
+        waiting = [id_ for id_ in before if after.get(id_) != before[id_]]  # got what is of an earlier text
+        if not waiting:
+            return
+    raise CollectionError(
+        f"document {waiting[0]!r} of {collection.name!r} changes all the time; stop its writer"
+    )
 
 
 def _filled(

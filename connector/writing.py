@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from connector.batching import batched
 from connector.collection import Collection
-from connector.documents import mark
+from connector.documents import State, mark, states, unmake
 from connector.encoders import Encoder
-from connector.errors import PointsRefused, StoreError
+from connector.errors import CollectionNotFound, PointsRefused, StoreError
 from connector.passages import Passage
 from connector.points import points_of, text_of
 from connector.schema import CLS, FDE
@@ -112,17 +112,23 @@ class Writer:
         self._settle = settle
         self._passages: list[Passage] = []
         self._reduced: list[Embedding] = []
+        self._begun: list[Passage] = []  # written, of documents that are not acknowledged
 
-    def follow(self) -> None:
-        """Go on with the version that the collection's name leads to now."""
+    def follow(self) -> bool:
+        """Go on with the version that the collection's name leads to now, and say whether it is another."""
         now = self.collection.current()
-        if now is not self.collection:
-            self._become(now)
+        if now is self.collection:
+            return False
+        self._become(now)
+        return True
 
     def _become(self, collection: Collection) -> None:
-        passages = self._passages
-        self._passages, self._reduced = [], []
+        passages = self._begun + self._passages
+        self._begun, self._passages, self._reduced = [], [], []
         self.collection, self.encoder = collection, self._encoder_of(collection)
+        sizes = {passage.document.id: passage.of for passage in passages}
+        there = states(collection, sizes)
+        unmake(collection, {id_: (there.get(id_, State(None, 1)).passages, of) for id_, of in sizes.items()})
         for window in batched(passages, WINDOW):
             self.add(window)
 

@@ -14,7 +14,7 @@ from qdrant_client import models
 from connector import Connector, Document, Embedding, Encoder, Hits, IngestReport, Recipe
 from connector import ingest as ingest_module
 from connector.codecs import Codec, parse_codec
-from connector.collection import FREQUENCIES_FILE
+from connector.counts import FREQUENCIES_FILE
 from connector.errors import CollectionError, ConnectorError, InputError, StoreError
 from connector.lexical import BM25
 from connector.reduction import Frequencies

@@ -17,12 +17,14 @@ from qdrant_client import models
 from connector import Connector, Document, Encoder
 from connector.cli import main
 from connector.collection import Collection
+from connector.documents import mark
 from connector.errors import MigrationError, RecipeError, StoreLocked
 from connector.migrate import Migrations, Planned, collect, compare, load_revisions, versions_of
 from connector.migrate import rebuild as rebuild_module
 from connector.migrate import verify as verify_module
 from connector.migrate.ledger import Ledger
-from connector.stores import open_store
+from connector.stores import Point, open_store
+from connector.types import point_id
 from connector.versions import names, versions
 
 HEAD = 'revision = "{0:04d}"\ndown_revision = {1}\n'
@@ -376,6 +378,7 @@ def test_the_plan_of_the_way_back(docs: Connector, folder: Path) -> None:
     Migrations(docs, folder).upgrade()
     (revision,) = Migrations(docs, folder).plan_to("base")
     assert (revision.direction, revision.steps[0].step) == ("downgrade", "reindex(recipe='default')")
+    assert f"{docs.name}__v0001 is there from before" in revision.steps[0].notes[0]
     assert Migrations(docs, folder).plan_to() == []
 
 
@@ -644,8 +647,6 @@ def test_a_version_whose_vectors_are_wrong_is_not_switched_to(
     def damaging(source: Collection, target: Collection, *more: Any, **named: Any) -> Any:
         points = [it.id for it in target.store.scroll(target.physical, [])][:3]
         blank = [rebuild_module.Record(key, {}) for key in points]
-        from connector.stores import Point
-
         target.store.amend(
             target.physical, [Point(it.id, {"cls": np.eye(1, 384, dtype=np.float32)[0]}, {}) for it in blank]
         )
@@ -681,13 +682,28 @@ def test_canary_queries_are_kept_and_asked_again(docs: Connector, folder: Path) 
     assert set(compare(docs).overlaps) == {"sour bread", "moons"}
 
 
-def test_comparing_tells_what_was_written_since(docs: Connector, folder: Path) -> None:
-    with pytest.raises(MigrationError, match="no other version"):
-        compare(docs)
+def test_comparing_tells_whether_the_collection_is_whole(docs: Connector, folder: Path) -> None:
+    alone = compare(docs)
+    assert (alone.problems(0.5), alone.sampled, alone.overlap) == ([], 13, None)
+    assert "no other version" in alone.summary()
     Migrations(docs, folder).upgrade()
-    assert compare(docs).problems(0.5) == []
     docs.ingest([Document(id="new", text="Quinces are yellow.")])
-    assert "'new'" in compare(docs).problems(0.5)[0]
+    docs.delete(["doc 1"])
+    found = compare(docs)
+    assert (found.problems(0.5), found.since) == ([], 2)
+    assert "2 written or deleted since" in found.summary()
+    store, physical = docs.collection.store, docs.collection.physical
+    store.delete(physical, [point_id("long", 1)])
+    assert "passages in place of" in compare(docs).problems(0.5)[0]
+    mark(docs.collection, {"long": 3})
+    assert "1 documents are unfinished" in compare(docs).problems(0.5)[0]
+
+
+def test_comparing_finds_vectors_that_are_wrong(docs: Connector) -> None:
+    store, physical = docs.collection.store, docs.collection.physical
+    other = np.eye(1, 384, dtype=np.float32)[0]
+    store.amend(physical, [Point(point_id("doc 3", 0), {"cls": other}, {})])
+    assert "document 'doc 3' has other vectors" in compare(docs).problems(0.5)[0]
 
 
 def test_collecting_drops_all_but_the_current_version(docs: Connector, folder: Path) -> None:
@@ -812,7 +828,7 @@ def test_the_commands_print_json(run: Callable[..., Any]) -> None:
 
 def test_the_commands_refuse_with_one_line(run: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
     assert "there are 0001" in run("upgrade", "0007", code=1)
-    assert "no other version" in run("verify", code=1)
+    assert "no other version" in run("verify")
     (tmp_path / "empty.txt").write_text("\n")
     assert "holds no query" in run("upgrade", "--canaries", str(tmp_path / "empty.txt"), code=1)
     (folder / "0001_it.py").write_text("def (")

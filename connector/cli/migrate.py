@@ -245,9 +245,9 @@ def stamp_command(rev: str, collection: str, path: str | None, url: str | None, 
 def verify_command(
     collection: str, path: str | None, url: str | None, min_overlap: float | None, as_json: bool
 ) -> None:
-    """Compare the collection with its version of before: numbers, vectors, hits.
+    """Look whether the collection is whole, and compare its hits with those of its version of before.
 
-    Documents that were written or deleted since then count as differences.
+    A sample of texts is encoded again and compared with what is stored.
     """
     from connector.connector import Connector
     from connector.migrate import MIN_OVERLAP, compare

@@ -14,11 +14,12 @@ from connector.errors import ConnectorError
 from connector.migrate.steps import Shape
 from connector.passages import Passage
 from connector.points import text_of
-from connector.recipes import Recipe
+from connector.recipes import Recipe, load_recipe
 from connector.reduction import Setting
 from connector.schema import CLS, FDE, LEXICAL
 from connector.stores import Record
 from connector.types import Embedding, passage_text
+from connector.versions import versions
 from connector.writing import WORD_BYTES, EncoderOf
 
 _SAMPLE = 64
@@ -31,12 +32,28 @@ class Sampled:
     Args:
         collection: as it is now.
         encoder_of: gives its encoder.
+        back: whether revisions are taken back, for which versions from before are used again.
     """
 
-    def __init__(self, collection: Collection, encoder_of: EncoderOf) -> None:
+    def __init__(self, collection: Collection, encoder_of: EncoderOf, back: bool = False) -> None:
         self._collection = collection
         self._encoder_of = encoder_of
+        self._back = back
         self.points = collection.passages()
+
+    def kept(self, shape: Shape) -> str | None:
+        """A version of this shape that is there from before and would be used again."""
+        store, own = self._collection.store, self._collection
+        others = [it for it in versions(store, own.name) if it != own.physical] if self._back else []
+        for physical in reversed(others):
+            said = store.info(physical)
+            if said.get("building") or said.get("model") != shape.model or "recipe" not in said:
+                continue
+            hnsw = "" if shape.hnsw is None else shape.hnsw.model_dump_json()
+            recipe = shape.recipe.for_model(said["encoder"])
+            if load_recipe(said["recipe"]).same_as(recipe) and said.get("hnsw", "") == hnsw:
+                return physical
+        return None
 
     @cached_property
     def _pairs(self) -> list[tuple[Passage, Record]]:

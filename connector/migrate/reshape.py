@@ -30,6 +30,10 @@ def _written(call: str, **given: Any) -> str:
 
 
 def _rebuilt(step: object, after: Shape, measure: Measure, *notes: str) -> Planned:
+    kept = measure.kept(after)
+    if kept is not None:
+        note = f"{kept} is there from before: only what changed since then is written"
+        return Planned(str(step), "rebuild", measure.points, 0, (note,), after)
     return Planned(str(step), "rebuild", measure.points, measure.rebuilt(after), notes, after)
 
 

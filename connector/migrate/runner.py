@@ -22,7 +22,7 @@ from connector.migrate.ledger import (
 from connector.migrate.measure import Sampled
 from connector.migrate.revisions import BASE, Revision, load_revisions
 from connector.migrate.steps import Planned, Progress, Shape, Step, Work
-from connector.migrate.verify import Verification, keep_canaries, verify
+from connector.migrate.verify import Verification, inspect, keep_canaries
 from connector.schema import CLS
 from connector.stores import Lease
 from connector.versions import versions
@@ -119,7 +119,8 @@ class Migrations:
             direction: which of the two.
         """
         collection = self._collection
-        measure, shape = Sampled(collection, self._connector.encoder_of), _shape(collection)
+        measure = Sampled(collection, self._connector.encoder_of, back=direction == "downgrade")
+        shape = _shape(collection)
         planned: list[PlannedRevision] = []
         for revision in self._way(direction, to):
             done = self.ledger.check_pending(revision, direction) if not planned else 0
@@ -316,17 +317,11 @@ def versions_of(collection: Collection) -> Iterable[Version]:
 
 
 def compare(connector: Connector) -> Verification:
-    """Compare a collection with its version of before.
-
-    Raises:
-        MigrationError: there is none.
-    """
+    """Look whether a collection is whole, and compare its hits with those of its version of before."""
     collection = connector.collection
     others = [it for it in versions_of(collection) if not it.current and not it.building]
-    if not others:
-        raise MigrationError(f"there is no other version of {connector.name!r} to compare it with")
-    before = Collection(collection.store, others[-1].physical)
-    return verify(before, collection, connector.encoder_of, repair=False)
+    before = Collection(collection.store, others[-1].physical) if others else None
+    return inspect(collection, before, connector.encoder_of)
 
 
 def collect(connector: Connector) -> list[Version]:

@@ -155,6 +155,10 @@ class Measure(Protocol):
 
     points: int
 
+    def kept(self, shape: Shape) -> str | None:
+        """A version of this shape that is there from before and would be used again."""
+        ...
+
     def rebuilt(self, shape: Shape) -> int | None:
         """Bytes of all points of a collection of this shape."""
         ...

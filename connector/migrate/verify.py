@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from connector import recoding
+from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, read, scan, states
 from connector.errors import ConnectorError, StoreError
@@ -22,7 +23,7 @@ from connector.schema import CLS
 from connector.search import rank
 from connector.stores import Point, Record
 from connector.types import Float32
-from connector.writing import EncoderOf
+from connector.writing import WINDOW, EncoderOf
 
 CANARIES = "canaries.json"
 _SAMPLE = 20
@@ -38,7 +39,9 @@ class Verification:
 
     Attributes:
         documents, passages: how many each of the two versions has.
-        differing: ids of documents that differ in content.
+        differing: ids of documents that differ, though they should not.
+        since: how many documents were written or deleted since the older version was left.
+        unfinished: how many documents an ingest that was killed has left unfinished.
         sampled: how many documents' texts and vectors were made again and compared.
         damaged: for each sampled document that is not what it should be, its id and why.
         cosine: the least mean cosine of a sampled document's stored vectors with those made again.
@@ -49,6 +52,8 @@ class Verification:
     documents: tuple[int, int] = (0, 0)
     passages: tuple[int, int] = (0, 0)
     differing: list[str] = field(default_factory=list)
+    since: int = 0
+    unfinished: int = 0
     sampled: int = 0
     damaged: list[str] = field(default_factory=list)
     cosine: float = 1.0
@@ -69,6 +74,8 @@ class Verification:
         )
         if self.passages[0] != self.passages[1] and not self.differing:
             found.append(f"{self.passages[1]} passages in place of {self.passages[0]}")
+        if self.unfinished:
+            found.append(f"{self.unfinished} documents are unfinished; ingest them again")
         found += self.damaged[:3]
         if self.overlap is not None and self.overlap < min_overlap:
             found.append(f"the first ten hits overlap by {self.overlap:.0%}, less than {min_overlap:.0%}")
@@ -81,9 +88,10 @@ class Verification:
             if self.overlap is not None
             else f"no canary query was asked: {self.unasked}"
         )
+        since = f"; {self.since:,} written or deleted since" if self.since else ""
         return (
             f"verified: {self.documents[1]:,} of {self.documents[0]:,} documents, {self.passages[1]:,} of "
-            f"{self.passages[0]:,} passages; {self.sampled} documents made again, cosine of vectors "
+            f"{self.passages[0]:,} passages{since}; {self.sampled} documents made again, cosine of vectors "
             f">= {self.cosine:.3f}; {asked}"
         )
 
@@ -94,17 +102,15 @@ def verify(
     encoder_of: EncoderOf,
     *,
     stored: bool = False,
-    repair: bool = True,
 ) -> Verification:
-    """Compare two versions.
+    """Compare a version that was just made with the one that it was made of.
 
-    Documents that are written meanwhile are looked at again.
+    Documents that are written meanwhile are looked at again, and carried if they are late.
 
     Args:
         source, target: the versions.
         encoder_of: gives a version's encoder.
         stored: whether the target was made of what the source stores.
-        repair: carry documents that are late.
     """
     found = Verification()
     for _ in range(_ROUNDS):
@@ -113,17 +119,57 @@ def verify(
         found.passages = source.passages(), target.passages()
         if not found.differing and found.passages[0] == found.passages[1]:
             break
-        if repair:
-            carry(source, target, found.differing, encoder_of)
+        carry(source, target, found.differing, encoder_of)
     _compare_sample(found, source, target, encoder_of, stored)
     _ask_canaries(found, source, target, encoder_of)
     return found
 
 
-def _differing(source: Collection, target: Collection) -> list[str]:
-    there = dict(scan(target))
-    differing = [id_ for id_, state in scan(source) if there.pop(id_, None) != state]
-    return differing + list(there)
+def inspect(collection: Collection, before: Collection | None, encoder_of: EncoderOf) -> Verification:
+    """Look whether a collection is whole, and how far its hits are those of an older version.
+
+    Args:
+        collection: as it is.
+        before: an older version, if one is kept.
+        encoder_of: gives a version's encoder.
+    """
+    found = Verification()
+    expected = 0
+    for _, state in scan(collection):
+        found.unfinished += state.hash is None
+        expected += state.passages if state.hash is not None else 0
+    documents, passages = collection.documents(), collection.passages()
+    found.documents, found.passages = (documents, documents), (expected, passages)
+    _compare_sample(found, collection, collection, encoder_of, False)
+    if before is None:
+        found.unasked = "there is no other version to compare the hits with"
+    else:
+        found.since = len(_differing(before, collection, _content))
+        _ask_canaries(found, before, collection, encoder_of)
+    return found
+
+
+def _content(state: State | None) -> object:
+    """Of a document, without what migrations did to its metadata."""
+    return None if state is None else (state.hash, state.passages)
+
+
+def _all(state: State | None) -> object:
+    return state
+
+
+def _differing(
+    source: Collection, target: Collection, part: Callable[[State | None], object] = _all
+) -> list[str]:
+    """Ids of documents that are not the same in both."""
+    differing = []
+    for window in batched(scan(source), WINDOW):
+        there = states(target, [id_ for id_, _ in window])
+        differing += [id_ for id_, state in window if part(there.get(id_)) != part(state)]
+    for window in batched(scan(target), WINDOW):
+        there = states(source, [id_ for id_, _ in window])
+        differing += [id_ for id_, _ in window if id_ not in there]
+    return differing
 
 
 def _compare_sample(

@@ -159,7 +159,7 @@ class _Export:
             self.recipe = load_recipe(self.info["recipe"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise TransferError(
-                f"{folder} describes no collection that this version can make ({one_line(repr(error))}); export "
+                f"{folder} describes no collection that can be made here ({one_line(repr(error))}); export "
                 "it again"
             ) from error
         self._words = None if self.recipe.lexical is None else BM25(self.recipe.lexical)
