@@ -7,6 +7,7 @@ the collection, what is written reaches that one, too (`connector.following`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -18,9 +19,9 @@ from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, scan, states, unmake
 from connector.encoders import Encoder
-from connector.errors import DocumentError
+from connector.errors import CollectionNotFound, DocumentError, StoreError
 from connector.following import check_thawed, delete, settle
-from connector.passages import Checker, Chunking, content_hash, split_document
+from connector.passages import Checker, Chunking, Passage, content_hash, split_document
 from connector.types import Document
 from connector.writing import WINDOW, EncoderOf, IngestReport, Writer
 
@@ -101,24 +102,28 @@ class _Run:
                 self._take(group, started)
             if prune and not report.bad:
                 writer.flush()
+                writer.follow()
                 self._prune()
         finally:  # also when nothing was new: the run before may have been killed just before this
             if writer.flush():
                 self._progress(report)
             if report.passages or report.unchanged or report.pruned:
-                writer.collection.store.finish(writer.collection.physical)
+                with contextlib.suppress(CollectionNotFound):  # another version has taken its place
+                    writer.collection.store.finish(writer.collection.physical)
             report.seconds = time.perf_counter() - started
         return report
 
     def _take(self, group: list[Document], started: float) -> None:
         writer, report = self._writer, self._report
         self._seen.update(document.id for document in group)
-        pending = self._pending(group)
-        split = [
-            (split_document(document, writer.encoder, self._chunking), there) for document, there in pending
-        ]
-        unmake(writer.collection, {them[0].document.id: (there, len(them)) for them, there in split})
-        passages = itertools.chain.from_iterable(them for them, _ in split)
+        try:
+            pending = self._pending(group)
+        except (CollectionNotFound, StoreError):
+            if not writer.follow():
+                raise
+            pending = self._pending(group)  # the version was dropped after another one took its place
+        report.unchanged += len(group) - len(pending)
+        passages = itertools.chain.from_iterable(pending)
         for window in batched(passages, WINDOW):
             writer.add(window)
             report.seconds = time.perf_counter() - started
@@ -126,15 +131,16 @@ class _Run:
         if not pending:
             self._progress(report)
 
-    def _pending(self, group: list[Document]) -> list[tuple[Document, int]]:
-        """The documents of a group that are new or changed, with how many passages of each may be there."""
-        found, pending = states(self._writer.collection, [document.id for document in group]), []
+    def _pending(self, group: list[Document]) -> list[list[Passage]]:
+        """The passages of each document that is new or changed, which is unfinished from now on."""
+        writer, pending, sizes = self._writer, [], {}
+        found = states(writer.collection, [document.id for document in group])
         for document in group:
             state = found.get(document.id, State(None, 1))
-            if state.hash == content_hash(document, self._chunking):
-                self._report.unchanged += 1
-            else:
-                pending.append((document, state.passages))
+            if state.hash != content_hash(document, self._chunking):
+                pending.append(split_document(document, writer.encoder, self._chunking))
+                sizes[document.id] = state.passages, len(pending[-1])
+        unmake(writer.collection, sizes)
         return pending
 
     def _prune(self) -> None:

@@ -11,6 +11,7 @@ from connector.encoders import DEFAULT_MODEL
 from connector.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
 from connector.passages import Checker, Chunking
 from connector.recipes import RECIPES, Recipe
+from connector.schema import Copies
 from connector.sources import Source
 from connector.types import Document
 from connector.writing import IngestReport
@@ -21,7 +22,7 @@ Started = Callable[[int], Callable[[IngestReport], None] | None]
 
 @contextlib.contextmanager
 def open_or_create(
-    name: str, *, recipe: Recipe | None, model: str | None, **place: Any
+    name: str, *, recipe: Recipe | None, model: str | None, copies: Copies | None = None, **place: Any
 ) -> Iterator[Connector]:
     """A connector to a collection, which is made if missing and removed again if nothing was written to it.
 
@@ -29,6 +30,7 @@ def open_or_create(
         name: the collection.
         recipe: of a new collection; one that is there must have it, if it is given.
         model: likewise.
+        copies: how a cluster spreads a new collection.
         place: where, as in `Connector.open`.
 
     Raises:
@@ -41,7 +43,8 @@ def open_or_create(
         connector = Connector.open(name, model=model, **place)
     except CollectionNotFound:
         made = True
-        connector = Connector.create(name, recipe=wanted, model=model or DEFAULT_MODEL, **place)
+        chosen = model or DEFAULT_MODEL
+        connector = Connector.create(name, recipe=wanted, model=chosen, copies=copies, **place)
     with connector:
         if recipe is not None and (others := connector.collection.other_than(wanted)):
             raise InputError(
@@ -67,6 +70,7 @@ def ingest_source(
     chunk_overlap: int = 0,
     skip_bad: bool = False,
     prune: bool = False,
+    copies: Copies | None = None,
     started: Started = lambda _: None,
     **place: Any,
 ) -> IngestReport:
@@ -74,7 +78,7 @@ def ingest_source(
 
     Args:
         source: the documents; made with the same `skip_bad`.
-        name, recipe, model, place: see `open_or_create`.
+        name, recipe, model, copies, place: see `open_or_create`.
         chunk_tokens, chunk_overlap, skip_bad, prune: see `Connector.ingest`; nothing is pruned if the source
             has bad records, as some of them may be documents that are there.
         started: called between the two readings with the number of documents.
@@ -93,7 +97,7 @@ def ingest_source(
             f"; {len(source.bad)} bad records were skipped, the first: {source.bad[0]}" if source.bad else ""
         )
         raise SourceError(f"{source.path} holds no document to ingest{why}; give another source")
-    with open_or_create(name, recipe=recipe, model=model, **place) as connector:
+    with open_or_create(name, recipe=recipe, model=model, copies=copies, **place) as connector:
         report = connector.ingest(
             source,
             chunk_tokens=chunk_tokens,

@@ -162,21 +162,23 @@ class Writer:
         if not self._passages:
             return False
         collection, passages = self.collection, self._passages
-        points = points_of(collection, passages, self._reduced)
+        whole = [it.document.id for it in passages if it.number == 0]
         try:
+            points = points_of(collection, passages, self._reduced)
             self._write(points, passages)
-        except StoreError:
+            self._passages, self._reduced = [], []
+            self._begun += passages
+            collection.counts.store()
+            if self._settle is not None:
+                self._settle(collection, whole, lambda: self._write(points, passages))
+        except (CollectionNotFound, StoreError):
             now = collection.current()
             if now is collection:
                 raise
             self._become(now)  # the points were of a version that is gone
             return self.flush() or True
-        self._passages, self._reduced = [], []
-        collection.counts.store()
+        self._begun = [it for it in self._begun if it.document.id not in set(whole)]
         self._count(points, passages)
-        if self._settle is not None:
-            whole = [it.document.id for it in passages if it.number == 0]
-            self._settle(collection, whole, lambda: self._write(points, passages))
         return True
 
     def _write(self, points: list[Point], passages: list[Passage]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from qdrant_client import models
 
-from connector import Connector, Document, Encoder
+from connector import Connector, Copies, Document, Encoder
 from connector.cli import main
 from connector.collection import Collection
 from connector.documents import mark
@@ -587,6 +587,28 @@ def test_quantization_and_graph_are_said_and_carried_on(docs: Connector, tmp_pat
     assert vector is not None
     assert (vector.m, vector.ef_construct, docs.recipe.quantization) == (24, 64, "scalar")
     assert [hit.id for hit in docs.search("sour bread", 1)] == [hits[0].id]
+
+
+def test_copies_are_those_of_every_version(
+    place: dict[str, Any], name: str, encoder: Encoder, documents: list[Document], folder: Path
+) -> None:
+    """Only a cluster keeps several; the wish is kept everywhere, for an import there."""
+    copies = Copies(shards=3, replicas=2, acknowledged=2)
+    asked: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patched:
+        if "client" in place:
+            real = place["client"].create_collection
+            spy = lambda *words, **named: (asked.append(named), real(*words, **named))[1]  # noqa: E731
+            patched.setattr(place["client"], "create_collection", spy)
+        with Connector.create(name, **place, model=encoder, copies=copies) as connector:
+            connector.ingest(documents)
+            Migrations(connector, folder).upgrade()
+            assert connector.collection.schema.copies == copies
+            connector.drop()
+    spread = [it for it in asked if it.get("shard_number")]
+    if "client" in place:
+        assert len(spread) == 2
+        assert all((it["replication_factor"], it["write_consistency_factor"]) == (2, 2) for it in spread)
 
 
 def test_another_model_is_another_version(docs: Connector, tmp_path: Path, encoder: Encoder) -> None:

@@ -28,6 +28,13 @@ from connector.terminal import ingest_json, print_ingest, print_json, progress_b
 )
 @click.option("--title-field", metavar="FIELD", help="Field with the title, if not title.")
 @click.option("--skip-bad", is_flag=True, help="Pass over unusable records and name them at the end.")
+@click.option(
+    "--shards", type=click.IntRange(1), metavar="N", help="Shards of a new collection on a cluster."
+)
+@click.option("--replicas", type=click.IntRange(1), metavar="N", help="Copies of each of its shards.")
+@click.option(
+    "--acknowledged", type=click.IntRange(1), metavar="N", help="Of them, how many a write waits for."
+)
 @click.option("--prune", is_flag=True, help="At the end, delete documents that are not in SOURCE any more.")
 @json_option
 def ingest_command(
@@ -44,6 +51,9 @@ def ingest_command(
     title_field: str | None,
     skip_bad: bool,
     prune: bool,
+    shards: int | None,
+    replicas: int | None,
+    acknowledged: int | None,
     as_json: bool,
     **parts: str | None,
 ) -> None:
@@ -55,9 +65,11 @@ def ingest_command(
     """
     from connector.loading import ingest_source
     from connector.recipes import get_recipe
+    from connector.schema import Copies
     from connector.sources import Source
 
     at = where(path, url)
+    spread = {"shards": shards, "replicas": replicas, "acknowledged": acknowledged}
     asked = recipe or any(parts.values())
     chosen = get_recipe(recipe or "default").varied(**parts)
     documents = Source(
@@ -73,6 +85,7 @@ def ingest_command(
             chunk_overlap=chunk_overlap,
             skip_bad=skip_bad,
             prune=prune,
+            copies=Copies(**spread) if any(spread.values()) else None,
             started=progress,
             **at,
         )
