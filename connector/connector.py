@@ -224,7 +224,9 @@ class Connector:
     def find(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> list[str]:
         """The ids of the documents that `delete` would delete."""
         self._check_open()
-        return matching(self._live.refresh(), ids, filter)
+        wanted = ids if ids is None or isinstance(ids, str) else list(ids)  # it is read twice, perhaps
+        self._live.refresh()
+        return self._live.read(lambda collection: matching(collection, wanted, filter))
 
     def search(
         self,

@@ -24,7 +24,7 @@ from connector.types import Document, point_id
 
 _WINDOW = 256
 _STATE = ["hash", "passages", "revised"]
-_TEXT = ["id", "passage", "text", "title", "metadata", "revised"]
+_TEXT = ["id", "passage", "text", "title", "metadata", "revised", "hash"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,11 @@ def read(
         record = records.get(key)
         if record is not None and "text" in record.payload:
             documents.setdefault(id_, []).append((_passage(record.payload, found[id_]), record))
-    return {id_: them for id_, them in documents.items() if len(them) == found[id_].passages}
+    return {
+        id_: them
+        for id_, them in documents.items()
+        if len(them) == found[id_].passages and them[-1][1].payload.get("hash") == found[id_].hash
+    }
 
 
 def _passage(payload: Mapping[str, Any], state: State) -> Passage:

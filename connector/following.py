@@ -58,14 +58,17 @@ def settle(
         ConnectorError: the documents cannot be carried to a version that is being made, as its model cannot
             be loaded here.
     """
-    done = {collection.physical}
+    store, done, repeated = collection.store, {collection.physical}, False
     while True:
-        store = collection.store
         physical = store.aliases().get(collection.name, collection.name)
         said = store.info(physical)
-        if said.get("frozen") and physical == collection.physical:
-            _wait_until_thawed(collection)
-            again()
+        if said.get("frozen"):
+            _wait_until_thawed(Collection(store, physical))
+            done, repeated = {collection.physical}, False  # what was written or carried may be undone
+            continue
+        if not repeated and any(state.revised is not None for state in states(collection, ids).values()):
+            again()  # its payload was changed, perhaps to what was made of an earlier one
+            repeated = True
             continue
         now = collection.current()
         if now is not collection and now.physical == collection.physical:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from connector.explanation import Explanation, Pair, Word, split_at
+from connector.terminal import plain
 
 _PAIRS = 4
 """Passage words, or merged rows of them, that are named for each word of the query."""
@@ -33,7 +34,7 @@ _MARGIN = "  "
 def print_explanation(explanation: Explanation) -> None:
     """The score, the passage shaded by what each word adds to it, and each query word's best matches."""
     number = f", passage {explanation.passage}" if explanation.passage else ""
-    click.echo(f"{explanation.score:.4f}  {click.style(_plain(explanation.id), bold=True)}{number}\n")
+    click.echo(f"{explanation.score:.4f}  {click.style(plain(explanation.id), bold=True)}{number}\n")
     levels = shades(explanation.passage_parts())
     for line in _wrapped(explanation.text[:_CHARACTERS], levels):
         click.echo(f"{_MARGIN}{line}")
@@ -59,29 +60,29 @@ def _wrapped(text: str, levels: Mapping[Word, int]) -> Iterator[str]:
     """Lines that fit the terminal, broken at white space, with the words shaded."""
     width = max(min(shutil.get_terminal_size().columns, 110) - 2 * len(_MARGIN), 20)
     line, used = "", 0
-    for plain, shaded in _chunks(text, levels):
-        if used and used + 1 + len(plain) > width:
+    for bare, shaded in _chunks(text, levels):
+        if used and used + 1 + len(bare) > width:
             yield line
             line, used = "", 0
         line += f" {shaded}" if used else shaded
-        used += len(plain) + (used > 0)
+        used += len(bare) + (used > 0)
     if line:
         yield line
 
 
 def _chunks(text: str, levels: Mapping[Word, int]) -> Iterator[tuple[str, str]]:
     """What stands between white space, as it is and shaded."""
-    plain = shaded = ""
+    bare = shaded = ""
     for piece, word in split_at(text, levels):
-        for place, part in enumerate(re.split(r"\s+", _plain(piece))):
+        for place, part in enumerate(re.split(r"\s+", plain(piece))):
             if place:
-                if plain:
-                    yield plain, shaded
-                plain = shaded = ""
-            plain += part
+                if bare:
+                    yield bare, shaded
+                bare = shaded = ""
+            bare += part
             shaded += part if word is None else _shaded(part, levels[word])
-    if plain:
-        yield plain, shaded
+    if bare:
+        yield bare, shaded
 
 
 def _shaded(word: str, level: int) -> str:
@@ -109,7 +110,7 @@ def _print_pairs(explanation: Explanation) -> None:
         share = part / explanation.score if explanation.score else 0.0
         found = " · ".join(map(_matches, matched[word][:_PAIRS]))
         more = f" · {len(matched[word]) - _PAIRS} more" if len(matched[word]) > _PAIRS else ""
-        name = click.style(_plain(word.text)[:20].rjust(width), bold=True)
+        name = click.style(plain(word.text)[:20].rjust(width), bold=True)
         click.echo(f"{_MARGIN}{name} {bar} {share:5.0%}  {found}{more}")
 
 
@@ -121,11 +122,6 @@ def _bar(share: float) -> str:
 def _matches(pair: Pair) -> str:
     """The words of a row, those that make most of it first, and its similarity."""
     order = sorted(range(len(pair.passage)), key=lambda place: -pair.spread[place])
-    words = list(dict.fromkeys(_plain(pair.passage[place].text) for place in order))
+    words = list(dict.fromkeys(plain(pair.passage[place].text) for place in order))
     more = f" +{len(words) - _WORDS}" if len(words) > _WORDS else ""
     return f"{' '.join(words[:_WORDS])}{more} {pair.similarity:.2f}"
-
-
-def _plain(text: str) -> str:
-    """Without characters that a terminal obeys: controls, and marks that change the direction of writing."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", " ", text)

@@ -122,7 +122,11 @@ class _Run:
             if not writer.follow():
                 raise
             pending = self._pending(group)  # the version was dropped after another one took its place
-        report.unchanged += len(group) - len(pending)
+        new = {them[0].document.id for them in pending}
+        unchanged = [document.id for document in group if document.id not in new]
+        # Who wrote them may have been killed before they reached a version that is being made.
+        settle(writer.collection, unchanged, self._encoder_of, lambda: None)
+        report.unchanged += len(unchanged)
         passages = itertools.chain.from_iterable(pending)
         for window in batched(passages, WINDOW):
             writer.add(window)

@@ -30,6 +30,7 @@ class Live:
     def __init__(self, collection: Collection, model: str | Encoder | None, device: str | None) -> None:
         self._collection = collection
         self._model = model
+        self._meant = collection.encoder  # what the model is for; a migration may bring another encoder
         self._device = device
         self._encoders: dict[str, Encoder] = {}
         self._loading = threading.Lock()
@@ -58,7 +59,8 @@ class Live:
         """
         with self._loading:
             if collection.encoder not in self._encoders:
-                named = self._model if self._model is not None and not self._encoders else collection.model
+                given = self._model if collection.encoder == self._meant else None
+                named = collection.model if given is None else given
                 encoder = load_encoder(named, self._device) if isinstance(named, str) else named
                 collection.check_encoder(encoder)
                 self._encoders[collection.encoder] = encoder

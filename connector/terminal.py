@@ -143,7 +143,7 @@ def print_ingest(report: IngestReport, collection: str) -> None:
         if len(report.bad) > _BAD_SHOWN:
             click.echo(f"    and {len(report.bad) - _BAD_SHOWN:,} more; --json names all")
     for id_, reason in list(report.refused.items())[:_BAD_SHOWN]:
-        _row("refused", f"document {_plain(id_)!r}: {_plain(reason)}")
+        _row("refused", f"document {plain(id_)!r}: {plain(reason)}")
     if len(report.refused) > _BAD_SHOWN:
         click.echo(f"    and {len(report.refused) - _BAD_SHOWN:,} more; --json names all")
 
@@ -154,7 +154,7 @@ def print_hits(hits: Hits) -> None:
         click.echo("No hits.")
     for place, hit in enumerate(hits, 1):
         title = f"  {hit.title}" if hit.title and hit.title != hit.id else ""
-        click.echo(f"{place:>3}. {hit.score:8.4f}  {click.style(_plain(hit.id), bold=True)}{_plain(title)}")
+        click.echo(f"{place:>3}. {hit.score:8.4f}  {click.style(plain(hit.id), bold=True)}{plain(title)}")
         click.echo(f"               {_snippet(hit.text, _SNIPPET)}")
     click.echo(
         f"{hits.ms['total']:.1f} ms: encode {hits.ms['encode']:.1f}, candidates {hits.ms['candidates']:.1f}, "
@@ -293,13 +293,13 @@ def _emphasised(word: str) -> str:
     return click.style(word, fg="yellow", bold=True) if sys.stdout.isatty() else f"*{word}*"
 
 
-def _plain(text: str) -> str:
-    """Without control characters, which a terminal would obey."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+def plain(text: str) -> str:
+    """Without characters that a terminal obeys: controls, and marks that change the direction of writing."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", " ", text)
 
 
 def _snippet(text: str, width: int) -> str:
-    line = " ".join(_plain(text).split())
+    line = " ".join(plain(text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

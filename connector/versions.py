@@ -11,6 +11,7 @@ import re
 from connector.errors import CollectionExists, CollectionNotFound, InputError
 from connector.stores import Store
 
+_DROPPED = "dropped"
 _VERSION = re.compile(r"(.+)__v(\d{4,})")
 
 
@@ -45,7 +46,8 @@ def next_version(store: Store, name: str) -> str:
 def first_version(store: Store, name: str) -> str:
     """The physical name of a collection that is to be made.
 
-    What a creation that was killed has left, without a point and without a name, is removed.
+    What a creation that was killed has left, without a point and without a name, is removed, and so is what a
+    drop that was killed has left.
 
     Raises:
         InputError: the name cannot be used.
@@ -55,7 +57,8 @@ def first_version(store: Store, name: str) -> str:
     if name in names(store):
         raise CollectionExists(f"collection {name!r} exists in {store.location}; open it, or drop it first")
     for left in versions(store, name):
-        if not store.info(left).get("building") and store.count(left) == 0:
+        building = store.info(left).get("building")
+        if building == _DROPPED or (not building and store.count(left) == 0):
             store.drop(left)
     return next_version(store, name)
 
@@ -73,6 +76,7 @@ def drop_all(store: Store, name: str) -> None:
     store.switch(name, None)  # first, so that nobody finds half of it
     for version in {*versions(store, name), physical}:
         try:
+            store.set_info(version, {"building": _DROPPED})
             store.drop(version)
         except CollectionNotFound:
             continue  # another one drops it, too

@@ -187,6 +187,8 @@ class Writer:
         try:
             collection.store.upsert(collection.physical, points)
         except PointsRefused as refusal:
+            if collection.current() is not collection:
+                raise  # they are of what the collection was before, and not to blame
             spoilt: dict[str, int] = {}
             for point, passage in zip(points, passages, strict=True):
                 if point.id in refusal.reasons:

@@ -344,11 +344,10 @@ def test_what_is_in_use_stays_where_examples_say_nothing(make: Callable[..., Con
 
 def test_a_share_of_cls_that_came_with_the_model_is_what_is_in_use(make: Callable[..., Connector]) -> None:
     connector = make("compact")
-    connector.collection.store.set_info("docs", {"cls_weight": "0.3"})
+    store, encoder = connector.collection.store, connector.encoder
+    store.set_info("docs", {"cls_weight": "0.3"})
     connector.close()
-    with Connector.open(
-        "docs", path=connector.collection.store.location, model=connector.encoder
-    ) as it:
+    with Connector.open("docs", path=store.location, model=encoder) as it:
         assert current(it.collection) == Strategy(None, 0.3)
         result = it.adapt([(text, f"doc {number}") for number, text in enumerate(TEXTS[:3])])
         assert result.before.strategy.name == "maxsim, CLS 0.3"

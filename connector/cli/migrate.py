@@ -12,7 +12,7 @@ import click
 
 from connector.cli.options import json_option, place, where
 from connector.errors import InputError
-from connector.terminal import print_json, steps_bar
+from connector.terminal import plain, print_json, steps_bar
 
 if TYPE_CHECKING:
     from connector.migrate import Migrations, Planned, PlannedRevision, Version
@@ -86,7 +86,7 @@ def status_command(
     for revision in known:
         applied = ledger.applied.get(revision.revision)
         how = f"{'stamped' if applied.stamped else 'applied'} {applied.time}" if applied else "not applied"
-        click.echo(f"{revision.revision:>8}  {how:<34}  {revision.summary}")
+        click.echo(f"{revision.revision:>8}  {how:<34}  {plain(revision.summary)}")
     if not known:
         click.echo("there are no revisions")
     if ledger.pending is not None:
@@ -140,7 +140,7 @@ def _show_step(step: Planned) -> None:
     click.echo(f"  {step.step}")
     click.echo(f"      {step.route}: {step.points:,} points{size}")
     for note in step.notes:
-        click.echo(f"      {note}")
+        click.echo(f"      {plain(note)}")
 
 
 def _megabytes(size: int) -> str:
@@ -261,7 +261,7 @@ def verify_command(
     else:
         click.echo(found.summary())
         for query, share in found.overlaps.items():
-            click.echo(f"  {share:4.0%}  {query}")
+            click.echo(f"  {share:4.0%}  {plain(query)}")
     if problems:
         raise click.ClickException("; ".join(problems))
 

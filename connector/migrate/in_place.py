@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -12,7 +13,7 @@ from qdrant_client import models
 from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, read, scan
-from connector.errors import ConnectorError, MigrationError
+from connector.errors import ConnectorError, MigrationError, StoreLocked
 from connector.following import fill
 from connector.migrate.steps import Measure, Planned, Progress, Shape, Work
 from connector.recipes import Recipe
@@ -71,9 +72,12 @@ class AddVector:
             before.say(recipe=recipe.model_dump_json(), filling=self.vector)
         collection = work.collection
         total, done = collection.documents(), 0
-        for window in batched(scan(collection, _without(self.vector)), WINDOW):
+        # Twice: a writer that does not know the vector may be killed when it has written, before it looks.
+        for window in itertools.chain.from_iterable(
+            batched(scan(collection, _without(self.vector)), WINDOW) for _ in range(2)
+        ):
             work.lease.check()
-            fill(collection, [id_ for id_, _ in window], work.encoder_of)
+            fill(collection, [id_ for id_, _ in window], work.encoder_of, self.vector)
             done += len(window)
             work.report(Progress(str(self), "filling", done, max(done, total)))
         work.store.finish(collection.physical)
@@ -200,16 +204,31 @@ class MapPayload:
         try:
             for points in self._points(work, collection, "writing"):
                 work.store.amend(collection.physical, points)
-        finally:
+        except StoreLocked:  # who has taken over goes on with it
+            raise
+        except BaseException:
             collection.say(frozen="")
+            raise
+        collection.say(frozen="")
 
     def _points(self, work: Work, collection: Collection, doing: str) -> Any:
         total, done = collection.documents(), 0
         for window in batched(scan(collection), WINDOW):
             work.lease.check()
+            for _, state in window:
+                self._check_begun(work, state)
             yield self._window(work, collection, {id_: it for id_, it in window if it.revised != work.id})
             done += len(window)
             work.report(Progress(str(self), doing, done, max(done, total)))
+
+    def _check_begun(self, work: Work, state: State) -> None:
+        """Raises MigrationError if the step was begun by what its file said before."""
+        revised = state.revised or ""
+        if revised != work.id and revised.rpartition(".")[0] == work.id.rpartition(".")[0]:
+            raise MigrationError(
+                f"the file of {self} was changed after some documents were changed by it; restore it and run "
+                "the command again"
+            )
 
     def _window(self, work: Work, collection: Collection, found: Mapping[str, State]) -> list[Point]:
         points = []

@@ -15,7 +15,7 @@ from connector import recoding
 from connector.batching import batched
 from connector.collection import Collection
 from connector.description import schema_of
-from connector.documents import read, scan, states
+from connector.documents import read, scan, states, unmake
 from connector.encoders import Encoder
 from connector.errors import CollectionNotFound, MigrationError
 from connector.following import carry
@@ -31,6 +31,7 @@ from connector.writing import WINDOW, IngestReport, Writer
 _AGAIN = ", again"
 """Of a version that is there from before, and not to be dropped if the run is given up."""
 
+_ADAPTED = ("alignment", "adapted_weight")
 _WORKING = ("building", "rebuild", "frozen", "filling")
 
 
@@ -71,9 +72,16 @@ def rebuild(
             "command again, with --min-overlap if the hits may differ more"
         )
     work.lease.check()
-    target.say(**{**keys_of(source.said()), **dict.fromkeys(_WORKING, ""), **work.finish})
+    said = source.said()
+    adapted = {key: said.get(key, "") for key in _ADAPTED} if _follows(target) else {}
+    target.say(**{**keys_of(said), **adapted, **dict.fromkeys(_WORKING, ""), **work.finish})
     work.store.switch(work.name, target.physical)
     source.say(rebuild="")
+
+
+def _follows(target: Collection) -> bool:
+    """Whether tokens are scored as they were in the version that it was made of."""
+    return target.said().get("route") == "stored" and target.recipe.layout != "dense"
 
 
 def _begun(
@@ -82,11 +90,18 @@ def _begun(
     """The version that a run which was cut off has begun, or that is there from before."""
     announced = source.said().get("rebuild")
     others = [it for it in versions(work.store, work.name) if it != source.physical]
+    step = work.id.rpartition(".")[0]  # whatever its file says
     for physical in reversed(others):
-        building = work.store.info(physical).get("building", "")
+        said = work.store.info(physical)
+        building = said.get("building", "")
         if building in (work.id, work.id + _AGAIN):
             return Collection(work.store, physical)
-        if physical == announced:  # of a run that nobody will finish, as this one holds the lease
+        if physical == announced and not building and _same(said, source, recipe, encoder, hnsw):
+            target = Collection(work.store, physical)  # it was whole, and about to be switched to
+            target.say(building=work.id + _AGAIN)
+            return target
+        # Of a run that nobody will finish, as this one holds the lease.
+        if physical == announced or building.startswith(f"{step}."):
             source.say(rebuild="")
             if building.endswith(_AGAIN):
                 Collection(work.store, physical).say(building="")
@@ -99,8 +114,8 @@ def _begun(
         if whole is not None and _same(whole, source, recipe, encoder, hnsw):
             work.say(f"{physical} is there from before, and is brought up to date")
             target = Collection(work.store, physical)
+            target.say_indexes({**target.indexes, **source.indexes})  # before what another run goes on by
             target.say(building=work.id + _AGAIN)
-            target.say_indexes({**target.indexes, **source.indexes})
             return target
     return None
 
@@ -136,8 +151,7 @@ def _made(
     physical = next_version(work.store, work.name)
     if encoder is None:
         own = ("format", "library", "model", "encoder", "cls_width", "token_width", "cls_weight")
-        adapted = ("alignment", "adapted_weight") if recipe.layout != "dense" else ()
-        kept = {key: said[key] for key in (*own, *adapted) if key in said}
+        kept = {key: said[key] for key in own if key in said}
         info = {**kept, "recipe": recipe.model_dump_json(), "uid": uuid.uuid4().hex, **more}
         work.store.create(physical, schema_of(info), info)
         target = Collection(work.store, physical)
@@ -156,15 +170,15 @@ def _fit(work: Work, source: Collection, target: Collection) -> None:
     codec = target.codec
     if codec is None or codec.fitted:
         return
-    if target.said()["route"] == "stored":
+    if target.said().get("route") == "stored":
         _fit_on_stored(source, target, codec.sample)
     else:
         writer = Writer(target, work.encoder_of, IngestReport())
         for window in batched(scan(source), WINDOW):
             work.lease.check()
-            for passages in batched(
-                (it for them in read(source, dict(window)).values() for it in them), WINDOW
-            ):
+            found = read(source, dict(window))
+            unmake(target, {id_: (0, len(them)) for id_, them in found.items()})
+            for passages in batched((it for them in found.values() for it in them), WINDOW):
                 writer.add([passage for passage, _ in passages])
             if target.codec is not None and target.codec.fitted:
                 return
@@ -181,13 +195,13 @@ def _fit_on_stored(source: Collection, target: Collection, wanted: int) -> None:
             rows += sum(record.payload["rows"] for _, record in them)
         if rows >= wanted:
             break
+    source.counts.copy_to(target.counts)  # before the codec, by which another run sees that this is done
     if records:
         codec = recoding.fitted(source, target, records)
         if codec is not None:
             target.take_codec(codec)
     else:  # nothing is stored, so nothing can be made of it
         target.say(route="encode")
-    source.counts.copy_to(target.counts)
 
 
 def _copy(work: Work, step: str, source: Collection, target: Collection) -> None:

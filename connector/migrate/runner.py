@@ -182,6 +182,7 @@ class Migrations:
         with self._store.lease(self._name):
             collection, number = self._collection, self._number(to)
             said = {"migration": "" if number == 0 else to, "migration.pending": ""}
+            said |= {"frozen": "", "rebuild": ""}  # nobody goes on with what was cut off
             said |= {f"migration.{id_}": "" for id_ in Ledger(collection.said()).applied}
             for revision in self.revisions[:number]:
                 said |= applied_keys(collection, revision, stamped=True)
@@ -221,7 +222,7 @@ class Migrations:
                 encoder_of=self._encoder_of,
                 load=self._load,
                 lease=lease,
-                id=f"{revision.revision}.{number}.{ledger.count}",
+                id=f"{revision.revision}.{number}.{ledger.count}.{revision.checksum[:8]}",
                 direction=direction,
                 finish=finish,
                 min_overlap=self._min_overlap,

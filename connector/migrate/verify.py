@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from connector import recoding
 from connector.batching import batched
 from connector.collection import Collection
-from connector.documents import State, read, scan, states
+from connector.documents import State, mark, read, scan, states
 from connector.errors import ConnectorError, StoreError
 from connector.following import carry
 from connector.passages import Passage
@@ -114,12 +114,22 @@ def verify(
     """
     found = Verification()
     for _ in range(_ROUNDS):
-        found.differing = _differing(source, target)
+        late = _differing(source, target)
+        carry(source, target, late, encoder_of)
+        here, there = states(source, late), states(target, late)
+        found.differing = [id_ for id_ in late if here.get(id_) != there.get(id_)]
         found.documents = source.documents(), target.documents()
-        found.passages = source.passages(), target.passages()
+        passages = target.passages()
+        found.passages = _wanted(source), passages
         if not found.differing and found.passages[0] == found.passages[1]:
             break
-        carry(source, target, found.differing, encoder_of)
+        if not found.differing:
+            spoilt = _spoilt(target)
+            if not spoilt:  # others write, so that counts differ
+                found.passages = passages, passages
+                break
+            mark(target, spoilt)
+            carry(source, target, list(spoilt), encoder_of)
     _compare_sample(found, source, target, encoder_of, stored)
     _ask_canaries(found, source, target, encoder_of)
     return found
@@ -150,6 +160,32 @@ def inspect(collection: Collection, before: Collection | None, encoder_of: Encod
     return found
 
 
+def _wanted(collection: Collection) -> int:
+    """How many passages its finished documents have; unfinished ones may have left some more."""
+    return sum(state.passages for _, state in scan(collection) if state.hash is not None)
+
+
+def _spoilt(collection: Collection) -> dict[str, int]:
+    """Documents that have other passages than they say, and how many there may be of each."""
+    spoilt: dict[str, int] = {}
+    for window in batched(_numbers(collection), WINDOW):
+        said = states(collection, [id_ for id_, _ in window])
+        for id_, numbers in window:
+            state = said.get(id_, State(None, 0))
+            missing = state.hash is not None and len(numbers) < state.passages
+            if missing or max(numbers) >= state.passages:
+                spoilt[id_] = max(max(numbers) + 1, state.passages)
+    return spoilt
+
+
+def _numbers(collection: Collection) -> Iterable[tuple[str, list[int]]]:
+    numbers: dict[str, list[int]] = {}
+    for record in collection.store.scroll(collection.physical, ["id", "passage"]):
+        if "passage" in record.payload:
+            numbers.setdefault(record.payload["id"], []).append(int(record.payload["passage"]))
+    return numbers.items()
+
+
 def _content(state: State | None) -> object:
     """Of a document, without what migrations did to its metadata."""
     return None if state is None else (state.hash, state.passages)
@@ -178,7 +214,8 @@ def _compare_sample(
 ) -> None:
     sample = dict(_sample(target))
     keys, vectors = keys_of(target) if target.recipe.layout != "dense" else ([], [])
-    theirs = read(source, states(source, sample), *recoding.wanted(source))
+    same = {id_: it for id_, it in states(source, sample).items() if it == sample[id_]}
+    theirs = read(source, same, *recoding.wanted(source))
     for id_, pairs in read(target, sample, [*keys, "rows"], [CLS, *vectors]).items():
         if id_ not in theirs:
             continue  # written or deleted just now

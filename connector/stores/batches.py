@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 from connector.errors import InputError, PointsRefused, StoreError
 from connector.stores.base import Point
@@ -45,6 +45,34 @@ def _weight(point: Point) -> int:
             )
     floats = sum(2 * len(it) if isinstance(it, Sparse) else it.size for it in point.vectors.values())
     return floats * _BYTES_PER_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
+
+
+def amend_there(
+    points: Sequence[Point],
+    there: Callable[[list[str]], Container[str]],
+    amend: Callable[[list[Point]], None],
+) -> None:
+    """Amend those points that are there; the engine refuses all if another writer has just deleted one.
+
+    Args:
+        points: which.
+        there: of some ids, those that are there.
+        amend: amends points, all of which were there just now.
+    """
+
+    def found(some: Sequence[Point]) -> list[Point]:
+        known = there([point.id for point in some])
+        return [point for point in some if point.id in known]
+
+    waiting = found(points)
+    while True:
+        try:
+            amend(waiting)
+            return
+        except StoreError:
+            before, waiting = waiting, found(waiting)
+            if len(waiting) == len(before):
+                raise
 
 
 class Refusal(StoreError):

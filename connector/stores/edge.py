@@ -26,7 +26,7 @@ from connector.stores.base import (
     Query,
     Record,
 )
-from connector.stores.batches import Refusal, write_in_order
+from connector.stores.batches import Refusal, amend_there, write_in_order
 from connector.stores.edge_requests import (
     DATATYPES,
     config,
@@ -37,7 +37,7 @@ from connector.stores.edge_requests import (
     searched,
     struct,
 )
-from connector.stores.edge_schema import Taken
+from connector.stores.edge_schema import CHANGING, Taken, repair
 from connector.stores.filters import to_edge
 from connector.stores.folder import shared_folder, write_atomically
 
@@ -192,9 +192,10 @@ class EdgeStore:
         _engine(lambda: shard.update(edge.UpdateOperation.delete_points(list(ids))))
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
+        amend_there(points, lambda ids: self.retrieve(name, ids, []), lambda them: self._amend(name, them))
+
+    def _amend(self, name: str, points: list[Point]) -> None:
         shard, update = self._shard(name), edge.UpdateOperation
-        there = self.retrieve(name, [point.id for point in points], [])
-        points = [point for point in points if point.id in there]
         Taken.of(self._folder.home(name) / "shard").check(points)
         rows = [edge.PointVectors(point.id, listed(point.vectors)) for point in points if point.vectors]
         if rows:
@@ -260,18 +261,23 @@ class EdgeStore:
         return int(_engine(lambda: shard.count(edge.CountRequest(exact=True, filter=to_edge(filter)))))
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
-        shard, update = self._shard(name), edge.UpdateOperation
+        update = edge.UpdateOperation
         if isinstance(vector, str):
             operation = update.create_sparse_vector(vector, edge.Modifier.Idf)
         else:
             operation = update.create_dense_vector(
                 vector.name, vector.size, edge.Distance.Dot, None, DATATYPES[vector.datatype]
             )
-        _engine(lambda: shard.update(operation))
+        self._change_vector(name, vector if isinstance(vector, str) else vector.name, operation)
 
     def drop_vector(self, name: str, vector: str) -> None:
-        shard = self._shard(name)
-        _engine(lambda: shard.update(edge.UpdateOperation.delete_vector_name(vector)))
+        self._change_vector(name, vector, edge.UpdateOperation.delete_vector_name(vector))
+
+    def _change_vector(self, name: str, vector: str, operation: edge.UpdateOperation) -> None:
+        shard, changing = self._shard(name), self._folder.home(name) / CHANGING
+        write_atomically(changing, vector.encode())
+        _engine(lambda: shard.update(operation))
+        changing.unlink(missing_ok=True)
 
     def alter_vector(self, name: str, vector: VectorSchema) -> None:
         raise StoreError(f"Qdrant Edge cannot alter vector {vector.name!r} of {name!r}; copy the collection")
@@ -315,6 +321,7 @@ class EdgeStore:
             if name not in folder.shards:
                 home = folder.home(name)
                 folder.lock()
+                repair(home)
                 folder.shards[name] = _engine(lambda: edge.EdgeShard.load(str(home / "shard")))
             return folder.shards[name]
 

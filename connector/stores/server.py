@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
 from qdrant_client import QdrantClient, models
@@ -14,7 +16,7 @@ from connector.errors import CollectionExists, CollectionNotFound, StoreError, S
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores.artifacts import sealed, unsealed
 from connector.stores.base import Capabilities, Lease, PayloadKind, Point, Query, Record
-from connector.stores.batches import batches, write_in_order
+from connector.stores.batches import amend_there, batches, write_in_order
 from connector.stores.leases import hold
 from connector.stores.requests import (
     QUANTIZATIONS,
@@ -41,6 +43,16 @@ _ARTIFACTS = "__artifacts"
 _LEASES = "connector__leases"
 
 
+_turns: weakref.WeakKeyDictionary[QdrantClient, threading.RLock] = weakref.WeakKeyDictionary()
+_turns_mutex = threading.Lock()
+
+
+def _turn(client: QdrantClient) -> threading.RLock:
+    """Held for each call of a client without a server, which is not made for several threads."""
+    with _turns_mutex:
+        return _turns.setdefault(client, threading.RLock())
+
+
 class ServerStore:
     """Collections on a server.
 
@@ -63,6 +75,7 @@ class ServerStore:
         self._owned = owned
         self._patient = patient
         local = isinstance(client._client, QdrantLocal)
+        self._turn: AbstractContextManager[object] = _turn(client) if local else nullcontext()
         self.capabilities = Capabilities(
             aliases=True, quantizes=not local, alters=not local, indexes=not local, copies=not local
         )
@@ -197,8 +210,10 @@ class ServerStore:
         self._on(name, lambda: self._client.delete(name, selector, wait=True))
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
-        there = self.retrieve(name, [point.id for point in points], [])
-        for batch in batches([point for point in points if point.id in there], MAX_REQUEST_BYTES):
+        amend_there(points, lambda ids: self.retrieve(name, ids, []), lambda them: self._amend(name, them))
+
+    def _amend(self, name: str, points: list[Point]) -> None:
+        for batch in batches(points, MAX_REQUEST_BYTES):
             operations: list[models.UpdateOperation] = []
             if rows := [point_vectors(point) for point in batch if point.vectors]:
                 vectors = models.UpdateVectors(points=rows)
@@ -339,8 +354,12 @@ class ServerStore:
 
     def _call(self, call: Callable[[], T]) -> T:
         """Call the client, again while its failures may pass; its errors become ours."""
-        return answered(call, self._location, self._secrets, patient=self._patient)
+        return answered(lambda: self._in_turn(call), self._location, self._secrets, patient=self._patient)
 
     def _once(self, call: Callable[[], T]) -> T:
         """Call the client once; its errors become ours."""
-        return answered(call, self._location, self._secrets, patient=False)
+        return answered(lambda: self._in_turn(call), self._location, self._secrets, patient=False)
+
+    def _in_turn(self, call: Callable[[], T]) -> T:
+        with self._turn:
+            return call()
