@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,8 @@ from connector.collection import Collection
 from connector.errors import CollectionExists
 from connector.ingest import WINDOW
 from connector.migrate import Migrations
-from connector.schema import CollectionSchema, VectorSchema
-from connector.stores import Nearest, Point, open_store
+from connector.stores import open_store
 from connector.stores.edge import EdgeStore
-from connector.types import Sparse
 
 COUNT = 700
 STEMS = ("otter", "river", "compiler", "bread", "moon", "table", "violin", "flower", "lake", "engine")
@@ -200,9 +197,7 @@ REVISIONS = {
     ),
 }
 
-CALLS = (
-    "create drop switch set_info put_artifact upsert delete amend add_vector drop_vector create_index finish"
-)
+CALLS = "create drop switch set_info put_artifact upsert delete amend create_index finish"
 
 
 def migrate(encoder: Encoder, path: str, folder: str, direction: str) -> None:
@@ -230,17 +225,7 @@ def migrated(encoder: Encoder, path: str | Path, folder: str | Path, direction: 
             migrations.downgrade("base")
 
 
-def change_vectors(encoder: Encoder, path: str) -> None:  # noqa: ARG001
-    store = open_store(path=path)
-    for _ in range(1000):
-        for vector in ("lexical", VectorSchema("fde", 8, "float32")):
-            store.add_vector("c", vector)
-            store.drop_vector("c", vector if isinstance(vector, str) else vector.name)
-            print("changed", flush=True)
-
-
 WORK: dict[str, Callable[..., Any]] = {
-    "vectors": change_vectors,
     "ingest": lambda encoder, path: create_and_ingest(
         path, encoder, lambda report: print(report.documents, flush=True)
     ),
@@ -409,27 +394,3 @@ def test_an_index_comes_to_the_version_from_before_though_the_way_back_was_cut_o
     with Connector.open("c", path=path, model=encoder) as connector:
         assert connector.collection.physical == "c__v0001"
         assert connector.collection.indexes == {"metadata.n": "integer"}
-
-
-@pytest.mark.parametrize("seed", some(5, 100))
-def test_a_folder_opens_after_a_vector_was_being_added_or_dropped(
-    tmp_path: Path, seed: int, nursery: Nursery
-) -> None:
-    """The engine changes its files one after another, and opens none that do not fit together."""
-    chance, ones = random.Random(seed), np.ones(8, np.float32)
-    store = open_store(path=tmp_path)
-    store.create("c", CollectionSchema((VectorSchema("cls", 8, "float32"),)), {})
-    store.upsert("c", [Point(str(uuid.UUID(int=n)), {"cls": ones}, {"n": n}) for n in range(200)])
-    if seed % 2:
-        store.finish("c")
-    store.close()
-    nursery.run("vectors", str(tmp_path), kill=(chance.randrange(3), chance.uniform(0, 0.02)))
-    store = open_store(path=tmp_path)
-    assert [record.payload["n"] for record in store.scroll("c", ["n"])] == list(range(200))
-    for vector in ("lexical", "fde"):
-        store.drop_vector("c", vector)
-    store.add_vector("c", "lexical")
-    words = Sparse(np.array([3], np.uint32), np.array([1], np.float32))
-    store.amend("c", [Point(str(uuid.UUID(int=7)), {"lexical": words}, {})])
-    assert [it.payload["n"] for it in store.search("c", Nearest(words, "lexical", 3), payload=["n"])] == [7]
-    store.close()

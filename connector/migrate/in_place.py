@@ -1,4 +1,4 @@
-"""Steps that change a collection where it is: its vectors, its indexes, its payloads."""
+"""Steps that change a collection where it is, if the engine can: its vectors, its indexes, its payloads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any, get_args
 
 from qdrant_client import models
 
+from connector import recoding
 from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, read, scan
 from connector.errors import ConnectorError, MigrationError, StoreLocked
 from connector.following import fill
+from connector.migrate.rebuild import rebuild
+from connector.migrate.reshape import rebuilt
 from connector.migrate.steps import Measure, Planned, Progress, Shape, Work
 from connector.recipes import Recipe
 from connector.schema import CLS, FDE, LEXICAL, TOKENS
@@ -32,6 +35,20 @@ def _varied(recipe: Recipe, vector: str, value: str) -> Recipe:
             f"{TOKENS} change with reindex"
         )
     return recipe.varied(**{vector: value})
+
+
+def _how(before: Shape, after: Shape) -> list[str]:
+    """How an engine that cannot change vectors in place comes to the other recipe."""
+    why = recoding.why_not(before.recipe, after.recipe)
+    made = "stored vectors are copied" if why is None else f"texts are encoded again, as {why}"
+    return [f"this engine cannot change it in place: {made}"]
+
+
+def _copy(work: Work, step: str, source: Collection, recipe: Recipe) -> None:
+    """Make another version with another recipe, of what is stored if that is enough."""
+    enough = recoding.why_not(source.recipe, recipe) is None
+    encoder = None if enough else work.encoder_of(source)
+    rebuild(work, step, recipe, encoder=encoder, hnsw=source.schema.vector(CLS).hnsw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +71,10 @@ class AddVector:
             raise MigrationError(f"there is a vector {self.vector!r} already; drop it before {self}")
         return before.with_recipe(_varied(before.recipe, self.vector, self.value))
 
-    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
+    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:
         after = self.check(before)
+        if not collection.store.capabilities.alters:
+            return rebuilt(self, after, measure, *_how(before, after))
         notes = ("searches cannot use it until it is there",)
         return Planned(
             str(self), "backfill", measure.points, measure.vector(after, self.vector), notes, after
@@ -63,6 +82,9 @@ class AddVector:
 
     def run(self, work: Work) -> None:
         before = work.collection
+        if not work.store.capabilities.alters:
+            _copy(work, str(self), before, self.check(Shape(before.recipe, before.model)).recipe)
+            return
         if before.filling is None:
             recipe = self.check(Shape(before.recipe, before.model)).recipe
             new = before.schema_with(recipe)
@@ -107,12 +129,18 @@ class DropVector:
     def check(self, before: Shape) -> Shape:
         return before.with_recipe(_varied(before.recipe, self.vector, "none"))
 
-    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
-        return Planned(str(self), "in place", measure.points, 0, (), self.check(before))
+    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:
+        after = self.check(before)
+        if not collection.store.capabilities.alters:
+            return rebuilt(self, after, measure, *_how(before, after))
+        return Planned(str(self), "in place", measure.points, 0, (), after)
 
     def run(self, work: Work) -> None:
         collection = work.collection
         recipe = self.check(Shape(collection.recipe, collection.model)).recipe
+        if not work.store.capabilities.alters:
+            _copy(work, str(self), collection, recipe)
+            return
         collection.say(recipe=recipe.model_dump_json(), filling="")
         work.store.drop_vector(collection.physical, self.vector)
         if self.vector == LEXICAL:

@@ -29,7 +29,7 @@ def _written(call: str, **given: Any) -> str:
     return f"{call}({', '.join(parts)})"
 
 
-def _rebuilt(step: object, after: Shape, measure: Measure, *notes: str) -> Planned:
+def rebuilt(step: object, after: Shape, measure: Measure, *notes: str) -> Planned:
     kept = measure.kept(after)
     if kept is not None:
         note = f"{kept} is there from before: only what changed since then is written"
@@ -60,7 +60,7 @@ class Reindex:
         notes = [f"encodes {measure.points:,} passages with {after.model}"]
         if collection.adapted:
             notes.append("the adapted scoring is not taken over; run connector adapt again")
-        return _rebuilt(self, after, measure, *notes)
+        return rebuilt(self, after, measure, *notes)
 
     def run(self, work: Work) -> None:
         source = work.collection
@@ -108,7 +108,7 @@ class Recode:
             return old.varied(codec=self.codec, head=head, layout="codes")
 
     def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
-        return _rebuilt(self, self.check(before), measure, "of the stored vectors, without the encoder")
+        return rebuilt(self, self.check(before), measure, "of the stored vectors, without the encoder")
 
     def run(self, work: Work) -> None:
         source = work.collection
@@ -148,11 +148,11 @@ class SetQuantization:
         source = work.collection
         hnsw = source.schema.vector(CLS).hnsw
         after = self.check(Shape(source.recipe, source.model))
-        if _copies(source):
+        if not source.store.capabilities.alters:
             rebuild(work, str(self), after.recipe, hnsw=hnsw)
             return
         source.say(recipe=after.recipe.model_dump_json())
-        if source.store.capabilities.alters:
+        if source.store.capabilities.quantizes:
             source.store.alter_vector(source.physical, work.collection.schema.vector(TOKENS))
 
 
@@ -177,23 +177,17 @@ class SetHnsw:
 
     def run(self, work: Work) -> None:
         source = work.collection
-        if _copies(source):
+        if not source.store.capabilities.alters:
             rebuild(work, str(self), source.recipe, hnsw=self.hnsw)
             return
         source.say(hnsw=self.hnsw.model_dump_json())
-        if source.store.capabilities.alters:
+        if source.store.capabilities.quantizes:
             source.store.alter_vector(source.physical, work.collection.schema.vector(CLS))
 
 
-def _copies(collection: Collection) -> bool:
-    """Whether this engine must copy a collection to change the parameters of a vector."""
-    capabilities = collection.store.capabilities
-    return capabilities.quantizes and not capabilities.alters
-
-
 def _altered(step: object, after: Shape, collection: Collection, measure: Measure) -> Planned:
-    if _copies(collection):
-        return _rebuilt(
+    if not collection.store.capabilities.alters:
+        return rebuilt(
             step, after, measure, "this engine cannot change it in place: stored vectors are copied"
         )
     ignored = () if collection.store.capabilities.quantizes else ("this engine ignores it",)

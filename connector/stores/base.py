@@ -90,7 +90,8 @@ class Capabilities:
     Args:
         aliases: it has aliases of its own; else this library keeps the names in a file.
         quantizes: it keeps quantized copies of vectors; else a recipe's quantization has no effect.
-        alters: it changes quantization and HNSW graphs of vectors that are there; else they are copied.
+        alters: it adds and drops vectors of a collection that is there, and changes their quantization and
+            graphs, so that being killed meanwhile does no harm; else the collection is copied.
         indexes: it keeps indexes of payload values.
         copies: it keeps several copies of a collection on several machines.
     """
@@ -233,11 +234,11 @@ class Store(Protocol):
         ...
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
-        """A new named vector, which no point has yet; a text is the name of a sparse one."""
+        """A new named vector that no point has yet, where the engine `alters`; a text names a sparse one."""
         ...
 
     def drop_vector(self, name: str, vector: str) -> None:
-        """Delete a named vector of all points; one that is not there does no harm."""
+        """Delete a named vector of all points, where the engine `alters`; a missing one does no harm."""
         ...
 
     def alter_vector(self, name: str, vector: VectorSchema) -> None:

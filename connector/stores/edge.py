@@ -28,7 +28,6 @@ from connector.stores.base import (
 )
 from connector.stores.batches import Refusal, amend_there, write_in_order
 from connector.stores.edge_requests import (
-    DATATYPES,
     config,
     listed,
     prefetches,
@@ -37,7 +36,7 @@ from connector.stores.edge_requests import (
     searched,
     struct,
 )
-from connector.stores.edge_schema import CHANGING, Taken, repair
+from connector.stores.edge_schema import Taken
 from connector.stores.filters import to_edge
 from connector.stores.folder import shared_folder, write_atomically
 
@@ -261,26 +260,17 @@ class EdgeStore:
         return int(_engine(lambda: shard.count(edge.CountRequest(exact=True, filter=to_edge(filter)))))
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
-        update = edge.UpdateOperation
-        if isinstance(vector, str):
-            operation = update.create_sparse_vector(vector, edge.Modifier.Idf)
-        else:
-            operation = update.create_dense_vector(
-                vector.name, vector.size, edge.Distance.Dot, None, DATATYPES[vector.datatype]
-            )
-        self._change_vector(name, vector if isinstance(vector, str) else vector.name, operation)
+        raise self._cannot_alter(name, vector if isinstance(vector, str) else vector.name)
 
     def drop_vector(self, name: str, vector: str) -> None:
-        self._change_vector(name, vector, edge.UpdateOperation.delete_vector_name(vector))
-
-    def _change_vector(self, name: str, vector: str, operation: edge.UpdateOperation) -> None:
-        shard, changing = self._shard(name), self._folder.home(name) / CHANGING
-        write_atomically(changing, vector.encode())
-        _engine(lambda: shard.update(operation))
-        changing.unlink(missing_ok=True)
+        raise self._cannot_alter(name, vector)
 
     def alter_vector(self, name: str, vector: VectorSchema) -> None:
-        raise StoreError(f"Qdrant Edge cannot alter vector {vector.name!r} of {name!r}; copy the collection")
+        raise self._cannot_alter(name, vector.name)
+
+    def _cannot_alter(self, name: str, vector: str) -> StoreError:
+        """The engine adds and drops vectors file after file, and opens none when it was killed in between."""
+        return StoreError(f"Qdrant Edge cannot alter vector {vector!r} of {name!r}; copy the collection")
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         shard, schema = self._shard(name), getattr(edge.PayloadSchemaType, kind.capitalize())
@@ -321,7 +311,6 @@ class EdgeStore:
             if name not in folder.shards:
                 home = folder.home(name)
                 folder.lock()
-                repair(home)
                 folder.shards[name] = _engine(lambda: edge.EdgeShard.load(str(home / "shard")))
             return folder.shards[name]
 

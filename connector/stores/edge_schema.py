@@ -11,52 +11,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from connector.errors import StoreError
 from connector.stores.base import Point
 from connector.stores.batches import Refusal
-from connector.stores.folder import write_atomically
 from connector.types import Float32, Sparse
-
-CHANGING = "changing"
-"""A file beside a shard that holds the name of a vector while it is added or dropped."""
-
-
-def repair(home: Path) -> None:
-    """Take the vector out of a shard that was being added or dropped when the process ended.
-
-    The engine changes its segments and its configuration one after another, and opens no shard in which one
-    of them has a vector that another one lacks. One that was being added holds nothing yet.
-
-    Raises:
-        StoreError: the shard's files cannot be read or written.
-    """
-    try:
-        vector = (home / CHANGING).read_text(encoding="utf-8")
-        shard = home / "shard"
-        files = [shard / "edge_config.json", *sorted((shard / "segments").glob("*/segment.json"))]
-        read = {file: json.loads(file.read_bytes()) for file in files}
-        kinds = ("vectors", "sparse_vectors", "vector_data", "sparse_vector_data")
-        held = {
-            file: [it for it in kinds if vector in parts_of(said).get(it, ())] for file, said in read.items()
-        }
-        if not all(held.values()):
-            for file, said in read.items():
-                for kind in held[file]:
-                    del parts_of(said)[kind][vector]
-                write_atomically(file, json.dumps(said).encode())
-        (home / CHANGING).unlink()
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{home} cannot be repaired ({error!r}); restore the folder") from error
-
-
-def parts_of(said: dict[str, Any]) -> dict[str, Any]:
-    """The vectors by their kinds, of a shard's configuration or a segment's."""
-    parts: dict[str, Any] = said.get("config", said)
-    return parts
 
 
 @dataclass(frozen=True, slots=True)

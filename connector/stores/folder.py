@@ -7,7 +7,6 @@ A folder looks like this:
     lock                          held by the one process that has the folder open
     collections/<folder>/shard/   the engine's files
     collections/<folder>/artifacts/<key>
-    collections/<folder>/changing the vector that is being added or dropped, if one is
 """
 
 from __future__ import annotations

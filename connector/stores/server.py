@@ -77,7 +77,7 @@ class ServerStore:
         local = isinstance(client._client, QdrantLocal)
         self._turn: AbstractContextManager[object] = _turn(client) if local else nullcontext()
         self.capabilities = Capabilities(
-            aliases=True, quantizes=not local, alters=not local, indexes=not local, copies=not local
+            aliases=True, quantizes=not local, alters=True, indexes=not local, copies=not local
         )
 
     @property
