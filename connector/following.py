@@ -171,6 +171,8 @@ def carry(source: Collection, target: Collection, ids: Sequence[str], encoder_of
             for id_, state in there.items():
                 most[id_] = max(most.get(id_, 0), state.passages)
             stale = {id_ for id_ in waiting if id_ in changed or before.get(id_) != there.get(id_)}
+            if not stale:
+                return len(changed)
             _carry(source, target, {id_: before.get(id_) for id_ in stale}, most, encoder_of)
             changed |= stale
             after = states(source, stale)
@@ -208,6 +210,8 @@ def _carry(
 
 
 def _encode(target: Collection, passages: list[Passage], encoder_of: EncoderOf) -> None:
+    if not passages:  # so no encoder has to be loaded
+        return
     report = IngestReport()
     writer = Writer(target, encoder_of, report)
     for window in batched(passages, WINDOW):
