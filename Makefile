@@ -21,7 +21,7 @@ demo: $(READY)  ## search the docstrings of Python's standard library
 	$(BIN)/connector demo
 
 test: lint types $(READY)  ## lint, check types and run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadscope
 
 test-slow: $(READY)  ## the long tests
 	$(BIN)/pytest -m slow
