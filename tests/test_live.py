@@ -317,7 +317,7 @@ def test_what_is_written_while_payloads_are_changed_is_changed_or_as_it_was_writ
     migrations, writer = Migrations(connector, folder), Writer(connector)
     old = {point_id(it.id, 0) for it in (*documents, *papers(60))}
     with Background(writer) as writes:
-        for _ in range(8):
+        for _ in range(3):
             writes.wait(1)
             migrations.upgrade()
             assert old <= mapped(connector)
@@ -349,7 +349,7 @@ def test_what_is_written_while_words_are_added_is_found_by_words(
     connector = made(60)
     migrations, writer = Migrations(connector, folder), Writer(connector)
     with Background(writer) as writes:
-        for _ in range(8):
+        for _ in range(3):
             writes.wait(1)
             migrations.upgrade()
             writes.wait(1)
