@@ -37,7 +37,9 @@ def why_not(source: Recipe, target: Recipe) -> str | None:
     if source.codec is None:
         return "no tokens are stored"
     if source.reduction != target.reduction:
-        return f"tokens were reduced by {source.reduction}, not by {target.reduction}"
+        return (
+            f"tokens were reduced by {source.reduction or 'nothing'}, not by {target.reduction or 'nothing'}"
+        )
     if target.saliency and not source.saliency:
         return "no saliency is stored"
     if "frequencies" in target.make_query_reduction().needs - source.make_query_reduction().needs:

@@ -121,7 +121,7 @@ def _check_json(value: Any, what: str, depth: int = 0) -> None:
         for index, item in enumerate(value):
             _check_json(item, f"{what}[{index}]", depth + 1)
     else:
-        raise DocumentError(f"{what} is a {type(value).__name__}, which JSON does not have; convert it")
+        raise DocumentError(f"{what} is of type {type(value).__name__}, which JSON does not have; convert it")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

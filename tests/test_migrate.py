@@ -389,7 +389,7 @@ def test_the_plan_of_the_way_back(docs: Connector, folder: Path) -> None:
     [
         ('ctx.reindex(recipe="nothing")', "recipe 'nothing' is not known"),
         ('ctx.recode(codec="pca-64+binary")', "no beginning of pca-64"),
-        ('ctx.recode(recipe="colbert")', "reduced by ward-6, not by None"),
+        ('ctx.recode(recipe="colbert")', "reduced by ward-6, not by nothing"),
         ("ctx.recode()", "either a codec or a recipe"),
         ('ctx.add_vector("tokens", "x")', "'tokens' cannot be added"),
         ('ctx.add_vector("lexical", "klingon")', "klingon"),
@@ -792,7 +792,10 @@ def test_what_is_cut_off_goes_on_by_running_it_again(
     assert docs.search("sour bread", 1), "it is searched all the time"
     docs.ingest([Document(id="late", text="Quinces are yellow.")])
     assert docs.search("yellow quinces", 1)[0].id == "late"
-    with pytest.raises(MigrationError, match="cut off; finish it with"):
+    with pytest.raises(
+        MigrationError,
+        match=r"cut off after \d steps; finish it with connector migrate upgrade, or give it up",
+    ):
         Migrations(docs, folder).downgrade("base")
     Migrations(docs, folder).upgrade()
     assert docs.recipe.name == "compact"
@@ -801,6 +804,87 @@ def test_what_is_cut_off_goes_on_by_running_it_again(
     assert Ledger(docs.collection.said()).pending is None
     said = docs.collection.said()
     assert not any(said.get(key) for key in ("building", "rebuild", "frozen", "filling"))
+
+
+STEPWISE = """
+def changed(metadata):
+    return {{**metadata, "changed": metadata.get("changed", 0) + 1}}
+
+
+def bad(metadata):
+    {body}
+
+
+def upgrade(ctx):
+    ctx.map_payload(changed)
+    ctx.recode(recipe="compact")
+    ctx.map_payload(bad)
+
+
+irreversible = "it is a test"
+"""
+
+
+def test_a_step_that_fails_is_corrected_and_the_steps_before_it_are_not_done_again(
+    docs: Connector, tmp_path: Path
+) -> None:
+    write(tmp_path / "m", 1, STEPWISE.format(body="1 / 0"))
+    with pytest.raises(
+        MigrationError, match=r"The 2 steps before it are done and stay\. Correct the revision"
+    ):
+        Migrations(docs, tmp_path / "m").upgrade()
+    assert docs.recipe.name == "compact"
+    write(tmp_path / "m", 1, STEPWISE.format(body="raise SystemExit(0)"))
+    with pytest.raises(MigrationError, match="SystemExit: 0"):
+        Migrations(docs, tmp_path / "m").upgrade()
+    write(tmp_path / "m", 1, STEPWISE.format(body='return {**metadata, "good": True}'))
+    Migrations(docs, tmp_path / "m").upgrade()
+    found = [payload["metadata"] for payload in texts(docs.collection).values()]
+    assert {it["changed"] for it in found} == {1}
+    assert all(it["good"] for it in found)
+
+
+def test_steps_that_are_done_cannot_become_others(docs: Connector, tmp_path: Path) -> None:
+    write(tmp_path / "m", 1, STEPWISE.format(body="1 / 0"))
+    with pytest.raises(MigrationError, match="steps before it"):
+        Migrations(docs, tmp_path / "m").upgrade()
+    write(tmp_path / "m", 1, steps('ctx.reindex(recipe="dense")', "pass"))
+    with pytest.raises(MigrationError, match=r"are done and were map_payload.*migrate stamp base"):
+        Migrations(docs, tmp_path / "m").upgrade()
+    assert Migrations(docs, tmp_path / "m").stamp("base") == []
+    Migrations(docs, tmp_path / "m", min_overlap=0).upgrade()
+    assert docs.recipe.name == "dense"
+
+
+def test_stamping_back_tells_what_would_run_again(docs: Connector, folder: Path) -> None:
+    write(folder, 2, steps('ctx.create_payload_index("number", "integer")', "pass"))
+    migrations = Migrations(docs, folder)
+    migrations.upgrade()
+    path = folder / "0001_it.py"
+    path.write_text(path.read_text() + "# changed\n")
+    with pytest.raises(MigrationError, match="connector migrate stamp 0002"):
+        Migrations(docs, folder).upgrade()
+    assert Migrations(docs, folder).stamp("0002") == []
+    assert Migrations(docs, folder).upgrade() == []
+    assert Migrations(docs, folder).stamp("0001") == ["0002"]
+
+
+def test_queries_that_are_given_to_a_second_run_are_asked(docs: Connector, folder: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(MigrationError, match="overlap"):
+        Migrations(docs, folder, min_overlap=1).upgrade()
+    Migrations(docs, folder, say=said.append).upgrade(canaries=["sour bread", "moons"])
+    assert any("2 canary queries" in line for line in said)
+
+
+def test_what_a_refused_version_leaves_can_be_given_up(docs: Connector, folder: Path) -> None:
+    with pytest.raises(MigrationError, match=r"give it up with connector migrate stamp base"):
+        Migrations(docs, folder, min_overlap=1).upgrade()
+    Migrations(docs, folder).stamp("base")
+    assert collect(docs)
+    assert [it.current for it in versions_of(docs.collection)] == [True]
+    assert Ledger(docs.collection.said()).pending is None
+    assert docs.recipe.name == "default"
 
 
 # Commands
@@ -813,12 +897,12 @@ def run(tmp_path: Path, encoder: Encoder, documents: list[Document], folder: Pat
         connector.ingest(documents)
     at = ["--collection", "docs", "--path", str(tmp_path / "q")]
 
-    def invoke(*words: str, code: int = 0) -> str:
+    def invoke(*words: str, code: int = 0, out: bool = False) -> str:
         given = ["--migrations", str(folder)] if words[0] not in ("verify", "gc") else []
         result = CliRunner().invoke(main, ["migrate", *words, *at, *given])
         assert result.exit_code == code, result.output
         assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result.output
+        return str(result.stdout if out else result.output)
 
     return invoke
 
@@ -849,6 +933,38 @@ def test_the_commands_print_json(run: Callable[..., Any]) -> None:
     assert json.loads(run("verify", "--json"))["problems"] == []
     assert json.loads(run("downgrade", "base", "--json")) == {"taken_back": ["0001"], "head": None}
     assert json.loads(run("gc", "--yes", "--json"))["dropped"][0]["recipe"] == "compact"
+
+
+def test_the_commands_print_one_object_whatever_a_revision_prints(
+    run: Callable[..., Any], folder: Path
+) -> None:
+    path = folder / "0001_it.py"
+    path.write_text(f'print("loaded")\n{path.read_text()}\nprint("still")\n')
+    for words in (("status",), ("plan",), ("upgrade",), ("downgrade", "base"), ("stamp", "0001")):
+        assert json.loads(run(*words, "--json", out=True))
+    assert json.loads(run("gc", "--json", "--yes", out=True))["dropped"]
+
+
+def test_status_tells_of_files_that_were_changed_or_lost(run: Callable[..., Any], folder: Path) -> None:
+    run("upgrade")
+    path = folder / "0001_it.py"
+    path.write_text(path.read_text() + "# changed\n")
+    assert ", and changed since" in run("status")
+    path.unlink()
+    assert "its file is missing" in run("status")
+    assert json.loads(run("status", "--json"))["missing"] == ["0001"]
+
+
+def test_a_collection_is_dropped_by_the_command(run: Callable[..., Any], tmp_path: Path) -> None:
+    run("upgrade")
+    at = ["--collection", "docs", "--path", str(tmp_path / "q")]
+    asked = CliRunner().invoke(main, ["drop", *at], input="n\n")
+    assert (asked.exit_code, "nothing was done" in asked.output) == (1, True)
+    alone = CliRunner().invoke(main, ["drop", *at])
+    assert (alone.exit_code, "give --yes" in alone.output) == (1, True)
+    assert CliRunner().invoke(main, ["drop", *at, "--yes"]).output == "dropped 'docs'\n"
+    assert "no collection 'docs'" in CliRunner().invoke(main, ["stats", *at]).output
+    assert not list((tmp_path / "q" / "collections").iterdir())
 
 
 def test_the_commands_refuse_with_one_line(run: Callable[..., Any], folder: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ for command in (
     search.search_command,
     explain.explain_command,
     delete.delete_command,
+    delete.drop_command,
     transfer.export_command,
     transfer.import_command,
     migrate.migrate_group,

@@ -1,10 +1,10 @@
-"""`connector delete`."""
+"""`connector delete` and `connector drop`."""
 
 from __future__ import annotations
 
 import click
 
-from connector.cli.options import json_option, parse_filter, place, where
+from connector.cli.options import confirm, json_option, parse_filter, place, where
 from connector.terminal import print_json
 
 
@@ -39,7 +39,7 @@ def delete_command(
     with Connector.open(collection, **at) as connector:
         found = connector.find(list(ids) or None, filter=condition)
         if found and condition is not None and not (dry_run or yes):
-            click.confirm(f"Delete {len(found):,} documents from {collection!r}?", abort=True, err=True)
+            confirm(f"Delete {len(found):,} documents from {collection!r}?")
         deleted = 0 if dry_run else connector.delete(found)
     if as_json:
         print_json({"found": len(found), "deleted": deleted})
@@ -47,3 +47,18 @@ def delete_command(
         click.echo(f"{len(found):,} documents of {collection!r} would be deleted")
     else:
         click.echo(f"deleted {deleted:,} documents from {collection!r}")
+
+
+@click.command("drop")
+@place
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop_command(collection: str, path: str | None, url: str | None, yes: bool) -> None:
+    """Delete a collection with all its versions; there is no way back but an export."""
+    from connector.connector import Connector
+
+    with Connector.open(collection, **where(path, url)) as connector:
+        if not yes:
+            documents = connector.collection.documents()
+            confirm(f"Drop {collection!r} with {documents:,} documents and all its versions?")
+        connector.drop()
+    click.echo(f"dropped {collection!r}")

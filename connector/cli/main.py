@@ -18,6 +18,12 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except ConnectorError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo(
+                "Interrupted. What was acknowledged is kept; running the command again goes on from there.",
+                err=True,
+            )
+            ctx.exit(130)
         except BrokenPipeError:  # the reader of a pipe has seen enough; click ends quietly
             raise
         except OSError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli.options import json_option, place, where
+from connector.cli.options import confirm, json_option, place, where
 from connector.errors import InputError
 from connector.terminal import plain, print_json, steps_bar
 
@@ -22,7 +23,7 @@ Command = Callable[..., Any]
 revisions = click.option(
     "--migrations",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Folder of revisions.",
 )
@@ -51,7 +52,8 @@ def _migrations(
     from connector.connector import Connector
     from connector.migrate import Migrations
 
-    with Connector.open(collection, **where(path, url)) as connector, steps_bar() as show:
+    aside = contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext()
+    with aside, Connector.open(collection, **where(path, url)) as connector, steps_bar() as show:
         yield Migrations(
             connector,
             folder,
@@ -72,13 +74,16 @@ def status_command(
     from connector.migrate.ledger import as_json as ledger_json
 
     with _migrations(collection, path, url, migrations, as_json) as them:
-        ledger, waiting, versions = them.ledger, them.pending(), them.versions()
-        known = them.revisions
+        ledger, versions, known = them.ledger, them.versions(), them.revisions
+    changed = {it.revision for it in known if ledger.changed(it)}
+    lost = sorted(ledger.applied.keys() - {it.revision for it in known})
     if as_json:
         print_json(
             {
                 **ledger_json(ledger),
-                "waiting": [it.revision for it in waiting],
+                "waiting": [it.revision for it in known if it.revision not in ledger.applied],
+                "changed": sorted(changed),
+                "missing": lost,
                 "versions": [dataclasses.asdict(version) for version in versions],
             }
         )
@@ -86,23 +91,24 @@ def status_command(
     for revision in known:
         applied = ledger.applied.get(revision.revision)
         how = f"{'stamped' if applied.stamped else 'applied'} {applied.time}" if applied else "not applied"
+        how += ", and changed since" if revision.revision in changed else ""
         click.echo(f"{revision.revision:>8}  {how:<34}  {plain(revision.summary)}")
+    for id_ in lost:
+        click.echo(f"{id_:>8}  applied {ledger.applied[id_].time}, and its file is missing")
     if not known:
         click.echo("there are no revisions")
     if ledger.pending is not None:
-        click.echo(
-            f"the {ledger.pending.direction} of {ledger.pending.revision} was cut off after "
-            f"{ledger.pending.done} steps; finish it with connector migrate {ledger.pending.direction}"
-        )
+        click.echo(str(ledger.cut_off()))
     _show_versions(versions)
 
 
-def _show_versions(versions: list[Version]) -> None:
+def _show_versions(versions: list[Version], err: bool = False) -> None:
     for version in versions:
         state = "current" if version.current else "being made" if version.building else "kept"
         size = "" if version.bytes is None else f"  {version.bytes / 1e6:,.1f} MB"
         click.echo(
-            f"{state:>10}  {version.physical}  {version.recipe}  {version.documents:,} documents{size}"
+            f"{state:>10}  {version.physical}  {version.recipe}  {version.documents:,} documents{size}",
+            err=err,
         )
 
 
@@ -231,11 +237,22 @@ def _done(collection: str, what: str, ids: list[str], head: str | None, as_json:
 @click.argument("rev")
 @place
 @revisions
-def stamp_command(rev: str, collection: str, path: str | None, url: str | None, migrations: Path) -> None:
-    """Note that the revisions up to REV are applied, without running them; "base" for none."""
+@json_option
+def stamp_command(
+    rev: str, collection: str, path: str | None, url: str | None, migrations: Path, as_json: bool
+) -> None:
+    """Note that the revisions up to REV are applied, and no later one, without running them.
+
+    "base" notes that none is. What was cut off is forgotten, and what it did stays.
+    """
     with _migrations(collection, path, url, migrations, True) as them:
-        them.stamp(rev)
-    click.echo(f"{collection!r} is at {rev}")
+        forgotten, head = them.stamp(rev), them.ledger.head
+    if as_json:
+        print_json({"head": head, "forgotten": forgotten})
+        return
+    click.echo(f"{collection!r} is at {head or 'no revision'}")
+    if forgotten:
+        click.echo(f"noted as not applied: {', '.join(forgotten)}; upgrade would run them again", err=True)
 
 
 @migrate_group.command("verify")
@@ -278,8 +295,8 @@ def gc_command(collection: str, path: str | None, url: str | None, yes: bool, as
     with Connector.open(collection, **where(path, url)) as connector:
         old = [version for version in versions_of(connector.collection) if not version.current]
         if old and not yes:
-            _show_versions(old)
-            click.confirm(f"Drop these versions of {collection!r}?", abort=True, err=True)
+            _show_versions(old, err=True)
+            confirm(f"Drop these versions of {collection!r}?")
         dropped = collect(connector) if old else []
     if as_json:
         print_json({"dropped": [dataclasses.asdict(version) for version in dropped]})

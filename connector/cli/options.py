@@ -38,6 +38,22 @@ def where(path: str | None, url: str | None) -> dict[str, Any]:
     return {"path": path, "url": url, "api_key": api_key_from_environment() if url else None}
 
 
+def confirm(question: str) -> None:
+    """Ask before something is lost.
+
+    Raises:
+        ClickException: the answer is no, or nobody is there to give one.
+    """
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        raise click.ClickException(
+            "nobody answered, and nothing was done; give --yes to do it unasked"
+        ) from None
+    if not agreed:
+        raise click.ClickException("nothing was done")
+
+
 def recipe_parts(command: Command) -> Command:
     """Parts in place of the recipe's, which the command gets as `**parts`."""
     for option in (

@@ -120,7 +120,7 @@ def steps_of(revision: Revision, direction: str, context: Context) -> None:
         call(context)
     except MigrationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MigrationError(
             f"{direction} of {revision.path.name} fails{line_of(error, revision.path)}: {said_of(error)}; "
             "correct it"

@@ -14,7 +14,7 @@ from connector import recoding
 from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, read, scan
-from connector.errors import ConnectorError, MigrationError, StoreLocked
+from connector.errors import ConnectorError, MigrationError, StoreLocked, one_line
 from connector.following import fill
 from connector.migrate.rebuild import rebuild
 from connector.migrate.reshape import rebuilt
@@ -272,7 +272,9 @@ class MapPayload:
             return dict(Document(id=id_, text="-", metadata=new).metadata)
         except ConnectorError as error:
             raise MigrationError(f"{self}: {error}; return a dictionary that is JSON") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise MigrationError(
-                f"{self} fails for document {id_!r}: {type(error).__name__}: {error}; nothing was changed"
+                one_line(
+                    f"{self} fails for document {id_!r}: {type(error).__name__}: {error}; it changed nothing"
+                )
             ) from error

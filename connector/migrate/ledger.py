@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connector.collection import Collection
 from connector.errors import MigrationError
@@ -58,7 +58,7 @@ class Pending(BaseModel):
         revision: its id.
         direction: where to.
         checksum: of its file.
-        done: how many of its steps are done.
+        done: its steps that are done, as the revision wrote them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,7 +66,7 @@ class Pending(BaseModel):
     revision: str
     direction: Direction
     checksum: str
-    done: int = 0
+    done: list[str] = Field(default_factory=list)
 
 
 class Ledger:
@@ -96,6 +96,11 @@ class Ledger:
                 f"the ledger of the collection is damaged: {error}; restore an export"
             ) from error
 
+    def changed(self, revision: Revision) -> bool:
+        """Whether the file of a revision was changed since it was applied."""
+        applied = self.applied.get(revision.revision)
+        return applied is not None and applied.checksum != revision.checksum
+
     def check(self, revisions: Sequence[Revision]) -> int:
         """How many of the revisions are applied.
 
@@ -112,39 +117,48 @@ class Ledger:
             if applied.checksum != known[id_].checksum:
                 raise MigrationError(
                     f"{known[id_].path.name} was changed since it was applied on {applied.time}; restore it, "
-                    "and write what is new as a revision of its own (or stamp it, if it does the same)"
+                    "and write what is new as a revision of its own; or, if it does the same, note its new "
+                    f"checksum with connector migrate stamp {self.head}"
                 )
         numbers = {it.revision: number for number, it in enumerate(revisions, 1)}
         if self.head is not None and self.head not in numbers:
             raise MigrationError(f"the collection is at revision {self.head!r}, which is not in the folder")
         return numbers[self.head] if self.head is not None else 0
 
-    def check_pending(self, revision: Revision, direction: Direction) -> int:
-        """How many steps of a revision are done already.
+    def check_pending(self, revision: Revision, direction: Direction) -> list[str]:
+        """Which steps of a revision are done already.
 
         Raises:
-            MigrationError: another one is on its way, or its file was changed after steps of it were done.
+            MigrationError: another revision is on its way.
         """
         if self.pending is None:
-            return 0
+            return []
         if (self.pending.revision, self.pending.direction) != (revision.revision, direction):
-            raise MigrationError(
-                f"the {self.pending.direction} of revision {self.pending.revision!r} was cut off; finish it "
-                f"with connector migrate {self.pending.direction}, before anything else"
-            )
-        if self.pending.checksum != revision.checksum:
-            if self.pending.done:
-                raise MigrationError(
-                    f"{revision.path.name} was changed after {self.pending.done} of its steps were done; "
-                    "restore it and run the command again"
-                )
-            return 0
+            raise self.cut_off()
         return self.pending.done
 
+    def cut_off(self) -> MigrationError:
+        """What to raise where something else is wanted than to finish what was cut off."""
+        pending = self.pending
+        if pending is None:
+            return MigrationError("nothing was cut off; run the command again")
+        return MigrationError(
+            f"the {pending.direction} of revision {pending.revision!r} was cut off after {len(pending.done)} "
+            f"steps; finish it with connector migrate {pending.direction}, or give it up with "
+            f"{self.giving_up}: what is done stays"
+        )
 
-def pending_keys(revision: Revision, direction: Direction, done: int) -> dict[str, str]:
-    """What to say when so many steps of a revision are done."""
-    pending = Pending(revision=revision.revision, direction=direction, checksum=revision.checksum, done=done)
+    @property
+    def giving_up(self) -> str:
+        """The command that forgets what was cut off."""
+        return f"connector migrate stamp {self.head or 'base'}"
+
+
+def pending_keys(revision: Revision, direction: Direction, done: Sequence[str]) -> dict[str, str]:
+    """What to say when these steps of a revision are done."""
+    pending = Pending(
+        revision=revision.revision, direction=direction, checksum=revision.checksum, done=list(done)
+    )
     return {_PENDING: pending.model_dump_json()}
 
 

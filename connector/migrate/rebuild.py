@@ -144,7 +144,7 @@ def _made(
     work: Work, source: Collection, recipe: Recipe, encoder: Encoder | None, hnsw: Hnsw | None
 ) -> Collection:
     said = source.said()
-    more = {key: said[key] for key in ("copies", "indexes", "canaries") if said.get(key)} | keys_of(said)
+    more = {key: said[key] for key in ("copies", "indexes") if said.get(key)} | keys_of(said)
     more |= {"building": work.id, "route": "stored" if encoder is None else "encode"}
     if hnsw is not None:
         more["hnsw"] = hnsw.model_dump_json()
@@ -163,8 +163,9 @@ def _made(
 def _fit(work: Work, source: Collection, target: Collection) -> None:
     """Everything beside points: the codec, what it needs, indexes, canaries. Repeating it is harmless."""
     store = work.store
-    if target.said().get("canaries"):
+    if canaries := source.said().get("canaries"):
         store.put_artifact(target.physical, CANARIES, store.get_artifact(source.physical, CANARIES))
+        target.say(canaries=canaries)
     for key, kind in target.indexes.items():
         store.create_index(target.physical, key, kind)
     codec = target.codec

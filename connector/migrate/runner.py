@@ -123,9 +123,9 @@ class Migrations:
         shape = _shape(collection)
         planned: list[PlannedRevision] = []
         for revision in self._way(direction, to):
-            done = self.ledger.check_pending(revision, direction) if not planned else 0
+            done = self.ledger.check_pending(revision, direction) if not planned else []
             steps = []
-            for step in self._steps(revision, direction, shape, done)[done:]:
+            for step in self._steps(revision, direction, shape, done)[len(done) :]:
                 steps.append(step.plan(shape, collection, measure))
                 shape = steps[-1].after
             planned.append(PlannedRevision(revision, direction, tuple(steps)))
@@ -173,11 +173,14 @@ class Migrations:
         """
         return self._run("downgrade", to, ())
 
-    def stamp(self, to: str) -> None:
+    def stamp(self, to: str) -> list[str]:
         """Note that the revisions up to this one are applied, and no later one, without running any step.
 
         Args:
             to: a revision; "base" for none.
+
+        Returns:
+            The revisions that were applied and are noted as not applied now; `upgrade` would run them again.
         """
         with self._store.lease(self._name):
             collection, number = self._collection, self._number(to)
@@ -186,13 +189,16 @@ class Migrations:
             said |= {f"migration.{id_}": "" for id_ in Ledger(collection.said()).applied}
             for revision in self.revisions[:number]:
                 said |= applied_keys(collection, revision, stamped=True)
+            before = Ledger(collection.said()).applied
             collection.say(**said)
+            kept = {revision.revision for revision in self.revisions[:number]}
+            return [id_ for id_ in before if id_ not in kept]
 
     def _run(self, direction: Direction, to: str | None, canaries: Sequence[str]) -> list[Revision]:
         with self._store.lease(self._name) as lease:
             way = self._way(direction, to)
             for number, revision in enumerate(way):  # all of them, before the first one is run
-                done = self.ledger.check_pending(revision, direction) if number == 0 else 0
+                done = self.ledger.check_pending(revision, direction) if number == 0 else []
                 if revision.downgrade is None and direction == "downgrade":
                     steps_of(revision, direction, Context(self._name, _shape(self._collection)))
                 if number == 0:
@@ -213,9 +219,8 @@ class Migrations:
         steps = self._steps(revision, direction, _shape(collection), done)
         collection.say(**pending_keys(revision, direction, done))
         self._say(f"{direction} {revision.revision}  {revision.summary}".rstrip())
-        for number, step in enumerate(steps[done:], done + 1):
-            finish = pending_keys(revision, direction, number)
-            self._check_room(step)
+        for number, step in enumerate(steps[len(done) :], len(done) + 1):
+            finish = pending_keys(revision, direction, [str(it) for it in steps[:number]])
             work = Work(
                 store=self._store,
                 name=self._name,
@@ -230,7 +235,11 @@ class Migrations:
                 say=self._say,
             )
             self._say(f"  {step}")
-            step.run(work)
+            try:
+                self._check_room(step)
+                step.run(work)
+            except MigrationError as error:
+                raise MigrationError(f"{error}. {_left(ledger, number - 1)}") from error
             self._collection.say(**finish)
         collection = self._collection
         keys = applied_keys if direction == "upgrade" else undone_keys
@@ -249,9 +258,22 @@ class Migrations:
                 f"{free / 1e6:,.1f} MB; make room, such as with connector migrate gc"
             )
 
-    def _steps(self, revision: Revision, direction: Direction, shape: Shape, done: int) -> list[Step]:
-        context = Context(self._name, shape, done)
+    def _steps(
+        self, revision: Revision, direction: Direction, shape: Shape, done: Sequence[str]
+    ) -> list[Step]:
+        """The steps of a revision.
+
+        Raises:
+            MigrationError: its first ones are others than those that are done.
+        """
+        context = Context(self._name, shape, len(done))
         steps_of(revision, direction, context)
+        begun = [str(step) for step in context.steps[: len(done)]]
+        if begun != list(done):
+            raise MigrationError(
+                f"the first steps of {revision.path.name} are done and were {', '.join(done)}; restore them, "
+                f"or give it up with {self.ledger.giving_up}: what is done stays"
+            )
         return context.steps
 
     def _way(self, direction: Direction, to: str | None) -> list[Revision]:
@@ -271,10 +293,7 @@ class Migrations:
             way = self.revisions[at:number]
         pending = self.ledger.pending
         if pending is not None and (not way or way[0].revision != pending.revision):
-            raise MigrationError(
-                f"the {pending.direction} of revision {pending.revision!r} was cut off; finish it with "
-                f"connector migrate {pending.direction}"
-            )
+            raise self.ledger.cut_off()
         return way
 
     def _at(self, number: int) -> str:
@@ -342,6 +361,12 @@ def collect(connector: Connector) -> list[Version]:
         for version in dropped:
             store.drop(version.physical)
         return dropped
+
+
+def _left(ledger: Ledger, done: int) -> str:
+    """What a step that failed leaves, and what can be done."""
+    stays = f"The {done} steps before it are done and stay. " if done else ""
+    return f"{stays}Correct the revision and run the command again, or give it up with {ledger.giving_up}"
 
 
 def _shape(collection: Collection) -> Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from pathlib import Path
@@ -26,6 +27,8 @@ from connector.versions import check_name, names, next_version, versions
 
 MAX_WIDTH = 65_536
 """Of a vector, in Qdrant."""
+
+logger = logging.getLogger(__name__)
 
 _IMPORT = "import:"
 
@@ -58,6 +61,9 @@ def import_collection(
     folder, progress = Path(folder).expanduser(), progress or (lambda *_: None)
     manifest = read_manifest(folder)
     name = manifest.collection if name is None else name
+    if _imported(store, name, manifest):
+        logger.warning("collection %r was made of this export before, and is left as it is", name)
+        return Collection(store, name)
     _check_free(store, name)
     export = _Export(folder, manifest)
     export.check(progress)
@@ -84,11 +90,19 @@ def import_collection(
     return Collection(store, name)
 
 
+def _imported(store: Store, name: str, manifest: Manifest) -> bool:
+    """Whether this export is there under the name already: a run may be killed when all is done."""
+    if name not in names(store) or store.info(name).get("imported") != manifest.sha256:
+        return False
+    return all(number == getattr(manifest, what) for what, number in _counts(store, name).items())
+
+
 def _check_free(store: Store, name: str) -> None:
     check_name(name)
     if name in names(store):
         raise CollectionExists(
-            f"collection {name!r} exists in {store.location}; give another name (--as NAME), or drop it first"
+            f"collection {name!r} exists in {store.location}; give another name (--as NAME), or drop it "
+            "(connector drop)"
         )
 
 
@@ -121,16 +135,21 @@ def _created(store: Store, name: str, export: _Export) -> str:
     return physical
 
 
-def _check_counts(store: Store, physical: str, manifest: Manifest) -> None:
+def _counts(store: Store, physical: str) -> dict[str, int]:
+    """How many documents, passages and points there are."""
+
     def passages(**bounds: float) -> models.Filter:
         return models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(**bounds))])
 
-    there = {
+    return {
         "documents": store.count(physical, passages(gte=0, lte=0)),
         "passages": store.count(physical, passages(gte=0)),
         "points": store.count(physical),
     }
-    for what, number in there.items():
+
+
+def _check_counts(store: Store, physical: str, manifest: Manifest) -> None:
+    for what, number in _counts(store, physical).items():
         if number != getattr(manifest, what):
             store.drop(physical)
             raise TransferError(
