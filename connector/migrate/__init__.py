@@ -1,16 +1,9 @@
 """Migrations: revisions of a live collection that lose neither a point nor a query."""
 
 from connector.migrate.context import Context
+from connector.migrate.kept import Version, collect, compare, versions_of
 from connector.migrate.revisions import BASE, Revision, load_revisions
-from connector.migrate.runner import (
-    MIN_OVERLAP,
-    Migrations,
-    PlannedRevision,
-    Version,
-    collect,
-    compare,
-    versions_of,
-)
+from connector.migrate.runner import MIN_OVERLAP, Migrations, PlannedRevision
 from connector.migrate.steps import Planned, Progress
 from connector.migrate.verify import Verification
 
