@@ -33,6 +33,7 @@ from connector.versions import first_version
 logger = logging.getLogger(__name__)
 
 CODEC_FILE = "codec.safetensors"
+CANARIES_FILE = "canaries.json"
 
 
 _DECISIVE = ("uid", "recipe", "alignment", "adapted_weight", "filling")

@@ -22,11 +22,11 @@ from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, mark, read, remove, states, unmake
 from connector.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
+from connector.filling import TRIES, fill
 from connector.passages import Passage
-from connector.points import assembled, text_of
+from connector.points import assembled
 from connector.schema import FDE, LEXICAL
-from connector.stores import Point, Record
-from connector.types import point_id
+from connector.stores import Record
 from connector.writing import WINDOW, EncoderOf, IngestReport, Writer
 
 logger = logging.getLogger(__name__)
@@ -35,9 +35,6 @@ _FROZEN_SECONDS = 600.0
 """How long a writer waits for a migration that changes payloads."""
 
 _POLL_SECONDS = 0.05
-
-_TRIES = 50
-"""How often a document is carried that changes each time."""
 
 _carrying: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
 """In one process, one carries to a version at a time."""
@@ -166,7 +163,7 @@ def carry(source: Collection, target: Collection, ids: Sequence[str], encoder_of
     """
     with _carrying[target.store.location, target.physical]:
         waiting, most, changed = set(ids), dict[str, int](), set[str]()
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             before, there = states(source, waiting), states(target, waiting)
             for id_, state in there.items():
                 most[id_] = max(most.get(id_, 0), state.passages)
@@ -231,54 +228,3 @@ def _check_taken(report: IngestReport) -> None:
         raise CollectionError(
             f"document {id_!r} is refused by the version that is being made: {reason}; change or delete it"
         )
-
-
-def fill(
-    collection: Collection, ids: Sequence[str], encoder_of: EncoderOf, vector: str | None = None
-) -> None:
-    """Give documents the vector that is being added to their collection, or another one.
-
-    Raises:
-        CollectionError: a document never stays the same for long enough.
-    """
-    waiting = list(ids)
-    for _ in range(_TRIES):
-        before = states(collection, waiting)
-        found = read(collection, before, *recoding.wanted(collection))
-        pairs = [pair for them in found.values() for pair in them]
-        for window in batched(pairs, WINDOW):
-            points = _filled(collection, vector or collection.filling, window, encoder_of)
-            collection.store.amend(collection.physical, points)
-        after = states(collection, before)
-        waiting = [id_ for id_ in before if after.get(id_) != before[id_]]  # got what is of an earlier text
-        if not waiting:
-            return
-    raise CollectionError(
-        f"document {waiting[0]!r} of {collection.name!r} changes all the time; stop its writer"
-    )
-
-
-def _filled(
-    collection: Collection,
-    vector: str | None,
-    window: Sequence[tuple[Passage, Record]],
-    encoder_of: EncoderOf,
-) -> list[Point]:
-    passages = [passage for passage, _ in window]
-    keys = [point_id(passage.document.id, passage.number) for passage in passages]
-    if vector == LEXICAL:
-        words = [collection.words.passage(text_of(passage)) for passage in passages]
-        return [Point(key, {LEXICAL: it}, {"words": len(it)}) for key, it in zip(keys, words, strict=True)]
-    if vector != FDE:
-        return []
-    if recoding.why_not(collection.recipe, collection.recipe) is None:
-        stored = recoding.materials(collection, collection, [record for _, record in window])
-        tokens = [it.projected for it in stored]
-    else:
-        codec, encoder = collection.codec, encoder_of(collection)
-        texts = [text_of(passage) for passage in passages]
-        embeddings = encoder.encode_documents(texts, attention="attention" in collection.reduction.needs)
-        reduced = [collection.reduction(it) for it in collection.salient(embeddings, "document")]
-        tokens = [None if codec is None else codec.encode_query(it.tokens) for it in reduced]
-    made = [collection.muvera.passage(it) for it in tokens if it is not None]
-    return [Point(key, {FDE: it}, {}) for key, it in zip(keys, made, strict=True)]

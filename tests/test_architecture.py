@@ -30,7 +30,7 @@ LAYERS = [
     {"rerank", "documents"},
     {"origins", "points"},
     {"recoding", "writing"},
-    {"following"},
+    {"filling", "following"},
     {"ingest", "search", "explain", "sources"},
     {"adaptation", "live", "stats"},
     {"connector"},

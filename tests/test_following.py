@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from connector import Connector, Document, Encoder
+from connector import filling as filling_module
 from connector import following as following_module
 from connector.collection import Collection
 from connector.documents import mark, scan, states
@@ -208,7 +209,7 @@ def test_words_of_an_older_text_do_not_stay(
     if not docs.collection.store.capabilities.alters:
         pytest.skip("this engine copies the collection; there is no moment in between")
     changed = Document(id="doc 0", text="The zither has strings.")
-    hooked(monkeypatch, following_module, "_filled", after=lambda *_: docs.ingest([changed]))
+    hooked(monkeypatch, filling_module, "_filled", after=lambda *_: docs.ingest([changed]))
     migrations("add_vector").upgrade()
     assert docs.search("zither", 1, candidates_by="lexical")[0].id == "doc 0"
     assert "doc 0" not in {hit.id for hit in docs.search("otter", 5, candidates_by="lexical")}

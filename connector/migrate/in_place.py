@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -15,7 +15,7 @@ from connector.batching import batched
 from connector.collection import Collection
 from connector.documents import State, read, scan
 from connector.errors import ConnectorError, MigrationError, StoreLocked, one_line
-from connector.following import fill
+from connector.filling import fill
 from connector.migrate.rebuild import rebuild
 from connector.migrate.reshape import rebuilt
 from connector.migrate.steps import Measure, Planned, Progress, Shape, Work
@@ -239,7 +239,7 @@ class MapPayload:
             raise
         collection.say(frozen="")
 
-    def _points(self, work: Work, collection: Collection, doing: str) -> Any:
+    def _points(self, work: Work, collection: Collection, doing: str) -> Iterator[list[Point]]:
         total, done = collection.documents(), 0
         for window in batched(scan(collection), WINDOW):
             work.lease.check()

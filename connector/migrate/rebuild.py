@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from connector import recoding
 from connector.batching import batched
-from connector.collection import Collection
+from connector.collection import CANARIES_FILE, Collection
 from connector.description import schema_of
 from connector.documents import read, scan, states, unmake
 from connector.encoders import Encoder
@@ -21,7 +21,7 @@ from connector.errors import CollectionNotFound, MigrationError
 from connector.following import carry
 from connector.migrate.ledger import keys_of
 from connector.migrate.steps import Progress, Work
-from connector.migrate.verify import CANARIES, verify
+from connector.migrate.verify import verify
 from connector.recipes import Recipe
 from connector.schema import Hnsw
 from connector.stores import Record
@@ -164,7 +164,7 @@ def _fit(work: Work, source: Collection, target: Collection) -> None:
     """Everything beside points: the codec, what it needs, indexes, canaries. Repeating it is harmless."""
     store = work.store
     if canaries := source.said().get("canaries"):
-        store.put_artifact(target.physical, CANARIES, store.get_artifact(source.physical, CANARIES))
+        store.put_artifact(target.physical, CANARIES_FILE, store.get_artifact(source.physical, CANARIES_FILE))
         target.say(canaries=canaries)
     for key, kind in target.indexes.items():
         store.create_index(target.physical, key, kind)

@@ -12,7 +12,7 @@ import numpy as np
 
 from connector import recoding
 from connector.batching import batched
-from connector.collection import Collection
+from connector.collection import CANARIES_FILE, Collection
 from connector.documents import State, mark, read, scan, states
 from connector.errors import ConnectorError, StoreError
 from connector.following import carry
@@ -25,7 +25,6 @@ from connector.stores import Point, Record
 from connector.types import Float32
 from connector.writing import WINDOW, EncoderOf
 
-CANARIES = "canaries.json"
 _SAMPLE = 20
 _ROUNDS = 5
 _WORDS = 12
@@ -312,14 +311,14 @@ def canaries_of(collection: Collection) -> list[str]:
     """The queries that are kept with a collection to try its versions by; none if there are none."""
     if not collection.said().get("canaries"):
         return []
-    data = collection.store.get_artifact(collection.physical, CANARIES)
+    data = collection.store.get_artifact(collection.physical, CANARIES_FILE)
     return [str(query) for query in json.loads(data)]
 
 
 def keep_canaries(collection: Collection, queries: Sequence[str]) -> None:
     """Keep queries with a collection to try its versions by."""
     data = json.dumps(list(queries), ensure_ascii=False).encode()
-    collection.store.put_artifact(collection.physical, CANARIES, data)
+    collection.store.put_artifact(collection.physical, CANARIES_FILE, data)
     collection.say(canaries=str(len(queries)))
 
 

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import portalocker
 
-from connector.collection import Collection
+from connector.collection import CANARIES_FILE, Collection
 from connector.errors import StoreError, TransferError
 from connector.stores import Record
 from connector.transfer.manifest import (
     ARTIFACT_FILES,
     ARTIFACTS,
-    CANARIES_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
     PASSING,

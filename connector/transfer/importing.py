@@ -9,8 +9,6 @@ import uuid
 from pathlib import Path
 from typing import get_args
 
-from qdrant_client import models
-
 from connector.collection import CODEC_FILE, Collection
 from connector.counts import FREQUENCIES_FILE
 from connector.description import FORMAT, schema_of
@@ -137,14 +135,11 @@ def _created(store: Store, name: str, export: _Export) -> str:
 
 def _counts(store: Store, physical: str) -> dict[str, int]:
     """How many documents, passages and points there are."""
-
-    def passages(**bounds: float) -> models.Filter:
-        return models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(**bounds))])
-
+    there = Collection(store, physical)
     return {
-        "documents": store.count(physical, passages(gte=0, lte=0)),
-        "passages": store.count(physical, passages(gte=0)),
-        "points": store.count(physical),
+        "documents": there.documents(),
+        "passages": there.passages(),
+        "points": store.count(there.physical),
     }
 
 

@@ -21,14 +21,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from connector.collection import CODEC_FILE
+from connector.collection import CANARIES_FILE, CODEC_FILE
 from connector.counts import FREQUENCIES_FILE
 from connector.errors import TransferError
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 ARTIFACTS = "artifacts"
-CANARIES_FILE = "canaries.json"
 ARTIFACT_FILES = (CODEC_FILE, FREQUENCIES_FILE, CANARIES_FILE)
 LOCK_FILE = "lock"
 """Held while the folder is written; no part of an export."""
