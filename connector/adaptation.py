@@ -285,7 +285,7 @@ def all_scores(
             row[:] = _as_qdrant(collection, query, passages, device)
             continue
         if alignment not in found:
-            found[alignment] = scores(collection, query, passages, alignment, device)
+            found[alignment] = scores(codec_of(collection), query, passages, alignment, device)
         tokens = found[alignment].astype(np.float64)
         row[:] = tokens if weight is None else weight * cls + (1 - weight) * tokens
     return table

@@ -1,34 +1,23 @@
-"""An explanation as one HTML page: no file, script, font or style from outside, and no text taken for markup.
+"""An explanation as one HTML page, with no text taken for markup.
 
 Without JavaScript the words are shaded and the table lists every pair; with it, a word of the query that is
-pointed at or focused lights up the words that it matched. The page's policy allows its own style and script,
-by their hashes, and nothing else, so that even a mistake in escaping could not run or load anything.
+pointed at or focused lights up the words that it matched.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Mapping
 from html import escape
 
 from connector.explanation import Explanation, Pair, Word, split_at
+from connector.html import html_page
 
 LEVELS = 8
 """Of shading, the strongest last."""
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1f; --paper: #fff; --faint: #5a5a66; --line: #d8d8e0;
-  --heat: 245 130 20; --most: .8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #ececf1; --paper: #17171b; --faint: #a5a5b2;
-  --line: #3a3a44; --heat: 255 140 30; --most: .45; } }
-* { box-sizing: border-box; }
-body { margin: 2rem auto; padding: 0 1rem; max-width: 52rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.7 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; line-height: 1.3; margin: 0 0 .25rem; }
-h2 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
-p { margin: 0; }
-.faint { color: var(--faint); font-size: .9rem; }
+:root { --heat: 245 130 20; --most: .8; }
+@media (prefers-color-scheme: dark) { :root { --heat: 255 140 30; --most: .45; } }
 .text { font-size: 1.1rem; white-space: pre-wrap; }
 button, mark { font: inherit; color: inherit; background: rgb(var(--heat) / calc(var(--most) * var(--s, 0)));
   border: 0; border-radius: .2em; padding: .1em .15em; margin: 0 -.02em; }
@@ -38,12 +27,6 @@ button:hover, button:focus-visible { outline: 2px solid currentColor; outline-of
 .picked mark[data-lit] { text-decoration: underline; text-decoration-thickness: 2px; }
 .apart { margin-top: .25rem; }
 #told { min-height: 1.7em; margin-top: .5rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .95rem; }
-th, td { text-align: start; vertical-align: top; padding: .2rem .75rem .2rem 0;
-  border-bottom: 1px solid var(--line); font-weight: normal; }
-thead th, tfoot th, tfoot td { font-weight: bold; }
-.number { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap; }
 """ + "\n".join(
     f'[data-heat="{level}"], .picked mark[data-lit="{level}"] {{ --s: {level / LEVELS}; }}'
     for level in range(1, LEVELS + 1)
@@ -84,18 +67,9 @@ document.addEventListener("keydown", (event) => {
 def page(explanation: Explanation) -> str:
     """The page, to be saved as UTF-8."""
     number = f", passage {explanation.passage}" if explanation.passage else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy()}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(explanation.id)}: where its score comes from</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<h1><bdi>{escape(explanation.id)}</bdi>{number}</h1>
+    return html_page(
+        f"{explanation.id}: where its score comes from",
+        f"""<h1><bdi>{escape(explanation.id)}</bdi>{number}</h1>
 <p>Score {explanation.score:.4f}</p>
 <h2 id="query">Query</h2>
 <div role="group" aria-labelledby="query">{_query(explanation)}</div>
@@ -106,20 +80,9 @@ key, to see what it matched.</p>
 <h2 id="pairs">Parts of the score</h2>
 <div class="scroll" role="region" aria-labelledby="pairs" tabindex="0">
 {_table(explanation)}
-</div>
-</main>
-<script>{_SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def _policy() -> str:
-    """What the page may run and load: the style and the script above."""
-    hashes = [base64.b64encode(hashlib.sha256(it.encode()).digest()).decode() for it in (_STYLE, _SCRIPT)]
-    return (
-        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "base-uri 'none'; form-action 'none'"
+</div>""",
+        _STYLE,
+        _SCRIPT,
     )
 
 

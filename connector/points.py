@@ -61,14 +61,14 @@ def _materials(collection: Collection, reduced: list[Embedding]) -> list[Materia
     recipe = collection.recipe
     if recipe.layout == "dense":
         return [Material(embedding.cls) for embedding in reduced]
-    codec, tokens = _fitted_codec(collection, reduced), _tokens(reduced)
+    codec, tokens = _fitted_codec(collection, reduced), tokens_of(reduced)
     rows = _split(codec.encode(tokens), reduced)
     projected = _split(codec.encode_query(tokens), reduced) if recipe.fde is not None else [None] * len(rows)
     return [
         Material(
             embedding.cls,
             codes,
-            codec.saliency.encode(_salience(embedding)) if recipe.saliency else None,
+            codec.saliency.encode(salience(embedding)) if recipe.saliency else None,
             vectors,
         )
         for embedding, codes, vectors in zip(reduced, rows, projected, strict=True)
@@ -105,7 +105,7 @@ def _base64(rows: NDArray[Any]) -> str:
     return base64.b64encode(rows.tobytes()).decode("ascii")
 
 
-def _salience(embedding: Embedding) -> Float32:
+def salience(embedding: Embedding) -> Float32:
     if embedding.saliency is None:
         raise InputError(
             "the embedding has no saliency, and the recipe keeps it; call Collection.salient first"
@@ -113,7 +113,7 @@ def _salience(embedding: Embedding) -> Float32:
     return embedding.saliency
 
 
-def _tokens(reduced: list[Embedding]) -> Float32:
+def tokens_of(reduced: list[Embedding]) -> Float32:
     """The tokens of all passages, one passage after another."""
     return np.concatenate([embedding.tokens for embedding in reduced])
 
@@ -126,9 +126,9 @@ def _split(rows: NDArray[Any], reduced: list[Embedding]) -> list[NDArray[Any]]:
 def _fitted_codec(collection: Collection, reduced: list[Embedding]) -> Codec:
     codec = collection.codec
     if codec is None or not codec.fitted:
-        tokens = _tokens(reduced)
+        tokens = tokens_of(reduced)
         salient = collection.recipe.saliency
-        saliency = np.concatenate([_salience(embedding) for embedding in reduced]) if salient else None
+        saliency = np.concatenate([salience(embedding) for embedding in reduced]) if salient else None
         codec = collection.fit_codec(tokens, saliency)
         logger.info("fitted codec %s of %r on %d vectors", codec.spec, collection.name, len(tokens))
     return codec

@@ -275,15 +275,29 @@ RECIPES: dict[str, Recipe] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of this name.
+    """The recipe of this name, or in this file, as `connector tune --save` writes one.
+
+    Args:
+        name: a known name, or a `.json` file.
 
     Raises:
-        RecipeError: no recipe has this name; the known ones are named.
+        RecipeError: no recipe has this name, the known ones are named; or the file holds none.
     """
-    try:
+    if name in RECIPES:
         return RECIPES[name]
-    except KeyError:
-        raise RecipeError(f"recipe {name!r} is not known; the known ones: {', '.join(RECIPES)}") from None
+    if not name.endswith(".json"):
+        known = ", ".join(RECIPES)
+        raise RecipeError(f"recipe {name!r} is not known; the known ones: {known}, or give a .json file")
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"recipe {name} cannot be read: {error}; give one that connector tune saved"
+        ) from None
+    try:
+        return load_recipe(text)
+    except RecipeError as error:
+        raise RecipeError(f"{name}: {error}") from None
 
 
 def load_recipe(data: str) -> Recipe:

@@ -64,9 +64,14 @@ def asked(collection: Collection, query: Embedding) -> Asked:
     """The rows of an encoded query that its collection asks with, and their weights."""
     (query,) = collection.salient([query], "query")
     reduced, weights = collection.reduce_query(query)
-    if collection.recipe.saliency and reduced.saliency is not None:
-        weights = reduced.saliency if weights is None else weights * reduced.saliency
-    return Asked(reduced, codec_of(collection).encode_query(reduced.tokens), weights)
+    return asking(codec_of(collection), reduced, weights, collection.recipe.saliency)
+
+
+def asking(codec: Codec, query: Embedding, weights: Float32 | None, saliency: bool) -> Asked:
+    """A reduced query in the scored space of a fitted codec, weighed by its saliency, too, if that counts."""
+    if saliency and query.saliency is not None:
+        weights = query.saliency if weights is None else weights * query.saliency
+    return Asked(query, codec.encode_query(query.tokens), weights)
 
 
 def keys_of(collection: Collection) -> tuple[list[str], list[str]]:
@@ -122,10 +127,9 @@ def _unfolded(rows: Float32, lengths: NDArray[np.int64]) -> Stored:
 
 
 def scores(
-    collection: Collection, query: Asked, passages: Stored, alignment: Alignment | None, device: str
+    codec: Codec, query: Asked, passages: Stored, alignment: Alignment | None, device: str = "cpu"
 ) -> Float32:
-    """(P,) float32: aligned scores, or MaxSim without an alignment."""
-    codec = codec_of(collection)
+    """(P,) float32 of passages that a codec stored: aligned scores, or MaxSim without an alignment."""
     if alignment is None:
         return maxsim(codec.scorer(query.weighted, device), passages.rows, passages.lengths)
     return aligned(

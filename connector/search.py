@@ -270,7 +270,7 @@ class _Plan:
             return []
         passages = stored(self.collection, found)
         by = "maxsim" if self.alignment is None else "aligned"
-        scored = scores(self.collection, self.asked, passages, self.alignment, self.device)
+        scored = scores(codec_of(self.collection), self.asked, passages, self.alignment, self.device)
         parts = [{"cls": record.score, by: float(score)} for record, score in zip(found, scored, strict=True)]
         if self.weight is not None:
             for part in parts:

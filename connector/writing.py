@@ -23,7 +23,7 @@ WORD_BYTES = 8
 WINDOW = 256
 """Passages that are encoded, and written, at a time."""
 
-_WAITING = 2048
+WAITING = 2048
 """Passages that wait at most until the codec is fitted; a run that is killed before has written nothing."""
 
 EncoderOf = Callable[[Collection], Encoder]
@@ -155,7 +155,7 @@ class Writer:
             self.flush()
 
     def _enough(self, rows: int) -> bool:
-        return len(self._passages) >= _WAITING or sum(map(len, self._reduced)) >= rows
+        return len(self._passages) >= WAITING or sum(map(len, self._reduced)) >= rows
 
     def flush(self) -> bool:
         """Write what waits, and say whether anything did."""

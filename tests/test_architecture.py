@@ -18,11 +18,11 @@ import connector
 
 ROOT = Path(connector.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
-PARTS = ["cli", "codecs", "encoders", "migrate", "reduction", "stores", "transfer"]
+PARTS = ["cli", "codecs", "encoders", "migrate", "reduction", "stores", "transfer", "tuning"]
 PACKAGES = ["connector", *(f"connector.{part}" for part in PARTS)]
 
 LAYERS = [
-    {"arrays", "batching", "errors", "explanation", "heads", "methods", "types"},
+    {"arrays", "batching", "errors", "explanation", "heads", "html", "methods", "types"},
     {"reduction", "codecs", "scoring", "lexical", "muvera", "alignment", "largest", "saliency"},
     {"recipes", "schema", "encoders", "stores"},
     {"versions", "description", "counts"},
@@ -35,7 +35,7 @@ LAYERS = [
     {"adaptation", "live", "stats"},
     {"connector"},
     {"training", "tuning", "evaluation", "migrate", "transfer", "loading", "demo"},
-    {"cli", "heatmap", "page", "terminal"},
+    {"cli", "heatmap", "page", "terminal", "tuning_page", "tuning_plot", "tuning_text"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 FACADE = LAYER["connector"]

@@ -12,6 +12,7 @@ from connector.cli import (
     search,
     train,
     transfer,
+    tune,
 )
 from connector.cli.main import main
 
@@ -27,6 +28,7 @@ for command in (
     adapt.adapt_command,
     search.stats_command,
     evaluate.evaluate_command,
+    tune.tune_command,
     lists.recipes_command,
     lists.reductions_command,
     lists.codecs_command,

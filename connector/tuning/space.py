@@ -1,0 +1,123 @@
+"""What is tried: reductions, codecs and alignments, each a ladder on which neighbours are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from connector.codecs.base import Datatype
+from connector.encoders import Encoder
+from connector.errors import MissingExtra, RecipeError
+from connector.recipes import Recipe
+
+CLS: Datatype = "turbo4"
+"""Stored type of the CLS vectors: 4 bits a dimension find the same candidates."""
+
+LADDERS = {
+    "pooling": {"": 1.0} | {f"ward-{factor}": 1 / factor for factor in (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)},
+    "pruning": {f"saliency-{share}%": share / 100 for share in (70, 50, 35, 25)},
+}
+"""Reductions, most rows first, and what share of the rows is left. Pooled tokens count alike, and pruned ones
+by what a head finds them worth, as in the recipes compact and aligner."""
+
+CODECS = (
+    "linear-32+binary",
+    "linear-64+binary",
+    "linear-128+pca-96+binary",
+    "linear-128+binary",
+    "linear-128+residual-1",
+    "pca-192+binary",
+    "pca-256+binary",
+    "linear-128+residual-2",
+    "binary",
+    "residual-2",
+    "linear-128+int8",
+    "linear-128+float16",
+    "float16",
+)
+"""Few bytes a token first."""
+
+ALIGNMENTS = (None, "top-2", "top-4", "top-8")
+"""None is MaxSim; few passage tokens for each query token first."""
+
+_COARSE = ({"", "ward-2", "ward-4", "ward-6", "ward-10", "saliency-50%"}, {None, "top-2"})
+"""Reductions and alignments to begin with; all codecs are tried with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One combination, by its places on the ladders.
+
+    Args:
+        ladder: of reductions, a key of `LADDERS`.
+        reduction, codec, alignment: places on the ladder, in `CODECS` and in `ALIGNMENTS`.
+    """
+
+    ladder: str
+    reduction: int
+    codec: int
+    alignment: int
+
+    def recipe(self, head: str) -> Recipe:
+        """The recipe of this combination: codes, with CLS vectors of 4 bits a dimension."""
+        prunes = self.ladder == "pruning"
+        alignment = ALIGNMENTS[self.alignment]
+        parts = [self.step, CODECS[self.codec], alignment]
+        return Recipe(
+            name=":".join(part for part in parts if part),
+            source="connector tune",
+            layout="codes",
+            reduction=self.step or None,
+            codec=CODECS[self.codec],
+            head=head,
+            alignment=alignment or ("top-1" if prunes else None),
+            saliency=prunes,
+            cls=CLS,
+        )
+
+    @property
+    def step(self) -> str:
+        """The reduction; "" keeps all tokens."""
+        return list(LADDERS[self.ladder])[self.reduction]
+
+    @property
+    def share(self) -> float:
+        """About what share of the tokens is left."""
+        return LADDERS[self.ladder][self.step]
+
+    def neighbours(self) -> Iterator[Point]:
+        """One step away on one ladder."""
+        sizes = {"reduction": len(LADDERS[self.ladder]), "codec": len(CODECS), "alignment": len(ALIGNMENTS)}
+        for field, size in sizes.items():
+            for place in (getattr(self, field) - 1, getattr(self, field) + 1):
+                if 0 <= place < size:
+                    yield replace(self, **{field: place})
+
+
+def coarse() -> list[Point]:
+    """What is tried first: few reductions and alignments, all codecs."""
+    reductions, alignments = _COARSE
+    return [
+        Point(ladder, reduction, codec, alignment)
+        for ladder, steps in LADDERS.items()
+        for reduction, step in enumerate(steps)
+        if step in reductions
+        for codec in range(len(CODECS))
+        for alignment, name in enumerate(ALIGNMENTS)
+        if name in alignments
+    ]
+
+
+def usable(recipe: Recipe, encoder: Encoder) -> Recipe | str:
+    """The recipe for an encoder, or why it cannot be tried with it."""
+    try:
+        chosen = recipe.for_model(encoder.fingerprint)
+        chosen.make_codec().check(encoder.token_width)
+    except (RecipeError, MissingExtra) as error:
+        return str(error)
+    return chosen
+
+
+def around(points: Iterable[Point]) -> list[Point]:
+    """All neighbours of these points, each once."""
+    return list(dict.fromkeys(near for point in points for near in point.neighbours()))

@@ -1,0 +1,246 @@
+"""What recipes are tried on: some passages, some queries, and who answers whom if that is known."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from connector.batching import batched
+from connector.collection import Collection
+from connector.documents import read, scan
+from connector.errors import DocumentError, InputError, SourceError, one_line
+from connector.evaluation import Judged, load_judged, load_queries
+from connector.passages import Checker, Chunking, Passage, content_hash
+from connector.points import text_of
+from connector.sources import Source
+from connector.types import to_json
+from connector.writing import WINDOW
+
+PASSAGES = 10_000
+QUERIES = 300
+LEAST_QUERIES = 2
+
+_SPLITS = ("dev", "train")
+"""What a folder is tuned on, the first of them that it has; never of itself on what it is tested on."""
+
+_SENTENCE = re.compile(r"[^.!?。！？\n]{30,200}[.!?。！？]?")
+"""What stands in for a query where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Passages and queries.
+
+    Args:
+        name: of the folder or the collection.
+        passages: in the order of their source.
+        documents: how many documents there are in the source, of which the passages may be a sample.
+        queries: query id to text.
+        qrels: query id to document id to grade; None where nothing is judged.
+        asked: what the queries are, for a person.
+    """
+
+    name: str
+    passages: list[Passage]
+    documents: int
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, int]] | None
+    asked: str
+
+    @property
+    def texts(self) -> list[str]:
+        """What the encoder sees of the passages."""
+        return [text_of(passage) for passage in self.passages]
+
+    @property
+    def sampled(self) -> int:
+        """How many documents the passages are of."""
+        return len({passage.document.id for passage in self.passages})
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits over all of it."""
+        passages = [[it.document.id, it.number, text_of(it)] for it in self.passages]
+        content = to_json([passages, self.queries, self.qrels])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def task_of_source(
+    path: Path,
+    *,
+    split: str | None = None,
+    queries: Path | None = None,
+    most_passages: int = PASSAGES,
+    most_queries: int = QUERIES,
+    skip_bad: bool = False,
+) -> Task:
+    """A BEIR folder, or documents that `connector ingest` takes.
+
+    Args:
+        path: `corpus.jsonl` with, as far as there are, `queries.jsonl` and `qrels/SPLIT.tsv`; or any source.
+        split: the judgements to tune by; None takes dev or train.
+        queries: a file of queries that nobody has judged, in place of the folder's.
+        most_passages: of a larger source a random sample is taken, with all documents that answer.
+        most_queries: of more queries a random sample is taken.
+        skip_bad: leave unusable records out.
+
+    Raises:
+        SourceError: something is missing or damaged, or the judgements are a test's alone.
+        DocumentError: a document cannot be taken.
+    """
+    judged, asked = None, ""
+    if queries is None and (path / "qrels").is_dir():
+        split = split or _split_of(path)
+        judged, asked = load_judged(path, split), f"judged queries of split {split}"
+    elif split is not None:
+        raise SourceError(f"{path} has no judgements (qrels/{split}.tsv); leave --split out")
+    own = path / "queries.jsonl"
+    texts = judged.queries if judged else {}
+    if judged is None and (queries is not None or own.is_file()):
+        texts, asked = load_queries(queries or own), "queries without judgements"
+    checker = Checker(Chunking())
+    documents = (_whole(it) for it in _taken(Source(path, skip_bad=skip_bad), checker, skip_bad))
+    return _task(path.resolve().name, documents, texts, judged, asked, most_passages, most_queries)
+
+
+def task_of_collection(
+    collection: Collection,
+    *,
+    examples: Iterable[tuple[str, str]] | None = None,
+    queries: Path | None = None,
+    most_passages: int = PASSAGES,
+    most_queries: int = QUERIES,
+) -> Task:
+    """The passages of a collection, as they were split.
+
+    Args:
+        collection: its texts are read, its vectors are not.
+        examples: pairs of a query and the id of a document that answers it.
+        queries: a file of queries that nobody has judged, `queries.jsonl` of a BEIR folder.
+        most_passages, most_queries: as in `task_of_source`.
+
+    Raises:
+        InputError: there are too few examples, or one names a document that is not there.
+    """
+    judged, asked, texts = None, "", dict[str, str]()
+    if examples is not None:
+        judged = _judged(examples)
+        texts, asked = judged.queries, "examples"
+    elif queries is not None:
+        texts, asked = load_queries(queries), "queries without judgements"
+    task = _task(collection.name, _stored(collection), texts, judged, asked, most_passages, most_queries)
+    there = {passage.document.id for passage in task.passages}
+    unknown = [id_ for answers in (task.qrels or {}).values() for id_ in answers if id_ not in there]
+    if unknown:
+        raise InputError(
+            one_line(
+                f"collection {collection.name!r} holds no document {unknown[0]!r}, which an example names"
+            )
+        )
+    return task
+
+
+def _split_of(folder: Path) -> str:
+    there = sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
+    found = [split for split in _SPLITS if split in there]
+    if not found:
+        raise SourceError(
+            f"{folder} has judgements for {', '.join(there) or 'nothing'}, neither for dev nor for train; "
+            "choose with --split, and know that what is tuned on a split is not tested by it any more"
+        )
+    return found[0]
+
+
+def _judged(examples: Iterable[tuple[str, str]]) -> Judged:
+    qrels: dict[str, dict[str, int]] = {}
+    for query, answer in examples:
+        qrels.setdefault(query, {})[answer] = 1
+    return Judged({query: query for query in qrels}, qrels)
+
+
+def _taken(source: Source, checker: Checker, skip_bad: bool) -> Iterator[Passage]:
+    for document in source:
+        try:
+            if checker.is_new(document):
+                digest = content_hash(document, Chunking())
+                yield Passage(document, 0, 1, document.text, digest)
+        except DocumentError:
+            if not skip_bad:
+                raise
+
+
+def _whole(passage: Passage) -> list[Passage]:
+    return [passage]
+
+
+def _stored(collection: Collection) -> Iterator[list[Passage]]:
+    for window in batched(scan(collection), WINDOW):
+        for parts in read(collection, dict(window)).values():
+            yield [passage for passage, _ in parts]
+
+
+def _task(
+    name: str,
+    documents: Iterable[list[Passage]],
+    queries: Mapping[str, str],
+    judged: Judged | None,
+    asked: str,
+    most_passages: int,
+    most_queries: int,
+) -> Task:
+    chosen = _sample(sorted(queries), most_queries)
+    texts = {query: text for query, text in queries.items() if query in chosen and text.strip()}
+    qrels = None if judged is None else {query: judged.qrels[query] for query in texts}
+    answers = {id_ for found in (qrels or {}).values() for id_, grade in found.items() if grade > 0}
+    passages, count = _passages(documents, answers, most_passages)
+    if not passages:
+        raise SourceError(f"{name} holds no document; give a source with some")
+    if not texts:
+        texts, asked = (
+            _sentences(passages, most_queries),
+            "sentences of the passages, as there are no queries",
+        )
+    if len(texts) < LEAST_QUERIES:
+        raise SourceError(
+            f"{name} gives {len(texts)} queries; give at least {LEAST_QUERIES}, better 50 or more"
+        )
+    return Task(name, passages, count, texts, qrels, asked)
+
+
+def _sample(ids: list[str], most: int) -> set[str]:
+    return set(ids if len(ids) <= most else random.Random(0).sample(ids, most))
+
+
+def _passages(documents: Iterable[list[Passage]], answers: set[str], most: int) -> tuple[list[Passage], int]:
+    """Documents that answer and a random sample of the others, in their order; and how many there are."""
+    rng, count = random.Random(0), 0
+    kept: list[tuple[int, list[Passage]]] = []
+    others: list[tuple[int, list[Passage]]] = []
+    for place, parts in enumerate(documents):
+        count += 1
+        if parts[0].document.id in answers:
+            kept.append((place, parts))
+        elif len(others) < most:
+            others.append((place, parts))
+        elif (drawn := rng.randrange(place + 1 - len(kept))) < most:
+            others[drawn] = (place, parts)
+    rng.shuffle(others)
+    room = max(most - len(kept), 0)
+    chosen = sorted(kept + others[:room], key=lambda pair: pair[0])
+    return [passage for _, parts in chosen for passage in parts], count
+
+
+def _sentences(passages: list[Passage], most: int) -> dict[str, str]:
+    """A sentence of each of some passages. Its own passage is an easy hit; the others are not."""
+    rng, found = random.Random(0), dict[str, str]()
+    for passage in rng.sample(passages, len(passages)):
+        sentences = _SENTENCE.findall(passage.text)
+        if sentences:
+            found[f"{len(found) + 1}"] = rng.choice(sentences).strip()
+        if len(found) == most:
+            break
+    return found

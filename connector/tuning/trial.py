@@ -1,0 +1,155 @@
+"""How well a recipe ranks the passages that CLS vectors find, and how long its searches take."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ir_measures
+import numpy as np
+from numpy.typing import NDArray
+
+from connector.alignment import parse_alignment
+from connector.batching import batched
+from connector.collection import Collection
+from connector.encoders import Encoder
+from connector.points import Material, assembled
+from connector.recipes import Recipe
+from connector.rerank import asking, scores
+from connector.search import fetch, rank
+from connector.stores import open_store
+from connector.tuning.coding import Coded
+from connector.tuning.task import Task
+from connector.types import Embedding, Float32
+from connector.writing import WINDOW
+
+Float64 = NDArray[np.float64]
+Ranking = list[str]
+"""Document ids, best first."""
+
+DEPTH = 10
+"""Of both measures."""
+
+TIMED = 100
+"""Queries of which the time is the median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all trials have in common.
+
+    Args:
+        task: passages and queries.
+        encoder: of both.
+        queries: the encoded queries, in the order of the task's.
+        cls: (P, w) float32 CLS vectors of the passages.
+        candidates: for each query the numbers of the passages nearest by CLS, best first.
+    """
+
+    task: Task
+    encoder: Encoder
+    queries: list[Embedding]
+    cls: Float32
+    candidates: list[NDArray[np.intp]]
+
+    def ranked(self, found: NDArray[np.integer], scored: Float32) -> Ranking:
+        """The best documents of these passages, each by its best passage."""
+        passages = [self.task.passages[it] for it in found]
+        places = [(passage.document.id, passage.number) for passage in passages]
+        order = sorted(range(len(places)), key=lambda i: (-scored[i], places[i]))
+        return list(dict.fromkeys(places[i][0] for i in order))[:DEPTH]
+
+
+def nearest(queries: Sequence[Embedding], cls: Float32, most: int) -> list[NDArray[np.intp]]:
+    """For each query the numbers of the passages with the nearest CLS vectors, best first."""
+    return [np.argsort(-(cls @ query.cls), kind="stable")[:most] for query in queries]
+
+
+def ndcg(
+    qrels: Mapping[str, Mapping[str, int]], queries: Sequence[str], rankings: Sequence[Ranking]
+) -> Float64:
+    """(Q,) nDCG@10 of each query's ranking."""
+    run = {
+        query: {document: -float(place) for place, document in enumerate(ranking)}
+        for query, ranking in zip(queries, rankings, strict=True)
+    }
+    judged = {query: dict(qrels[query]) for query in queries}
+    values = dict.fromkeys(queries, 0.0)
+    for result in ir_measures.iter_calc([ir_measures.nDCG @ DEPTH], judged, run):
+        values[result.query_id] = result.value
+    return np.array(list(values.values()))
+
+
+def agreement(reference: Sequence[Ranking], rankings: Sequence[Ranking]) -> Float64:
+    """(Q,) which share of the reference's documents each ranking has."""
+    pairs = zip(reference, rankings, strict=True)
+    return np.array([len(set(one) & set(other)) / max(len(one), 1) for one, other in pairs])
+
+
+def by_cls(ground: Ground) -> list[Ranking]:
+    """Rankings without tokens."""
+    return [
+        ground.ranked(found, ground.cls[found] @ query.cls)
+        for query, found in zip(ground.queries, ground.candidates, strict=True)
+    ]
+
+
+def by_tokens(ground: Ground, coded: Coded, recipe: Recipe) -> list[Ranking]:
+    """Rankings by a recipe.
+
+    Args:
+        ground: what is ranked.
+        coded: the passages, as the recipe stores them.
+        recipe: says how they are scored.
+    """
+    codec, queries = coded.codec, ground.queries
+    if recipe.salient:
+        queries = codec.saliency(queries, "query")
+    alignment = None if recipe.alignment is None else parse_alignment(recipe.alignment)
+    rankings = []
+    for query, found in zip(queries, ground.candidates, strict=True):
+        asked = asking(codec, query, None, recipe.saliency)
+        scored = scores(codec, asked, coded.of(found), alignment, ground.encoder.device)
+        rankings.append(ground.ranked(found, scored))
+    return rankings
+
+
+def milliseconds(ground: Ground, recipe: Recipe, coded: Coded | None) -> float:
+    """Median time of a search for 10 hits in an embedded Qdrant with these passages, queries encoded before.
+
+    Args:
+        ground: what is searched.
+        recipe: how.
+        coded: the passages as the recipe stores them; None in layout dense.
+    """
+    most = len(ground.candidates[0])
+    with tempfile.TemporaryDirectory(prefix="connector-tune-") as scratch:
+        store = open_store(path=scratch)
+        try:
+            collection = Collection.create(store, "tune", recipe, ground.encoder)
+            _write(collection, ground, coded)
+            times = []
+            for query in [ground.queries[0], *ground.queries[:TIMED]]:  # the first one warms up
+                ranking = rank(collection, query, candidates=most, device=ground.encoder.device)
+                times.append(fetch(collection, ranking, DEPTH).ms["total"])
+        finally:
+            store.close()
+    return float(np.median(times[1:]))
+
+
+def _write(collection: Collection, ground: Ground, coded: Coded | None) -> None:
+    count = len(ground.cls)
+    rows: Sequence[Any] = [None] * count
+    saliency: Sequence[Any] = rows
+    if coded is not None:
+        ends = np.cumsum(coded.lengths)[:-1]
+        collection.take_codec(coded.codec)
+        rows = np.split(coded.rows, ends)
+        saliency = saliency if coded.saliency is None else np.split(coded.saliency, ends)
+    materials = map(Material, ground.cls, rows, saliency)
+    for window in batched(zip(ground.task.passages, materials, strict=True), WINDOW):
+        points = assembled(collection, *map(list, zip(*window, strict=True)))
+        collection.store.upsert(collection.physical, points)
+    collection.store.finish(collection.physical)
