@@ -28,6 +28,7 @@ circle.frontier { fill: #2563eb; stroke: none; opacity: 1; }
 circle.best { fill: #ea580c; stroke: none; opacity: 1; }
 circle:hover, circle:focus { stroke: var(--ink); stroke-width: 2; opacity: 1; outline: none; }
 #told { min-height: 1.7em; }
+tbody th { white-space: nowrap; }
 tr.best th, tr.best td { font-weight: bold; }
 """
 
@@ -174,10 +175,9 @@ def _interval(scale: _Scale, trial: Trial) -> str:
 
 def _point(tuning: Tuning, scale: _Scale, trial: Trial, name: str) -> str:
     told = escape(_told(tuning, trial))
-    focus = ' tabindex="0"' if name else ""
     return (
         f'<circle class="{name}" cx="{scale.x(trial.bytes_per_passage)}" cy="{scale.y(trial.mean)}" '
-        f'r="{6 if name else 3.5}"{focus} role="img" aria-label="{told}"><title>{told}</title></circle>'
+        f'r="{6 if name else 3.5}" tabindex="{0 if name else -1}" role="img" aria-label="{told}"><title>{told}</title></circle>'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def plot(tuning: Tuning, file: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, NullFormatter
+        from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
     except ImportError as error:
         raise MissingExtra("matplotlib", "plot") from error
     figure = Figure(figsize=(10, 6), layout="constrained")
@@ -38,34 +39,42 @@ def plot(tuning: Tuning, file: Path) -> None:
     axes.axvline(tuning.budget, color=_INK, linestyle=":", linewidth=1)
     axes.annotate(
         f"budget {tuning.budget:,.0f} bytes",
-        (tuning.budget, 0),
+        (tuning.budget, 1),
         xycoords=("data", "axes fraction"),
-        xytext=(-4, 6),
+        xytext=(-5, -4),
         textcoords="offset points",
-        rotation=90,
         ha="right",
-        va="bottom",
+        va="top",
         color=_INK,
         fontsize=9,
     )
     axes.set_xlabel("bytes a passage, all vectors (logarithmic)")
     axes.set_ylabel(tuning.measure)
+    axes.xaxis.set_major_locator(FixedLocator(_marks(tuning)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    task = tuning.task
     axes.set_title(
-        f"{tuning.task.name}: {len(tuning.task.queries):,} {tuning.task.asked}, "
-        f"{len(tuning.task.passages):,} passages",
+        f"{task.name}: {len(task.queries):,} {task.asked}, {len(task.passages):,} passages",
         loc="left",
         fontsize=11,
     )
     axes.grid(color="#e4e4ea", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=9)
     try:
         figure.savefig(file, dpi=150, format="png")
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}; give another file") from error
+
+
+def _marks(tuning: Tuning) -> list[float]:
+    """Powers of two, and where there are few of them what lies halfway."""
+    sizes = [tuning.budget, *(it.bytes_per_passage for it in tuning.trials)]
+    low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
+    between = [1.5 * 2.0**power for power in range(low, high)] if high - low < 5 else []
+    return [*(2.0**power for power in range(low, high + 1)), *between]
 
 
 def _ends(axes: Axes, tuning: Tuning) -> None:
@@ -77,12 +86,15 @@ def _ends(axes: Axes, tuning: Tuning) -> None:
         axes.axhline(trial.mean, color=_FAINT, linestyle="--", linewidth=1)
         axes.annotate(
             f"{name}: {trial.bytes_per_passage:,.0f} bytes",
-            (0, trial.mean),
+            (1, trial.mean),
             xycoords=("axes fraction", "data"),
-            xytext=(4, 3),
+            xytext=(-4, 3),
             textcoords="offset points",
-            color=_FAINT,
+            ha="right",
+            color=_INK,
             fontsize=9,
+            zorder=0.9,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
 
 

@@ -89,6 +89,11 @@ class Codec:
         return max(_SAMPLE, self._quantizer.sample)
 
     @property
+    def least_sample(self) -> float:
+        """With how many fewer token vectors `fit` warns."""
+        return self._quantizer.sample / 20
+
+    @property
     def fitted(self) -> bool:
         """Whether `fit` or `load` was called."""
         return self._width is not None
@@ -144,7 +149,7 @@ class Codec:
         check_rows(tokens, nonzero=True)
         width = tokens.shape[1]
         self.check(width)
-        if len(tokens) < self._quantizer.sample / 20:
+        if len(tokens) < self.least_sample:
             logger.warning(
                 "codec %s is fitted on %d token vectors, of the %d it wants; begin with more documents",
                 self.spec,

@@ -20,7 +20,7 @@ from connector.types import to_json
 _STORED = ("reduction", "codec", "head", "saliency")
 """What of a recipe decides the codes of its tokens."""
 
-_SCORED = (*_STORED, "layout", "alignment", "cls")
+_SCORED = (*_STORED, "layout", "alignment", "cls", "query_reduction")
 """What decides a trial."""
 
 

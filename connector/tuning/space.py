@@ -40,8 +40,14 @@ CODECS = (
 ALIGNMENTS = (None, "top-2", "top-4", "top-8")
 """None is MaxSim; few passage tokens for each query token first."""
 
+FIRST = ("", "punctuation+")
+"""What is dropped before all else."""
+
+WEIGHTS = (None, "idf-weight")
+"""What query tokens weigh; None weighs all alike."""
+
 _COARSE = ({"", "ward-2", "ward-4", "ward-6", "ward-10", "saliency-50%"}, {None, "top-2"})
-"""Reductions and alignments to begin with; all codecs are tried with them."""
+"""Reductions and alignments to begin with, with all codecs; nothing is dropped first, and nothing weighed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +56,28 @@ class Point:
 
     Args:
         ladder: of reductions, a key of `LADDERS`.
-        reduction, codec, alignment: places on the ladder, in `CODECS` and in `ALIGNMENTS`.
+        reduction, codec, alignment, first, weights: places on the ladder, in `CODECS`, `ALIGNMENTS`, `FIRST`
+            and `WEIGHTS`.
     """
 
     ladder: str
     reduction: int
     codec: int
     alignment: int
+    first: int = 0
+    weights: int = 0
 
     def recipe(self, head: str) -> Recipe:
         """The recipe of this combination: codes, with CLS vectors of 4 bits a dimension."""
         prunes = self.ladder == "pruning"
-        alignment = ALIGNMENTS[self.alignment]
-        parts = [self.step, CODECS[self.codec], alignment]
+        alignment, weights = ALIGNMENTS[self.alignment], WEIGHTS[self.weights]
+        parts = [self.steps, CODECS[self.codec], alignment, weights]
         return Recipe(
             name=":".join(part for part in parts if part),
             source="connector tune",
             layout="codes",
-            reduction=self.step or None,
+            reduction=self.steps or None,
+            query_reduction=weights,
             codec=CODECS[self.codec],
             head=head,
             alignment=alignment or ("top-1" if prunes else None),
@@ -76,18 +86,28 @@ class Point:
         )
 
     @property
-    def step(self) -> str:
+    def steps(self) -> str:
         """The reduction; "" keeps all tokens."""
+        return (FIRST[self.first] + self._step).removesuffix("+")
+
+    @property
+    def _step(self) -> str:
         return list(LADDERS[self.ladder])[self.reduction]
 
     @property
     def share(self) -> float:
         """About what share of the tokens is left."""
-        return LADDERS[self.ladder][self.step]
+        return LADDERS[self.ladder][self._step]
 
     def neighbours(self) -> Iterator[Point]:
         """One step away on one ladder."""
-        sizes = {"reduction": len(LADDERS[self.ladder]), "codec": len(CODECS), "alignment": len(ALIGNMENTS)}
+        sizes = {
+            "reduction": len(LADDERS[self.ladder]),
+            "codec": len(CODECS),
+            "alignment": len(ALIGNMENTS),
+            "first": len(FIRST),
+            "weights": len(WEIGHTS),
+        }
         for field, size in sizes.items():
             for place in (getattr(self, field) - 1, getattr(self, field) + 1):
                 if 0 <= place < size:

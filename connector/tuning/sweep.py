@@ -18,6 +18,7 @@ from connector.encoders.cache import CachedEncoder
 from connector.errors import InputError
 from connector.heads import OWN
 from connector.recipes import RECIPES, Recipe
+from connector.reduction import Frequencies
 from connector.tuning.coding import Coded, code
 from connector.tuning.frontier import Trial, best, frontier, smallest_alike
 from connector.tuning.ledger import Ledger
@@ -35,7 +36,7 @@ from connector.tuning.trial import (
     ndcg,
     nearest,
 )
-from connector.types import to_json
+from connector.types import Float32, to_json
 from connector.writing import WINDOW
 
 _BEYOND = 2
@@ -171,7 +172,7 @@ class _Clock:
 
 def _ground(task: Task, encoder: CachedEncoder, candidates: int, clock: _Clock, progress: Progress) -> Ground:
     """Encode all of it; what was encoded before is read."""
-    texts, vectors = task.texts, []
+    texts, vectors, frequencies = task.texts, list[Float32](), Frequencies()
     for start in range(0, len(texts), WINDOW):
         progress("Encoding", start, len(texts))
         if clock.over(_FOR_TRIALS):
@@ -179,10 +180,12 @@ def _ground(task: Task, encoder: CachedEncoder, candidates: int, clock: _Clock, 
                 f"the {clock.minutes:g} minutes were over when {start:,} of {len(texts):,} passages were "
                 "encoded; they are kept: run the same command again to go on"
             )
-        vectors += [it.cls for it in encoder.encode_documents(texts[start : start + WINDOW])]
+        embeddings = encoder.encode_documents(texts[start : start + WINDOW])
+        frequencies.add(embeddings)
+        vectors += [embedding.cls for embedding in embeddings]
     progress("Encoding", len(texts), len(texts))
     queries, cls = encoder.encode_queries(list(task.queries.values())), np.stack(vectors)
-    return Ground(task, encoder, queries, cls, nearest(queries, cls, candidates))
+    return Ground(task, encoder, queries, cls, frequencies, nearest(queries, cls, candidates))
 
 
 def _full(ground: Ground, ledger: Ledger, progress: Progress) -> tuple[Trial, Measure]:
@@ -280,7 +283,7 @@ class _Sweep:
                 continue
             kept = self._ledger.trial(recipe)
             if kept is None:
-                todo.setdefault((point.ladder, point.step), {})[point] = recipe
+                todo.setdefault((point.ladder, point.steps), {})[point] = recipe
             else:
                 self.trials[point] = kept
         done, count = 0, sum(map(len, todo.values()))
@@ -298,9 +301,16 @@ class _Sweep:
         if isinstance(recipe, str):
             self.left_out[recipe] = None
             return None
-        row = recipe.make_codec().bytes_per_token(self._ground.encoder.token_width) + recipe.saliency
-        size = stored_bytes(recipe.cls, self._ground.encoder.cls_width) + row * self._tokens * point.share
-        return recipe if size <= self._most else None
+        codec, encoder, rows = recipe.make_codec(), self._ground.encoder, self._tokens * point.share
+        row = codec.bytes_per_token(encoder.token_width) + recipe.saliency
+        if stored_bytes(recipe.cls, encoder.cls_width) + row * rows > self._most:
+            return None
+        if rows * len(self._texts) < codec.least_sample:
+            self.left_out[f"{codec.spec}, which learns from more token vectors than these passages have"] = (
+                None
+            )
+            return None
+        return recipe
 
     def _trial(self, recipe: Recipe) -> Trial:
         coded = self._coded(recipe)

@@ -200,10 +200,7 @@ def _task(
     if not passages:
         raise SourceError(f"{name} holds no document; give a source with some")
     if not texts:
-        texts, asked = (
-            _sentences(passages, most_queries),
-            "sentences of the passages, as there are no queries",
-        )
+        texts, asked = _sentences(passages, most_queries), "sentences of the passages"
     if len(texts) < LEAST_QUERIES:
         raise SourceError(
             f"{name} gives {len(texts)} queries; give at least {LEAST_QUERIES}, better 50 or more"

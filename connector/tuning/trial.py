@@ -17,6 +17,7 @@ from connector.collection import Collection
 from connector.encoders import Encoder
 from connector.points import Material, assembled
 from connector.recipes import Recipe
+from connector.reduction import Frequencies
 from connector.rerank import asking, scores
 from connector.search import fetch, rank
 from connector.stores import open_store
@@ -45,6 +46,7 @@ class Ground:
         encoder: of both.
         queries: the encoded queries, in the order of the task's.
         cls: (P, w) float32 CLS vectors of the passages.
+        frequencies: how often they have each token.
         candidates: for each query the numbers of the passages nearest by CLS, best first.
     """
 
@@ -52,6 +54,7 @@ class Ground:
     encoder: Encoder
     queries: list[Embedding]
     cls: Float32
+    frequencies: Frequencies
     candidates: list[NDArray[np.intp]]
 
     def ranked(self, found: NDArray[np.integer], scored: Float32) -> Ranking:
@@ -107,10 +110,11 @@ def by_tokens(ground: Ground, coded: Coded, recipe: Recipe) -> list[Ranking]:
     codec, queries = coded.codec, ground.queries
     if recipe.salient:
         queries = codec.saliency(queries, "query")
+    reduce = recipe.make_query_reduction(ground.frequencies)
     alignment = None if recipe.alignment is None else parse_alignment(recipe.alignment)
     rankings = []
     for query, found in zip(queries, ground.candidates, strict=True):
-        asked = asking(codec, query, None, recipe.saliency)
+        asked = asking(codec, *reduce(query), recipe.saliency)
         scored = scores(codec, asked, coded.of(found), alignment, ground.encoder.device)
         rankings.append(ground.ranked(found, scored))
     return rankings
@@ -146,6 +150,8 @@ def _write(collection: Collection, ground: Ground, coded: Coded | None) -> None:
     if coded is not None:
         ends = np.cumsum(coded.lengths)[:-1]
         collection.take_codec(coded.codec)
+        collection.counts.counted = ground.frequencies
+        collection.counts.store()
         rows = np.split(coded.rows, ends)
         saliency = saliency if coded.saliency is None else np.split(coded.saliency, ends)
     materials = map(Material, ground.cls, rows, saliency)

@@ -1,0 +1,516 @@
+"""Tuning: trials rank as real collections do, the frontier by hand, and a run that is cut off goes on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from connector import Connector, Encoder, Recipe
+from connector.cli import main
+from connector.demo import standard_library
+from connector.encoders.cache import CachedEncoder
+from connector.errors import InputError, MissingExtra, RecipeError, SourceError
+from connector.evaluation import evaluate
+from connector.recipes import get_recipe
+from connector.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
+from connector.tuning import sweep as sweeping
+from connector.tuning.coding import code
+from connector.tuning.frontier import best, frontier, interval, smallest_alike
+from connector.tuning.space import Point, around, coarse, usable
+from connector.tuning.trial import agreement, by_tokens, ndcg
+from connector.tuning_page import page
+from connector.tuning_plot import plot
+
+DOCUMENTS, QUERIES, BUDGET = 90, 12, 500
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Docstrings in BEIR layout, asked for by their first words; train, test and one split more."""
+    home = tmp_path_factory.mktemp("tune") / "docs"
+    (home / "qrels").mkdir(parents=True)
+    found = [it for it in standard_library() if len(it.text) > 200][: 9 * DOCUMENTS : 9]
+    rows = [{"_id": it.id, "title": it.title or "", "text": it.text} for it in found]
+    queries = [
+        {"_id": f"q{n}", "text": " ".join(it.text.split()[3:9])} for n, it in enumerate(found[:QUERIES])
+    ]
+    write(home / "corpus.jsonl", rows)
+    write(home / "queries.jsonl", queries)
+    for split in ("train", "test"):
+        lines = [f"q{n}\t{it.id}\t1" for n, it in enumerate(found[:QUERIES])]
+        (home / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]))
+    return home
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def cache(folder: Path, encoder: Encoder) -> Path:
+    """What a whole run has left."""
+    cache = folder.parent / "cache"
+    tune(task_of_source(folder), encoder, cache, budget=BUDGET, candidates=50)
+    return cache
+
+
+@pytest.fixture
+def tuning(folder: Path, encoder: Encoder, cache: Path) -> Tuning:
+    return tune(task_of_source(folder), encoder, cache, budget=BUDGET, candidates=50)
+
+
+def trial(size: float, *values: float, ms: float | None = None) -> Trial:
+    return Trial(Recipe(name=f"r{size}", layout="codes", codec="float32"), size, 1.0, np.array(values), ms)
+
+
+def test_the_frontier_by_hand() -> None:
+    small, worse, equal, large, best_one = (
+        *(trial(10, 0.2, 0.4), trial(20, 0.1, 0.3), trial(20, 0.2, 0.4)),
+        *(trial(30, 0.5, 0.5), trial(30, 0.5, 0.7)),
+    )
+    found = frontier([large, worse, best_one, equal, small])
+    assert found == [small, best_one]
+    assert best([large, worse, best_one, small], 25) is small
+    assert best([large, worse, best_one, small], 30) is best_one
+    assert best([large], 29.9) is None
+
+
+def test_the_smallest_that_is_not_shown_to_be_worse() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random(50)
+    chosen = trial(100, *values)
+    close = trial(50, *(values + rng.normal(0, 0.1, 50) - 0.005))
+    far = trial(20, *(values - 0.2))
+    assert smallest_alike([chosen, close, far], chosen) is close
+    assert smallest_alike([chosen, far], chosen) is chosen
+
+
+def test_the_interval_is_the_bootstrap_s(rng: np.random.Generator) -> None:
+    assert interval(np.full(7, 0.25)) == (0.25, 0.25)
+    values = rng.random(40)
+    low, high = interval(values)
+    means = sorted(np.mean([values[rng.integers(40)] for _ in range(40)]) for _ in range(4000))
+    assert low == pytest.approx(means[100], abs=0.01)
+    assert high == pytest.approx(means[3900], abs=0.01)
+    assert interval(values) == (low, high)
+
+
+def test_agreement_by_hand() -> None:
+    assert agreement([["a", "b"], ["c"]], [["b", "x"], ["c"]]).tolist() == [0.5, 1.0]
+
+
+def test_ndcg_counts_a_query_without_an_answer_as_zero() -> None:
+    values = ndcg({"p": {"d": 1}, "q": {"d": 1}}, ["p", "q"], [["x", "d"], ["x"]])
+    assert values.tolist() == [pytest.approx(1 / np.log2(3)), 0.0]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"reduction": "ward-6"},
+        {"reduction": "punctuation+ward-3", "codec": "linear-64+binary", "alignment": "top-2"},
+        {"reduction": "none", "codec": "pca-256+binary", "query_reduction": "idf-weight"},
+        {"reduction": "saliency-50%", "saliency": True, "alignment": "top-4"},
+    ],
+    ids=lambda parts: parts["reduction"],
+)
+def test_a_trial_ranks_and_weighs_as_a_real_collection_does(
+    folder: Path, encoder: Encoder, cache: Path, parts: dict[str, Any]
+) -> None:
+    recipe = get_recipe("compact").varied(**parts)
+    task = task_of_source(folder)
+    ground = sweeping._ground(task, CachedEncoder(encoder, cache), DOCUMENTS, sweeping._Clock(None), nothing)
+    (coded,) = code(task.texts, ground.encoder, [recipe.for_model(encoder.fingerprint)])
+    rankings = by_tokens(ground, coded, coded.recipe)
+    result = evaluate(folder, encoder, recipe, cache=cache, candidates=DOCUMENTS)
+    assert [list(run)[:10] for run in result.run.values()] == rankings
+    assert coded.bytes_per_passage == pytest.approx(result.bytes_per_passage["total"], abs=0.1)
+    assert coded.lengths.mean() == pytest.approx(result.tokens_per_passage, abs=0.01)
+    assert ndcg(task.qrels or {}, list(task.queries), rankings).mean() == pytest.approx(
+        result.measures["nDCG@10"], abs=1e-5
+    )
+
+
+def nothing(*_: Any) -> None:
+    """No progress is shown."""
+
+
+def test_dense_and_full_are_the_recipes_of_these_names(
+    tuning: Tuning, folder: Path, encoder: Encoder
+) -> None:
+    for found, name in ((tuning.dense, "dense"), (tuning.full, "colbert")):
+        result = evaluate(folder, encoder, get_recipe(name), split="train", candidates=50)
+        assert found.mean == pytest.approx(result.measures["nDCG@10"], abs=1e-3)
+        assert found.bytes_per_passage == pytest.approx(result.bytes_per_passage["total"], abs=0.1)
+
+
+def test_a_sweep_finds_what_fits(tuning: Tuning) -> None:
+    assert tuning.finished
+    assert tuning.measure == "nDCG@10"
+    assert tuning.best is not None
+    assert tuning.best.bytes_per_passage <= BUDGET
+    assert all(it.bytes_per_passage <= 2.2 * BUDGET for it in tuning.trials)
+    assert all(it.mean <= tuning.best.mean for it in tuning.trials if it.bytes_per_passage <= BUDGET)
+    assert all(it.ms is not None and it.ms > 0 for it in (*tuning.frontier, tuning.dense))
+    assert len({it.recipe.name for it in tuning.trials}) == len(tuning.trials) > 20
+    refined = {it.recipe.reduction for it in tuning.trials} - {None, "ward-2", "ward-4", "ward-6", "ward-10"}
+    assert refined - {"saliency-50%"}, "nothing near the frontier was tried"
+
+
+def test_a_finished_sweep_is_read_again(
+    folder: Path, encoder: Encoder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tune(task_of_source(folder), encoder, cache, budget=BUDGET, candidates=50)
+    monkeypatch.setattr(type(encoder), "forward", None)
+    monkeypatch.setattr(sweeping, "by_tokens", None)
+    monkeypatch.setattr(sweeping, "milliseconds", None)
+    again = tune(task_of_source(folder), encoder, cache, budget=BUDGET, candidates=50)
+    assert [it.recipe for it in again.frontier] == [it.recipe for it in first.frontier]
+    assert [it.ms for it in again.frontier] == [it.ms for it in first.frontier]
+
+
+class Interrupting:
+    """An encoder that is interrupted at its n-th call, and counts the texts that it encoded."""
+
+    def __init__(self, encoder: Encoder, after: int) -> None:
+        self._encoder, self._left, self.encoded = encoder, after, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def encode_documents(self, texts: Sequence[str], attention: bool = False) -> Any:
+        if self._left == 0:
+            raise KeyboardInterrupt
+        self._left -= 1
+        self.encoded += len(texts)
+        return self._encoder.encode_documents(texts, attention)
+
+
+def test_an_interrupted_sweep_goes_on_without_encoding_again(
+    folder: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "WINDOW", 40)
+    monkeypatch.setattr("connector.tuning.coding.WINDOW", 40)
+    task = task_of_source(folder)
+    cut = Interrupting(encoder, after=1)
+    with pytest.raises(KeyboardInterrupt):
+        tune(task, cut, tmp_path, budget=300, candidates=50)
+    whole, trials = Interrupting(encoder, after=9), itertools.count()
+
+    def second_trial(*args: Any) -> Any:
+        if next(trials) == 2:
+            raise KeyboardInterrupt
+        return by_tokens(*args)
+
+    monkeypatch.setattr(sweeping, "by_tokens", second_trial)
+    with pytest.raises(KeyboardInterrupt):
+        tune(task, whole, tmp_path, budget=300, candidates=50)
+    monkeypatch.setattr(sweeping, "by_tokens", by_tokens)
+    assert cut.encoded + whole.encoded == DOCUMENTS
+    none_left = Interrupting(encoder, after=0)
+    result = tune(task, none_left, tmp_path, budget=300, candidates=50)
+    assert result.finished
+    undisturbed = tune(task, encoder, tmp_path / "other", budget=300, candidates=50)
+    assert [it.recipe for it in result.frontier] == [it.recipe for it in undisturbed.frontier]
+    assert [it.values.tolist() for it in result.trials] == [it.values.tolist() for it in undisturbed.trials]
+
+
+def test_time_that_is_over_is_said(folder: Path, encoder: Encoder, tmp_path: Path) -> None:
+    task = task_of_source(folder)
+    with pytest.raises(InputError, match="0 of 90 passages were encoded; they are kept"):
+        tune(task, encoder, tmp_path, budget=BUDGET, minutes=1e-9)
+    clock = iter(itertools.chain([0.0, 0.0, 0.0], itertools.repeat(1e9)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeping.time, "monotonic", lambda: next(clock))
+        result = tune(task, encoder, tmp_path, budget=BUDGET, minutes=1)
+    assert not result.finished
+    assert result.trials == []
+    assert result.best is None
+
+
+def test_a_damaged_file_of_the_cache_is_made_again(
+    folder: Path, encoder: Encoder, cache: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(cache, tmp_path / "copy")
+    first = tune(task_of_source(folder), encoder, copy, budget=BUDGET, candidates=50)
+    (kept,) = copy.glob("tune-*")
+    for file in [*sorted(kept.glob("*.json"))[:5], *sorted(kept.glob("*.safetensors"))[:2]]:
+        file.write_bytes(file.read_bytes()[:20])
+    again = tune(task_of_source(folder), encoder, copy, budget=BUDGET, candidates=50)
+    assert [it.recipe for it in again.frontier] == [it.recipe for it in first.frontier]
+
+
+def test_a_budget_below_the_cls_vector_is_refused(folder: Path, encoder: Encoder, cache: Path) -> None:
+    with pytest.raises(InputError, match="a CLS vector alone takes 196"):
+        tune(task_of_source(folder), encoder, cache, budget=196)
+
+
+def test_every_combination_is_a_recipe_and_neighbours_are_mutual() -> None:
+    points = set(coarse())
+    for _ in range(2):
+        points |= set(around(points))
+    assert len(points) > len(coarse())
+    for point in points:
+        assert point not in set(point.neighbours())
+        assert all(point in set(near.neighbours()) for near in point.neighbours())
+    for point in sorted(points, key=repr)[::17]:
+        recipe = point.recipe("own")
+        assert recipe.saliency == (point.ladder == "pruning")
+        assert 0 < point.share <= 1
+
+
+def test_what_an_encoder_lacks_is_left_out_with_the_reason(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> None:
+        raise MissingExtra("faiss-cpu", "faiss")
+
+    monkeypatch.setattr("connector.codecs.codebook.faiss", missing)
+    residual = next(it for it in coarse() if "residual" in it.recipe("own").codec)
+    assert "faiss" in str(usable(residual.recipe("own"), encoder))
+    other = replace_fingerprint(encoder)
+    pruned = next(it for it in coarse() if it.ladder == "pruning")
+    assert "none comes" in str(usable(pruned.recipe("own"), other))
+    pooled = usable(Point("pooling", 1, 3, 0).recipe("own"), other)
+    assert isinstance(pooled, Recipe)
+    assert pooled.codec == "pca-128+binary"
+
+
+def replace_fingerprint(encoder: Encoder) -> Any:
+    class Other:
+        fingerprint = "another"
+        token_width = encoder.token_width
+
+    return Other()
+
+
+def test_a_task_takes_dev_then_train_and_never_test_unasked(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert task_of_source(copy).asked == "judged queries of split train"
+    shutil.copy(copy / "qrels" / "train.tsv", copy / "qrels" / "dev.tsv")
+    assert task_of_source(copy).asked == "judged queries of split dev"
+    for split in ("dev", "train"):
+        (copy / "qrels" / f"{split}.tsv").unlink()
+    with pytest.raises(SourceError, match="judgements for test, neither for dev nor for train; choose with"):
+        task_of_source(copy)
+    assert task_of_source(copy, split="test").qrels
+    with pytest.raises(SourceError, match="no judgements for split 'other'"):
+        task_of_source(copy, split="other")
+
+
+def test_a_sample_keeps_what_answers_and_its_order(folder: Path) -> None:
+    whole = task_of_source(folder)
+    part = task_of_source(folder, most_passages=30, most_queries=5)
+    assert len(part.passages) == 30
+    assert (part.documents, part.sampled) == (DOCUMENTS, 30)
+    assert len(part.queries) == 5
+    ids = [it.document.id for it in part.passages]
+    assert {answer for answers in (part.qrels or {}).values() for answer in answers} <= set(ids)
+    order = [it.document.id for it in whole.passages]
+    assert [order.index(it) for it in ids] == sorted(order.index(it) for it in ids)
+    assert part.digest != whole.digest
+    assert task_of_source(folder, most_passages=30, most_queries=5) == part
+
+
+def test_a_sample_draws_every_document_alike(tmp_path: Path) -> None:
+    home = tmp_path / "many"
+    home.mkdir()
+    write(
+        home / "corpus.jsonl",
+        [{"_id": str(n), "text": f"Text number {n} has some words here."} for n in range(2000)],
+    )
+    drawn = [int(it.document.id) for it in task_of_source(home, most_passages=200).passages]
+    assert len(set(drawn)) == 200
+    assert abs(np.mean(drawn) - 1000) < 4 * 2000 / np.sqrt(12 * 200)
+
+
+def test_without_judgements_recipes_agree_with_every_token(
+    folder: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    home = shutil.copytree(folder, tmp_path / "unjudged", ignore=shutil.ignore_patterns("qrels"))
+    task = task_of_source(home)
+    assert task.qrels is None
+    assert task.asked == "queries without judgements"
+    result = tune(task, encoder, folder.parent / "cache", budget=300, candidates=50)
+    assert result.measure == "agreement@10"
+    assert result.full.mean == 1.0
+    assert result.best is not None
+    assert 0 < result.best.mean < 1
+    (home / "queries.jsonl").unlink()
+    sentences = task_of_source(home, most_queries=8)
+    assert sentences.asked == "sentences of the passages"
+    assert len(sentences.queries) == 8
+    texts = " ".join(it.text for it in sentences.passages)
+    assert all(sentence in texts for sentence in sentences.queries.values())
+    with pytest.raises(SourceError, match="leave --split out"):
+        task_of_source(home, split="train")
+
+
+def test_a_collection_is_tuned_by_examples(folder: Path, encoder: Encoder, tmp_path: Path) -> None:
+    source = task_of_source(folder)
+    with Connector.create("docs", path=tmp_path, recipe="compact", model=encoder) as connector:
+        connector.ingest([it.document for it in source.passages], chunk_tokens=64)
+        answers = {query: next(iter(grades)) for query, grades in (source.qrels or {}).items()}
+        examples = [(source.queries[query], answer) for query, answer in answers.items()]
+        task = task_of_collection(connector.collection, examples=examples)
+        assert task.documents == DOCUMENTS
+        assert len(task.passages) > DOCUMENTS  # as they were split
+        assert task.asked == "examples"
+        result = tune(task, encoder, tmp_path / "cache", budget=260, candidates=50)
+        assert result.best is not None
+        assert result.best.mean > 0.5
+        with pytest.raises(InputError, match="'docs' holds no document 'nowhere'"):
+            task_of_collection(connector.collection, examples=[*examples, ("a query", "nowhere")])
+        assert task_of_collection(connector.collection).asked == "sentences of the passages"
+
+
+@pytest.mark.parametrize("content", [[], [{"_id": "1", "text": "One short text."}]])
+def test_too_little_is_refused(tmp_path: Path, content: list[dict[str, Any]]) -> None:
+    write(tmp_path / "docs.jsonl", content)
+    with pytest.raises(SourceError, match=r"holds no document|gives 0 queries|gives 1 queries|holds no"):
+        task_of_source(tmp_path / "docs.jsonl")
+
+
+def run(*command: str) -> Any:
+    return CliRunner().invoke(main, ["tune", *command])
+
+
+def test_the_command_from_end_to_end(folder: Path, cache: Path, tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("plot.png", "page.html", "mine.json")}
+    command = [str(folder), "--budget", "500B", "--candidates", "50", "--cache", str(cache)]
+    outputs = [
+        "--plot",
+        str(files["plot.png"]),
+        "--html",
+        str(files["page.html"]),
+        "--save",
+        str(files["mine.json"]),
+    ]
+    result = run(*command, *outputs)
+    assert result.exit_code == 0, result.output
+    assert "◄ best in the budget" in result.stdout
+    assert "12 judged queries of split train, 90 passages" in result.stdout
+    assert f"--recipe {files['mine.json']}" in result.stdout
+    assert files["plot.png"].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    content = json.loads(run(*command, "--json").stdout)
+    assert content["finished"] is True
+    assert content["best"]["bytes_per_passage"] <= 500
+    saved = get_recipe(str(files["mine.json"]))
+    assert saved.same_as(Recipe.model_validate(content["best"]["recipe"]))
+    evaluated = CliRunner().invoke(
+        main, ["evaluate", str(folder), "--recipe", str(files["mine.json"]), "--cache", str(cache), "--json"]
+    )
+    assert evaluated.exit_code == 0, evaluated.output
+    assert json.loads(evaluated.stdout)["bytes_per_passage"]["total"] == content["best"]["bytes_per_passage"]
+    place = ["--collection", "docs", "--path", str(tmp_path / "qdrant"), "--recipe", str(files["mine.json"])]
+    assert CliRunner().invoke(main, ["ingest", str(folder), *place]).exit_code == 0
+    with Connector.open("docs", path=tmp_path / "qdrant") as connector:
+        assert connector.recipe.same_as(saved)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["--budget", "1KB"], "give one of SOURCE and --collection NAME"),
+        (["docs", "--collection", "docs", "--budget", "1KB"], "give one of SOURCE and --collection NAME"),
+        (["docs", "--budget", "lots"], "'lots' is no size; give bytes a passage, such as 768 or 1KB"),
+        (["docs", "--budget", "1KB", "--path", "x"], "--path goes with --collection"),
+        (["docs", "--budget", "1KB", "--examples", "x"], "--examples goes with --collection"),
+        (
+            ["--collection", "docs", "--path", "x", "--split", "dev", "--budget", "1KB"],
+            "--split goes with SOURCE",
+        ),
+        (["--collection", "docs", "--budget", "1KB"], "give one of --path DIR (embedded) and --url URL"),
+        (["docs"], "Missing option '--budget'"),
+    ],
+)
+def test_wrong_usage_is_told(command: list[str], said: str) -> None:
+    result = run(*command)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_done(folder: Path) -> None:
+    for option in ("--plot", "--html", "--save"):
+        result = run(str(folder), "--budget", "1KB", option, "no/such/file")
+        assert result.exit_code == 1
+        assert "there is no folder 'no/such'; make it first" in result.output
+
+
+def test_a_recipe_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"gone\.json cannot be read"):
+        get_recipe(str(tmp_path / "gone.json"))
+    (tmp_path / "bad.json").write_text('{"name": "x", "layout": "codes"}')
+    with pytest.raises(RecipeError, match=r"bad\.json: not a valid recipe: layout codes with codec None"):
+        get_recipe(str(tmp_path / "bad.json"))
+    with pytest.raises(RecipeError, match=r"or give a \.json file"):
+        get_recipe("unknown")
+
+
+EVIL = "</title><script>window.evil = 1</script>\"'&"
+
+
+def made_up(**parts: Any) -> Tuning:
+    points = [trial(300, 0.2, 0.4, ms=1.0), trial(900, 0.6, 0.7, ms=2.0), trial(800, 0.1, 0.2)]
+    task = Task(EVIL, [], 0, {"q": "x"}, None, EVIL)
+    dense, full = trial(1536, 0.3, 0.3, ms=0.5), trial(99_000, 0.7, 0.7)
+    arguments: dict[str, Any] = {
+        **{"task": task, "model": EVIL, "measure": "nDCG@10", "budget": 1000.0, "candidates": 9},
+        **{"dense": dense, "full": full, "trials": points, "left_out": [], "finished": True},
+    }
+    return Tuning(**(arguments | parts))
+
+
+def test_the_page_takes_no_text_for_markup() -> None:
+    html = page(made_up())
+    assert EVIL not in html
+    assert html.count("<script>") == 1
+    assert html.count("<circle") == 3
+    assert "r900: 900 bytes, nDCG@10 0.6500 (0.600–0.700), 1.0 tokens a passage, 2.0 ms a query" in html
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_few_points_are_drawn_too(tmp_path: Path, only: int) -> None:
+    tuning = made_up(trials=[trial(300, 0.5, 0.5)], budget=1000.0 if only else 200.0)
+    plot(tuning, tmp_path / "one.png")
+    assert (tmp_path / "one.png").stat().st_size > 10_000
+    assert page(tuning).count("<circle") == 1
+
+
+def test_the_plot_asks_for_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match="plot"):
+        plot(made_up(), tmp_path / "one.png")
+
+
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    file = tmp_path / "page.html"
+    file.write_text(page(made_up()), encoding="utf-8")
+    with playwright.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab, said = browser.new_page(), []
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.goto(file.as_uri())
+        hint = tab.inner_text("#told")
+        tab.hover("circle.best")
+        assert tab.inner_text("#told").startswith("r900: 900 bytes")
+        tab.mouse.move(0, 0)
+        assert tab.inner_text("#told") == hint
+        tab.keyboard.press("Tab")
+        assert tab.inner_text("#told").startswith("r300: 300 bytes")
+        assert tab.evaluate("window.evil") is None
+        assert said == []
+        browser.close()
