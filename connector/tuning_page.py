@@ -177,7 +177,8 @@ def _point(tuning: Tuning, scale: _Scale, trial: Trial, name: str) -> str:
     told = escape(_told(tuning, trial))
     return (
         f'<circle class="{name}" cx="{scale.x(trial.bytes_per_passage)}" cy="{scale.y(trial.mean)}" '
-        f'r="{6 if name else 3.5}" tabindex="{0 if name else -1}" role="img" aria-label="{told}"><title>{told}</title></circle>'
+        f'r="{6 if name else 3.5}" tabindex="{0 if name else -1}" role="img" '
+        f'aria-label="{told}"><title>{told}</title></circle>'
     )
 
 
