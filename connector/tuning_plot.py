@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 _INK, _FAINT, _BEST, _LINE = "#1b1b1f", "#8a8a96", "#c2410c", "#1d4ed8"
 
 
+def check_plot() -> None:
+    """Raises MissingExtra if matplotlib is not installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "plot") from error
+
+
 def plot(tuning: Tuning, file: Path) -> None:
     """Draw all trials, the frontier with its intervals, the budget, and the two ends, as a PNG.
 
@@ -26,11 +34,10 @@ def plot(tuning: Tuning, file: Path) -> None:
         MissingExtra: matplotlib is not installed.
         InputError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plot") from error
+    check_plot()
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xscale("log", base=2)

@@ -372,6 +372,17 @@ def test_a_collection_is_tuned_by_examples(folder: Path, encoder: Encoder, tmp_p
         assert task_of_collection(connector.collection).asked == "sentences of the passages"
 
 
+def test_examples_take_the_place_of_a_folder_s_judgements(folder: Path) -> None:
+    whole = task_of_source(folder)
+    first, second = list(whole.queries.values())[:2]
+    ids = [it.document.id for it in whole.passages]
+    task = task_of_source(folder, examples=[(first, ids[5]), (first, ids[6]), (second, ids[7])])
+    assert task.asked == "examples"
+    assert task.qrels == {first: {ids[5]: 1, ids[6]: 1}, second: {ids[7]: 1}}
+    with pytest.raises(InputError, match="'docs' holds no document 'nowhere'"):
+        task_of_source(folder, examples=[(first, "nowhere"), (second, ids[7])])
+
+
 @pytest.mark.parametrize("content", [[], [{"_id": "1", "text": "One short text."}]])
 def test_too_little_is_refused(tmp_path: Path, content: list[dict[str, Any]]) -> None:
     write(tmp_path / "docs.jsonl", content)
@@ -423,7 +434,14 @@ def test_the_command_from_end_to_end(folder: Path, cache: Path, tmp_path: Path) 
         (["docs", "--collection", "docs", "--budget", "1KB"], "give one of SOURCE and --collection NAME"),
         (["docs", "--budget", "lots"], "'lots' is no size; give bytes a passage, such as 768 or 1KB"),
         (["docs", "--budget", "1KB", "--path", "x"], "--path goes with --collection"),
-        (["docs", "--budget", "1KB", "--examples", "x"], "--examples goes with --collection"),
+        (
+            ["docs", "--budget", "1KB", "--examples", "x", "--queries", "y"],
+            "one of --examples FILE and --queries",
+        ),
+        (
+            ["docs", "--budget", "1KB", "--examples", "x", "--split", "dev"],
+            "one of --examples FILE and --split",
+        ),
         (
             ["--collection", "docs", "--path", "x", "--split", "dev", "--budget", "1KB"],
             "--split goes with SOURCE",

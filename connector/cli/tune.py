@@ -45,7 +45,7 @@ class Size(click.ParamType[float]):
     "--examples",
     type=_FILE,
     metavar="FILE",
-    help="With --collection: queries, each with the id of an answer, as for connector adapt.",
+    help="Queries, each with the id of a document that answers it, as for connector adapt.",
 )
 @click.option(
     "--queries", type=_FILE, metavar="FILE", help="Queries that nobody has judged: .jsonl with _id and text."
@@ -121,19 +121,35 @@ def tune_command(
     """
     from connector.heads import OWN
     from connector.tuning import tune
+    from connector.tuning_plot import check_plot
+    from connector.tuning_plot import plot as draw
     from connector.tuning_text import print_tuning, tuning_json
 
-    _check(source, collection, path, url, examples=examples, split=split, model=model)
+    _check(
+        source,
+        collection,
+        path=path,
+        url=url,
+        split=split,
+        model=model,
+        examples=examples,
+        queries=queries,
+    )
     _check_writable(plot=plot, html=html, save=save)
+    if plot is not None:
+        check_plot()
+    pairs = None if examples is None else load_examples(examples)
     sizes = {"most_passages": max_passages, "most_queries": max_queries}
     if source is not None:
         from connector.encoders import DEFAULT_MODEL, load_encoder
         from connector.tuning import task_of_source
 
-        task = task_of_source(source, split=split, queries=queries, skip_bad=skip_bad, **sizes)
+        task = task_of_source(
+            source, split=split, examples=pairs, queries=queries, skip_bad=skip_bad, **sizes
+        )
         encoder = load_encoder(model or DEFAULT_MODEL)
     else:
-        task, encoder = _of_collection(str(collection), where(path, url), examples, queries, sizes)
+        task, encoder = _of_collection(str(collection), where(path, url), pairs, queries, sizes)
     with steps_bar() as progress:
         tuning = tune(
             task,
@@ -146,8 +162,6 @@ def tune_command(
             progress=progress,
         )
     if plot is not None:
-        from connector.tuning_plot import plot as draw
-
         draw(tuning, plot)
     if html is not None:
         from connector.tuning_page import page
@@ -165,30 +179,33 @@ def tune_command(
 
 
 def _of_collection(
-    name: str, at: dict[str, Any], examples: Path | None, queries: Path | None, sizes: dict[str, int]
+    name: str,
+    at: dict[str, Any],
+    examples: list[tuple[str, str]] | None,
+    queries: Path | None,
+    sizes: dict[str, int],
 ) -> tuple[Task, Encoder]:
     from connector.connector import Connector
     from connector.tuning import task_of_collection
 
-    pairs = None if examples is None else load_examples(examples)
     with Connector.open(name, **at) as connector:
-        task = task_of_collection(connector.collection, examples=pairs, queries=queries, **sizes)
+        task = task_of_collection(connector.collection, examples=examples, queries=queries, **sizes)
         return task, connector.encoder
 
 
-def _check(
-    source: Path | None, collection: str | None, path: str | None, url: str | None, **more: Any
-) -> None:
+def _check(source: Path | None, collection: str | None, **options: Any) -> None:
+    """Raises UsageError unless the options go together."""
     if (source is None) == (collection is None):
         raise click.UsageError("give one of SOURCE and --collection NAME")
-    if source is None:
-        for option in ("split", "model"):
-            if more[option] is not None:
-                raise click.UsageError(f"--{option} goes with SOURCE, not with --collection")
-        return
-    for option, value in {"path": path, "url": url, "examples": more["examples"]}.items():
-        if value is not None:
-            raise click.UsageError(f"--{option} goes with --collection, not with SOURCE")
+    others = ("split", "model") if source is None else ("path", "url")
+    for option in others:
+        if options[option] is not None:
+            there, here = ("--collection", "SOURCE") if source is None else ("SOURCE", "--collection")
+            raise click.UsageError(f"--{option} goes with {here}, not with {there}")
+    if None not in (options["examples"], options["queries"]):
+        raise click.UsageError("give one of --examples FILE and --queries FILE")
+    if options["examples"] is not None and options["split"] is not None:
+        raise click.UsageError("give one of --examples FILE and --split")
 
 
 def _check_writable(**files: Path | None) -> None:

@@ -27,6 +27,8 @@ LEAST_QUERIES = 2
 _SPLITS = ("dev", "train")
 """What a folder is tuned on, the first of them that it has; never of itself on what it is tested on."""
 
+_EXAMPLES = "examples"
+
 _SENTENCE = re.compile(r"[^.!?。！？\n]{30,200}[.!?。！？]?")
 """What stands in for a query where there are none."""
 
@@ -73,6 +75,7 @@ def task_of_source(
     path: Path,
     *,
     split: str | None = None,
+    examples: Iterable[tuple[str, str]] | None = None,
     queries: Path | None = None,
     most_passages: int = PASSAGES,
     most_queries: int = QUERIES,
@@ -83,6 +86,7 @@ def task_of_source(
     Args:
         path: `corpus.jsonl` with, as far as there are, `queries.jsonl` and `qrels/SPLIT.tsv`; or any source.
         split: the judgements to tune by; None takes dev or train.
+        examples: pairs of a query and the id of a document that answers it, in place of judgements.
         queries: a file of queries that nobody has judged, in place of the folder's.
         most_passages: of a larger source a random sample is taken, with all documents that answer.
         most_queries: of more queries a random sample is taken.
@@ -91,17 +95,18 @@ def task_of_source(
     Raises:
         SourceError: something is missing or damaged, or the judgements are a test's alone.
         DocumentError: a document cannot be taken.
+        InputError: an example names a document that is not there.
     """
-    judged, asked = None, ""
-    if queries is None and (path / "qrels").is_dir():
+    judged, texts, asked = _asked(examples, queries)
+    own = path / "queries.jsonl"
+    if not asked and (path / "qrels").is_dir():
         split = split or _split_of(path)
         judged, asked = load_judged(path, split), f"judged queries of split {split}"
+        texts = judged.queries
     elif split is not None:
         raise SourceError(f"{path} has no judgements (qrels/{split}.tsv); leave --split out")
-    own = path / "queries.jsonl"
-    texts = judged.queries if judged else {}
-    if judged is None and (queries is not None or own.is_file()):
-        texts, asked = load_queries(queries or own), "queries without judgements"
+    elif not asked and own.is_file():
+        texts, asked = load_queries(own), "queries without judgements"
     checker = Checker(Chunking())
     documents = (_whole(it) for it in _taken(Source(path, skip_bad=skip_bad), checker, skip_bad))
     return _task(path.resolve().name, documents, texts, judged, asked, most_passages, most_queries)
@@ -126,22 +131,20 @@ def task_of_collection(
     Raises:
         InputError: there are too few examples, or one names a document that is not there.
     """
-    judged, asked, texts = None, "", dict[str, str]()
+    judged, texts, asked = _asked(examples, queries)
+    return _task(collection.name, _stored(collection), texts, judged, asked, most_passages, most_queries)
+
+
+def _asked(
+    examples: Iterable[tuple[str, str]] | None, queries: Path | None
+) -> tuple[Judged | None, dict[str, str], str]:
+    """What was given to ask: judgements, texts by id, and what they are."""
     if examples is not None:
         judged = _judged(examples)
-        texts, asked = judged.queries, "examples"
-    elif queries is not None:
-        texts, asked = load_queries(queries), "queries without judgements"
-    task = _task(collection.name, _stored(collection), texts, judged, asked, most_passages, most_queries)
-    there = {passage.document.id for passage in task.passages}
-    unknown = [id_ for answers in (task.qrels or {}).values() for id_ in answers if id_ not in there]
-    if unknown:
-        raise InputError(
-            one_line(
-                f"collection {collection.name!r} holds no document {unknown[0]!r}, which an example names"
-            )
-        )
-    return task
+        return judged, judged.queries, _EXAMPLES
+    if queries is not None:
+        return None, load_queries(queries), "queries without judgements"
+    return None, {}, ""
 
 
 def _split_of(folder: Path) -> str:
@@ -205,6 +208,11 @@ def _task(
         raise SourceError(
             f"{name} gives {len(texts)} queries; give at least {LEAST_QUERIES}, better 50 or more"
         )
+    if asked == _EXAMPLES:
+        there = {passage.document.id for passage in passages}
+        unknown = sorted(answers - there)
+        if unknown:
+            raise InputError(one_line(f"{name!r} holds no document {unknown[0]!r}, which an example names"))
     return Task(name, passages, count, texts, qrels, asked)
 
 
