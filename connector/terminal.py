@@ -63,7 +63,7 @@ def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
         def show(part: str, done: int, total: int) -> None:
             if part not in tasks:
                 tasks[part] = bar.add_task(part, total=total)
-            bar.update(tasks[part], completed=done)
+            bar.update(tasks[part], completed=done, total=total)
 
         yield show
 

@@ -278,7 +278,7 @@ def test_what_an_encoder_lacks_is_left_out_with_the_reason(
     assert "faiss" in str(usable(residual.recipe("own"), encoder))
     other = replace_fingerprint(encoder)
     pruned = next(it for it in coarse() if it.ladder == "pruning")
-    assert "none comes" in str(usable(pruned.recipe("own"), other))
+    assert "no head comes" in str(usable(pruned.recipe("own"), other))
     pooled = usable(Point("pooling", 1, 3, 0).recipe("own"), other)
     assert isinstance(pooled, Recipe)
     assert pooled.codec == "pca-128+binary"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from connector.codecs.base import Datatype
 from connector.encoders import Encoder
 from connector.errors import MissingExtra, RecipeError
+from connector.heads import OWN, head_folder, shipped_for
 from connector.recipes import Recipe
 
 CLS: Datatype = "turbo4"
@@ -129,13 +132,26 @@ def coarse() -> list[Point]:
 
 
 def usable(recipe: Recipe, encoder: Encoder) -> Recipe | str:
-    """The recipe for an encoder, or why it cannot be tried with it."""
+    """The recipe for an encoder, or what cannot be tried with it, and why."""
+    if recipe.salient and recipe.head == OWN and shipped_for(encoder.fingerprint) is None:
+        return "saliency-K, as no head comes for the model; train one, and give it with --head"
     try:
         chosen = recipe.for_model(encoder.fingerprint)
         chosen.make_codec().check(encoder.token_width)
     except (RecipeError, MissingExtra) as error:
-        return str(error)
+        return f"{recipe.codec}: {error}"
     return chosen
+
+
+def digest_of(head: str, encoder: Encoder) -> str:
+    """16 hexadecimal digits over the arrays of a head, "" if there is none; a folder may be trained again."""
+    name = shipped_for(encoder.fingerprint) if head == OWN else head
+    if name is None:
+        return ""
+    found = hashlib.sha256()
+    for file in sorted(Path(head_folder(name)).rglob("*.safetensors")):
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def around(points: Iterable[Point]) -> list[Point]:

@@ -22,7 +22,7 @@ from connector.reduction import Frequencies
 from connector.tuning.coding import Coded, code
 from connector.tuning.frontier import Trial, best, frontier, smallest_alike
 from connector.tuning.ledger import Ledger
-from connector.tuning.space import CLS, Point, around, coarse, usable
+from connector.tuning.space import CLS, Point, around, coarse, digest_of, usable
 from connector.tuning.task import Task
 from connector.tuning.trial import (
     DEPTH,
@@ -131,8 +131,14 @@ def tune(
         raise InputError(f"candidates is {candidates}; give at least 1")
     clock = _Clock(minutes)
     cached = CachedEncoder(encoder, cache)
-    key = to_json([version("qdrant-late-interaction"), encoder.fingerprint, task.digest, candidates])
-    ledger = Ledger(cache / f"tune-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+    key = [
+        version("qdrant-late-interaction"),
+        encoder.fingerprint,
+        digest_of(head, encoder),
+        task.digest,
+        candidates,
+    ]
+    ledger = Ledger(cache / f"tune-{hashlib.sha256(to_json(key).encode()).hexdigest()[:16]}")
     ground = _ground(task, cached, candidates, clock, progress)
     full, measure = _full(ground, ledger, progress)
     dense = ledger.trial(RECIPES["dense"]) or Trial(
@@ -259,14 +265,19 @@ class _Sweep:
         for place, point in enumerate(frontier):
             self._progress("Timing searches", place, len(frontier))
             self.trials[point] = self.timed(self.trials[point])
+        self._progress("Timing searches", len(frontier), len(frontier))
         return finished and all(self.trials[point].ms is not None for point in frontier)
 
     def timed(self, trial: Trial) -> Trial:
         """The trial with the time of a search, if there is time to take it."""
-        if trial.ms is None and not self._clock.over():
+        if trial.ms is not None or self._clock.over():
+            return trial
+        try:
             coded = None if trial.recipe.codec is None else self._coded(trial.recipe)
-            trial = replace(trial, ms=milliseconds(self._ground, trial.recipe, coded))
-            self._ledger.keep(trial)
+        except _OutOfTime:  # its codes were lost, and there is none to make them again
+            return trial
+        trial = replace(trial, ms=milliseconds(self._ground, trial.recipe, coded))
+        self._ledger.keep(trial)
         return trial
 
     def _frontier(self) -> list[Point]:
@@ -294,6 +305,7 @@ class _Sweep:
                 self._progress("Trying recipes", done, count)
                 self.trials[point] = self._trial(recipe)
                 done += 1
+        self._progress("Trying recipes", done, count)
 
     def _possible(self, point: Point) -> Recipe | None:
         """The recipe of a combination; None if it is too large, or something that it takes is not there."""
@@ -339,7 +351,7 @@ class _Sweep:
 
         def step(done: int) -> None:
             self._check_time()
-            self._progress(f"Reducing by {recipes[0].reduction or 'nothing'}", done, len(self._texts))
+            self._progress("Reducing", done, len(self._texts))
 
         for coded in code(self._texts, encoder, list(missing.values()), step):
             self._ledger.keep_codes(coded)
