@@ -69,7 +69,8 @@ class Connector:
             path: a folder, for Qdrant in this process.
             url, api_key: a Qdrant server or cluster.
             client: instead, a `QdrantClient` of your own.
-            recipe: the name of a recipe (`connector recipes` lists them), or one of your own.
+            recipe: the name of a recipe (`connector recipes` lists them), a `.json` file of `connector tune`,
+                or one of your own.
             model: a model id or folder, or an encoder of your own.
             device: such as "cpu" or "cuda"; by default the best there is.
             copies: on a cluster, into how many shards it is cut, how many replicas there are of each, and

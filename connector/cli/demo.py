@@ -13,7 +13,11 @@ from connector.terminal import print_demo, print_json, progress_bar
     "--path", default="demo-qdrant", show_default=True, metavar="DIR", help="Folder of the embedded Qdrant."
 )
 @click.option(
-    "--recipe", default="compact", show_default=True, metavar="NAME", help="See `connector recipes`."
+    "--recipe",
+    default="compact",
+    show_default=True,
+    metavar="NAME",
+    help="See `connector recipes`; or a .json file of `connector tune`.",
 )
 @json_option
 def demo_command(path: str, recipe: str, as_json: bool) -> None:

@@ -17,7 +17,11 @@ from connector.terminal import print_evaluation, print_json, progress_bar
 @click.option("--split", default="test", show_default=True, help="Judgements to use: qrels/SPLIT.tsv.")
 @click.option("--model", metavar="ID", help="Model id or folder.  [default: all-MiniLM-L6-v2]")
 @click.option(
-    "--recipe", default="default", show_default=True, metavar="NAME", help="See `connector recipes`."
+    "--recipe",
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="See `connector recipes`; or a .json file of `connector tune`.",
 )
 @recipe_parts
 @candidate_options(200)

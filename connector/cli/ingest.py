@@ -14,7 +14,11 @@ from connector.terminal import ingest_json, print_ingest, print_json, progress_b
 @click.argument("source", type=click.Path(path_type=Path))
 @place
 @click.option("--model", metavar="ID", help="Model id or folder of a new collection.")
-@click.option("--recipe", metavar="NAME", help="Recipe of a new collection; see `connector recipes`.")
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    help="Recipe of a new collection: see `connector recipes`; or a .json file of `connector tune`.",
+)
 @recipe_parts
 @click.option(
     "--chunk-tokens", type=click.IntRange(1), metavar="N", help="Split texts into chunks of N tokens."
