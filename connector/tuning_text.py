@@ -9,6 +9,7 @@ import click
 
 from connector.terminal import plain
 from connector.tuning import Trial, Tuning
+from connector.tuning.task import MANY_QUERIES
 
 
 def tuning_json(tuning: Tuning) -> dict[str, Any]:
@@ -79,6 +80,10 @@ def _print_trial(tuning: Tuning, trial: Trial, note: str) -> None:
 
 def _print_choice(tuning: Tuning, saved: Path | None) -> None:
     best, alike = tuning.best, tuning.smallest_alike
+    if not tuning.trials:
+        return
+    if len(tuning.task.queries) < MANY_QUERIES:
+        click.echo(f"{len(tuning.task.queries)} queries are few to choose by; {MANY_QUERIES} tell more.")
     if best is None or alike is None:
         click.echo("None of them fits the budget; give a larger one.")
         return

@@ -19,6 +19,7 @@ from connector.demo import standard_library
 from connector.encoders.cache import CachedEncoder
 from connector.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.evaluation import evaluate
+from connector.heads import head_folder
 from connector.recipes import get_recipe
 from connector.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
 from connector.tuning import sweep as sweeping
@@ -242,8 +243,12 @@ def test_a_damaged_file_of_the_cache_is_made_again(
     copy = shutil.copytree(cache, tmp_path / "copy")
     first = tune(task_of_source(folder), encoder, copy, budget=BUDGET, candidates=50)
     (kept,) = copy.glob("tune-*")
-    for file in [*sorted(kept.glob("*.json"))[:5], *sorted(kept.glob("*.safetensors"))[:2]]:
+    trials = sorted(kept.glob("*.json"))
+    for file in [*trials[:5], *sorted(kept.glob("*.safetensors"))[:2]]:
         file.write_bytes(file.read_bytes()[:20])
+    for file, content in zip([*trials[5:], kept / "full.json"], ["[]", '{"bytes": "x"}', "3"], strict=False):
+        file.write_text(content)
+    (kept / "full.json").write_text("{}")
     again = tune(task_of_source(folder), encoder, copy, budget=BUDGET, candidates=50)
     assert [it.recipe for it in again.frontier] == [it.recipe for it in first.frontier]
 
@@ -386,7 +391,7 @@ def test_examples_take_the_place_of_a_folder_s_judgements(folder: Path) -> None:
 @pytest.mark.parametrize("content", [[], [{"_id": "1", "text": "One short text."}]])
 def test_too_little_is_refused(tmp_path: Path, content: list[dict[str, Any]]) -> None:
     write(tmp_path / "docs.jsonl", content)
-    with pytest.raises(SourceError, match=r"holds no document|gives 0 queries|gives 1 queries|holds no"):
+    with pytest.raises(SourceError, match=r"holds no document|too few queries for docs.jsonl: [01]"):
         task_of_source(tmp_path / "docs.jsonl")
 
 
@@ -432,7 +437,7 @@ def test_the_command_from_end_to_end(folder: Path, cache: Path, tmp_path: Path) 
     [
         (["--budget", "1KB"], "give one of SOURCE and --collection NAME"),
         (["docs", "--collection", "docs", "--budget", "1KB"], "give one of SOURCE and --collection NAME"),
-        (["docs", "--budget", "lots"], "'lots' is no size; give bytes a passage, such as 768 or 1KB"),
+        (["docs", "--budget", "lots"], "'lots' is no size; give bytes a passage, such as 768, 1KB or 2MB"),
         (["docs", "--budget", "1KB", "--path", "x"], "--path goes with --collection"),
         (
             ["docs", "--budget", "1KB", "--examples", "x", "--queries", "y"],
@@ -457,10 +462,54 @@ def test_wrong_usage_is_told(command: list[str], said: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_done(folder: Path) -> None:
-    for option in ("--plot", "--html", "--save"):
-        result = run(str(folder), "--budget", "1KB", option, "no/such/file")
+    for option, ending in (("--plot", ".png"), ("--html", ".html"), ("--save", ".json")):
+        result = run(str(folder), "--budget", "1KB", option, f"no/such/file{ending}")
         assert result.exit_code == 1
         assert "there is no folder 'no/such'; make it first" in result.output
+
+
+@pytest.mark.parametrize(("option", "ending"), [("--plot", ".png"), ("--save", ".json")])
+def test_a_file_of_another_kind_is_told(folder: Path, option: str, ending: str) -> None:
+    result = run(str(folder), "--budget", "1KB", option, "file.txt")
+    assert result.exit_code == 1
+    assert f"'file.txt': give a file that ends in {ending}" in result.output
+
+
+def test_a_head_of_one_s_own_is_used_where_it_is_needed(
+    folder: Path, encoder: Encoder, cache: Path, tmp_path: Path
+) -> None:
+    own = head_folder("all-MiniLM-L6-v2")
+    task = task_of_source(folder, most_queries=4)
+    found = tune(task, encoder, cache, budget=230, candidates=50, head=own)
+    heads = {("linear" in str(it.recipe.codec), it.recipe.head) for it in found.trials}
+    assert (True, own) in heads
+    assert all(head in (None, own) for _, head in heads)
+    for nowhere in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(RecipeError, match="head "):
+            tune(task, encoder, tmp_path / "cache", budget=230, head=str(nowhere))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_nothing_to_compare_by_is_told(
+    folder: Path, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with pytest.raises(InputError, match="there are no examples; give at least 2 queries"):
+        task_of_source(copy, examples=[])
+    qrels = copy / "qrels" / "train.tsv"
+    lines = qrels.read_text().splitlines()
+    qrels.write_text("\n".join([*lines[:-1], "q1\tnowhere\t1"]))
+    assert task_of_source(copy).qrels
+    assert "lacks 1 of 12 judged documents, such as 'nowhere'" in caplog.text
+    qrels.write_text("q1\tnowhere\t1\nq2\tneither\t1\n")
+    with pytest.raises(SourceError, match="copy holds none of the judged documents, such as 'neither'"):
+        task_of_source(copy)
+    few = tmp_path / "few"
+    few.mkdir()
+    lines = (folder / "corpus.jsonl").read_text().splitlines()
+    (few / "corpus.jsonl").write_text("\n".join(lines[:7]))
+    with pytest.raises(InputError, match="few has 7 documents, and recipes are compared by their 10 best"):
+        tune(task_of_source(few), encoder, tmp_path / "cache", budget=BUDGET)
 
 
 def test_a_recipe_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "B": 1, "KB": 1024, "KIB": 1024, "MB": 1024**2, "MIB": 1024**2}
 
+_ENDINGS = {"plot": ".png", "save": ".json"}
+
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -30,7 +33,7 @@ class Size(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(value))
         if match is None or match[2].upper() not in _UNITS:
-            self.fail(f"{value!r} is no size; give bytes a passage, such as 768 or 1KB", param, ctx)
+            self.fail(f"{value!r} is no size; give bytes a passage, such as 768, 1KB or 2MB", param, ctx)
         return float(match[1]) * _UNITS[match[2].upper()]
 
 
@@ -74,7 +77,9 @@ class Size(click.ParamType[float]):
     "--max-queries", default=300, show_default=True, type=click.IntRange(2), help="Of more, a random sample."
 )
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Stop after so many; the same command goes on."
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop after about so many; the same command goes on.",
 )
 @click.option(
     "--cache",
@@ -209,11 +214,18 @@ def _check(source: Path | None, collection: str | None, **options: Any) -> None:
 
 
 def _check_writable(**files: Path | None) -> None:
+    """Raises before any work is done that could not be written."""
     for option, file in files.items():
-        if file is not None and not file.parent.is_dir():
+        if file is None:
+            continue
+        if option in _ENDINGS and file.suffix.lower() != _ENDINGS[option]:
+            raise InputError(f"--{option} {str(file)!r}: give a file that ends in {_ENDINGS[option]}")
+        if not file.parent.is_dir():
             raise InputError(
                 f"--{option} {str(file)!r}: there is no folder {str(file.parent)!r}; make it first"
             )
+        if not os.access(file.parent, os.W_OK) or file.is_dir():
+            raise InputError(f"--{option} {str(file)!r} cannot be written; give another file")
 
 
 def _save(tuning: Tuning, file: Path) -> None:

@@ -45,10 +45,13 @@ class Ledger:
 
     def trial(self, recipe: Recipe) -> Trial | None:
         """The trial of a recipe, whatever it was called; None if there was none."""
-        kept = self.read(_name(recipe, _SCORED))
-        if kept is None:
+        try:
+            kept = self.read(_name(recipe, _SCORED))
+            values = np.array(kept["values"], np.float64)
+            ms = None if kept["ms"] is None else float(kept["ms"])
+            return Trial(recipe, float(kept["bytes"]), float(kept["tokens"]), values, ms)
+        except (KeyError, TypeError, ValueError):  # there was none, or its file is damaged
             return None
-        return Trial(recipe, kept["bytes"], kept["tokens"], np.array(kept["values"]), kept["ms"])
 
     def keep(self, trial: Trial) -> None:
         """Keep a trial, in place of an earlier one of the same recipe."""

@@ -74,15 +74,17 @@ class Point:
         """The recipe of this combination: codes, with CLS vectors of 4 bits a dimension."""
         prunes = self.ladder == "pruning"
         alignment, weights = ALIGNMENTS[self.alignment], WEIGHTS[self.weights]
-        parts = [self.steps, CODECS[self.codec], alignment, weights]
+        codec = CODECS[self.codec]
+        trained = prunes or "linear" in codec
+        parts = [self.steps, codec, alignment, weights]
         return Recipe(
             name=":".join(part for part in parts if part),
             source="connector tune",
             layout="codes",
             reduction=self.steps or None,
             query_reduction=weights,
-            codec=CODECS[self.codec],
-            head=head,
+            codec=codec,
+            head=head if trained else None,
             alignment=alignment or ("top-1" if prunes else None),
             saliency=prunes,
             cls=CLS,
@@ -141,6 +143,15 @@ def usable(recipe: Recipe, encoder: Encoder) -> Recipe | str:
     except (RecipeError, MissingExtra) as error:
         return f"{recipe.codec}: {error}"
     return chosen
+
+
+def check_head(head: str, encoder: Encoder) -> None:
+    """Raises RecipeError where nothing can be done with a head and this encoder."""
+    if head == OWN:
+        return
+    found = [usable(point.recipe(head), encoder) for point in coarse() if point.recipe(head).head]
+    if all(isinstance(it, str) for it in found):
+        raise RecipeError(f"head {head}: {found[0]}")
 
 
 def digest_of(head: str, encoder: Encoder) -> str:

@@ -22,7 +22,7 @@ from connector.reduction import Frequencies
 from connector.tuning.coding import Coded, code
 from connector.tuning.frontier import Trial, best, frontier, smallest_alike
 from connector.tuning.ledger import Ledger
-from connector.tuning.space import CLS, Point, around, coarse, digest_of, usable
+from connector.tuning.space import CLS, Point, around, check_head, coarse, digest_of, usable
 from connector.tuning.task import Task
 from connector.tuning.trial import (
     DEPTH,
@@ -116,11 +116,13 @@ def tune(
         budget: bytes a passage, of all its vectors.
         candidates: passages that CLS vectors find for each query.
         head: of codecs with trained layers; "own" is the one that comes for the model.
-        minutes: stop after about so many; what is done is kept.
+        minutes: stop after about so many, between two steps; what is done is kept.
         progress: told how far it is.
 
     Raises:
-        InputError: no recipe is so small, or the time was over before anything could be compared.
+        InputError: no recipe is so small, or the time was over before anything could be compared, or there
+            is nothing to compare by.
+        RecipeError: the head is none for the encoder.
     """
     least = stored_bytes(CLS, encoder.cls_width)
     if budget <= least:
@@ -129,6 +131,12 @@ def tune(
         )
     if candidates < 1:
         raise InputError(f"candidates is {candidates}; give at least 1")
+    if task.qrels is None and task.sampled <= DEPTH:
+        raise InputError(
+            f"{task.name} has {task.sampled} documents, and recipes are compared by their {DEPTH} best; give "
+            "more documents, or judgements"
+        )
+    check_head(head, encoder)
     clock = _Clock(minutes)
     cached = CachedEncoder(encoder, cache)
     key = [
@@ -154,7 +162,7 @@ def tune(
         candidates=candidates,
         dense=sweep.timed(dense),
         full=full,
-        trials=list(sweep.trials.values()),
+        trials=sorted(sweep.trials.values(), key=lambda it: (it.bytes_per_passage, -it.mean, it.recipe.name)),
         left_out=list(sweep.left_out),
         finished=finished,
     )
@@ -198,7 +206,7 @@ def _full(ground: Ground, ledger: Ledger, progress: Progress) -> tuple[Trial, Me
     """All tokens at full width, and what the rankings of all trials are measured by."""
     recipe, task = RECIPES["colbert"], ground.task
     kept = ledger.read("full")
-    if kept is None:
+    if not isinstance(kept, list) or len(kept) != 3:
         texts = task.texts
         (coded,) = code(
             texts, ground.encoder, [recipe], lambda done: progress("All tokens", done, len(texts))

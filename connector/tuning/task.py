@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +23,9 @@ from connector.writing import WINDOW
 
 PASSAGES = 10_000
 QUERIES = 300
-LEAST_QUERIES = 2
+LEAST_QUERIES, MANY_QUERIES = 2, 50
+
+logger = logging.getLogger(__name__)
 
 _SPLITS = ("dev", "train")
 """What a folder is tuned on, the first of them that it has; never of itself on what it is tested on."""
@@ -162,6 +165,8 @@ def _judged(examples: Iterable[tuple[str, str]]) -> Judged:
     qrels: dict[str, dict[str, int]] = {}
     for query, answer in examples:
         qrels.setdefault(query, {})[answer] = 1
+    if not qrels:
+        raise InputError(f"there are no examples; give at least {LEAST_QUERIES} queries with their answers")
     return Judged({query: query for query in qrels}, qrels)
 
 
@@ -206,13 +211,21 @@ def _task(
         texts, asked = _sentences(passages, most_queries), "sentences of the passages"
     if len(texts) < LEAST_QUERIES:
         raise SourceError(
-            f"{name} gives {len(texts)} queries; give at least {LEAST_QUERIES}, better 50 or more"
+            f"too few queries for {name}: {len(texts)}; give at least {LEAST_QUERIES}, better {MANY_QUERIES} or "
+            "more (--queries, --examples, or a folder with judgements)"
         )
-    if asked == _EXAMPLES:
-        there = {passage.document.id for passage in passages}
-        unknown = sorted(answers - there)
-        if unknown:
-            raise InputError(one_line(f"{name!r} holds no document {unknown[0]!r}, which an example names"))
+    unknown = sorted(answers - {passage.document.id for passage in passages})
+    if unknown and asked == _EXAMPLES:
+        raise InputError(one_line(f"{name!r} holds no document {unknown[0]!r}, which an example names"))
+    if answers and len(unknown) == len(answers):
+        raise SourceError(
+            one_line(f"{name} holds none of the judged documents, such as {unknown[0]!r}; give their corpus")
+        )
+    if unknown:
+        logger.warning(
+            "%s lacks %d of %d judged documents, such as %r; those count as not found",
+            *(name, len(unknown), len(answers), unknown[0]),
+        )
     return Task(name, passages, count, texts, qrels, asked)
 
 
