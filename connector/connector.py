@@ -57,7 +57,7 @@ class Connector:
         url: str | None = None,
         api_key: str | None = None,
         client: QdrantClient | None = None,
-        recipe: str | Path | Recipe = "default",
+        recipe: str | os.PathLike[str] | Recipe = "default",
         model: str | Encoder = DEFAULT_MODEL,
         device: str | None = None,
         copies: Copies | None = None,
@@ -82,7 +82,7 @@ class Connector:
             ModelError: the model cannot be loaded.
             StoreError: the folder is locked, or no server answers.
         """
-        chosen = recipe if isinstance(recipe, Recipe) else get_recipe(str(recipe))
+        chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
         check_name(name)
         store = open_store(path=path, url=url, api_key=api_key, client=client)
         try:

@@ -211,8 +211,8 @@ def _task(
         texts, asked = _sentences(passages, most_queries), "sentences of the passages"
     if len(texts) < LEAST_QUERIES:
         raise SourceError(
-            f"too few queries for {name}: {len(texts)}; give at least {LEAST_QUERIES}, better {MANY_QUERIES} or "
-            "more (--queries, --examples, or a folder with judgements)"
+            f"too few queries for {name}: {len(texts)}; give at least {LEAST_QUERIES}, better {MANY_QUERIES} "
+            "or more (--queries, --examples, or a folder with judgements)"
         )
     unknown = sorted(answers - {passage.document.id for passage in passages})
     if unknown and asked == _EXAMPLES:
