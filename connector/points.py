@@ -106,6 +106,11 @@ def _base64(rows: NDArray[Any]) -> str:
 
 
 def salience(embedding: Embedding) -> Float32:
+    """(n,) float32, what its tokens are worth.
+
+    Raises:
+        InputError: that is not known.
+    """
     if embedding.saliency is None:
         raise InputError(
             "the embedding has no saliency, and the recipe keeps it; call Collection.salient first"

@@ -25,6 +25,7 @@ from connector.tuning import Task, Trial, Tuning, task_of_collection, task_of_so
 from connector.tuning import sweep as sweeping
 from connector.tuning.coding import code
 from connector.tuning.frontier import best, frontier, interval, smallest_alike
+from connector.tuning.ground import Clock, ground_of
 from connector.tuning.space import Point, around, coarse, usable
 from connector.tuning.trial import agreement, by_tokens, ndcg
 from connector.tuning_page import page
@@ -128,7 +129,7 @@ def test_a_trial_ranks_and_weighs_as_a_real_collection_does(
 ) -> None:
     recipe = get_recipe("compact").varied(**parts)
     task = task_of_source(folder)
-    ground = sweeping._ground(task, CachedEncoder(encoder, cache), DOCUMENTS, sweeping._Clock(None), nothing)
+    ground = ground_of(task, CachedEncoder(encoder, cache), DOCUMENTS, Clock(None), nothing)
     (coded,) = code(task.texts, ground.encoder, [recipe.for_model(encoder.fingerprint)])
     rankings = by_tokens(ground, coded, coded.recipe)
     result = evaluate(folder, encoder, recipe, cache=cache, candidates=DOCUMENTS)
@@ -198,7 +199,7 @@ class Interrupting:
 def test_an_interrupted_sweep_goes_on_without_encoding_again(
     folder: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeping, "WINDOW", 40)
+    monkeypatch.setattr("connector.tuning.ground.WINDOW", 40)
     monkeypatch.setattr("connector.tuning.coding.WINDOW", 40)
     task = task_of_source(folder)
     cut = Interrupting(encoder, after=1)
@@ -230,7 +231,7 @@ def test_time_that_is_over_is_said(folder: Path, encoder: Encoder, tmp_path: Pat
         tune(task, encoder, tmp_path, budget=BUDGET, minutes=1e-9)
     clock = iter(itertools.chain([0.0, 0.0, 0.0], itertools.repeat(1e9)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeping.time, "monotonic", lambda: next(clock))
+        patch.setattr("connector.tuning.ground.time.monotonic", lambda: next(clock))
         result = tune(task, encoder, tmp_path, budget=BUDGET, minutes=1)
     assert not result.finished
     assert result.trials == []

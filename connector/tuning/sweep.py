@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
 
 from connector.codecs.base import stored_bytes
 from connector.encoders import Encoder
@@ -18,38 +15,20 @@ from connector.encoders.cache import CachedEncoder
 from connector.errors import InputError
 from connector.heads import OWN
 from connector.recipes import RECIPES, Recipe
-from connector.reduction import Frequencies
 from connector.tuning.coding import Coded, code
 from connector.tuning.frontier import Trial, best, frontier, smallest_alike
+from connector.tuning.ground import DEPTH, FOR_TRIALS, Clock, Ground, OutOfTime, Progress, Ranking, ground_of
 from connector.tuning.ledger import Ledger
 from connector.tuning.space import CLS, Point, around, check_head, coarse, digest_of, usable
 from connector.tuning.task import Task
-from connector.tuning.trial import (
-    DEPTH,
-    Float64,
-    Ground,
-    Ranking,
-    agreement,
-    by_cls,
-    by_tokens,
-    milliseconds,
-    ndcg,
-    nearest,
-)
-from connector.types import Float32, to_json
-from connector.writing import WINDOW
+from connector.tuning.trial import Float64, agreement, by_cls, by_tokens, milliseconds, ndcg
+from connector.types import to_json
 
 _BEYOND = 2
 """Times the budget up to which recipes are tried: what more bytes would buy is worth knowing."""
 
-_FOR_TRIALS = 0.9
-"""Of the time that is given; in the rest the frontier's searches are timed."""
-
 Measure = Callable[[Sequence[Ranking]], Float64]
 """(Q,) what each query's ranking is worth."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +116,7 @@ def tune(
             "more documents, or judgements"
         )
     check_head(head, encoder)
-    clock = _Clock(minutes)
+    clock = Clock(minutes)
     cached = CachedEncoder(encoder, cache)
     key = [
         version("qdrant-late-interaction"),
@@ -147,7 +126,7 @@ def tune(
         candidates,
     ]
     ledger = Ledger(cache / f"tune-{hashlib.sha256(to_json(key).encode()).hexdigest()[:16]}")
-    ground = _ground(task, cached, candidates, clock, progress)
+    ground = ground_of(task, cached, candidates, clock, progress)
     full, measure = _full(ground, ledger, progress)
     dense = ledger.trial(RECIPES["dense"]) or Trial(
         RECIPES["dense"], stored_bytes("float32", encoder.cls_width), 0.0, measure(by_cls(ground))
@@ -166,40 +145,6 @@ def tune(
         left_out=list(sweep.left_out),
         finished=finished,
     )
-
-
-class _OutOfTime(Exception):
-    """The time is over."""
-
-
-class _Clock:
-    """How much of the time is over."""
-
-    def __init__(self, minutes: float | None) -> None:
-        self.minutes = minutes
-        self._started = time.monotonic()
-
-    def over(self, share: float = 1.0) -> bool:
-        """Whether this share of it is."""
-        return self.minutes is not None and time.monotonic() - self._started > share * 60 * self.minutes
-
-
-def _ground(task: Task, encoder: CachedEncoder, candidates: int, clock: _Clock, progress: Progress) -> Ground:
-    """Encode all of it; what was encoded before is read."""
-    texts, vectors, frequencies = task.texts, list[Float32](), Frequencies()
-    for start in range(0, len(texts), WINDOW):
-        progress("Encoding", start, len(texts))
-        if clock.over(_FOR_TRIALS):
-            raise InputError(
-                f"the {clock.minutes:g} minutes were over when {start:,} of {len(texts):,} passages were "
-                "encoded; they are kept: run the same command again to go on"
-            )
-        embeddings = encoder.encode_documents(texts[start : start + WINDOW])
-        frequencies.add(embeddings)
-        vectors += [embedding.cls for embedding in embeddings]
-    progress("Encoding", len(texts), len(texts))
-    queries, cls = encoder.encode_queries(list(task.queries.values())), np.stack(vectors)
-    return Ground(task, encoder, queries, cls, frequencies, nearest(queries, cls, candidates))
 
 
 def _full(ground: Ground, ledger: Ledger, progress: Progress) -> tuple[Trial, Measure]:
@@ -248,7 +193,7 @@ class _Sweep:
         tokens: float,
         most: float,
         head: str,
-        clock: _Clock,
+        clock: Clock,
         progress: Progress,
     ) -> None:
         self.trials: dict[Point, Trial] = {}
@@ -267,7 +212,7 @@ class _Sweep:
             while batch:
                 self._try(batch)
                 batch = [point for point in around(self._frontier()) if point not in self._met]
-        except _OutOfTime:
+        except OutOfTime:
             finished = False
         frontier = self._frontier()
         for place, point in enumerate(frontier):
@@ -282,7 +227,7 @@ class _Sweep:
             return trial
         try:
             coded = None if trial.recipe.codec is None else self._coded(trial.recipe)
-        except _OutOfTime:  # its codes were lost, and there is none to make them again
+        except OutOfTime:  # its codes were lost, and there is none to make them again
             return trial
         trial = replace(trial, ms=milliseconds(self._ground, trial.recipe, coded))
         self._ledger.keep(trial)
@@ -365,5 +310,5 @@ class _Sweep:
             self._ledger.keep_codes(coded)
 
     def _check_time(self) -> None:
-        if self._clock.over(_FOR_TRIALS):
-            raise _OutOfTime
+        if self._clock.over(FOR_TRIALS):
+            raise OutOfTime

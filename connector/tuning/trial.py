@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ir_measures
@@ -14,60 +13,19 @@ from numpy.typing import NDArray
 from connector.alignment import parse_alignment
 from connector.batching import batched
 from connector.collection import Collection
-from connector.encoders import Encoder
 from connector.points import Material, assembled
 from connector.recipes import Recipe
-from connector.reduction import Frequencies
 from connector.rerank import asking, scores
 from connector.search import fetch, rank
 from connector.stores import open_store
 from connector.tuning.coding import Coded
-from connector.tuning.task import Task
-from connector.types import Embedding, Float32
+from connector.tuning.ground import DEPTH, Ground, Ranking
 from connector.writing import WINDOW
 
 Float64 = NDArray[np.float64]
-Ranking = list[str]
-"""Document ids, best first."""
-
-DEPTH = 10
-"""Of both measures."""
 
 TIMED = 100
 """Queries of which the time is the median."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What all trials have in common.
-
-    Args:
-        task: passages and queries.
-        encoder: of both.
-        queries: the encoded queries, in the order of the task's.
-        cls: (P, w) float32 CLS vectors of the passages.
-        frequencies: how often they have each token.
-        candidates: for each query the numbers of the passages nearest by CLS, best first.
-    """
-
-    task: Task
-    encoder: Encoder
-    queries: list[Embedding]
-    cls: Float32
-    frequencies: Frequencies
-    candidates: list[NDArray[np.intp]]
-
-    def ranked(self, found: NDArray[np.integer], scored: Float32) -> Ranking:
-        """The best documents of these passages, each by its best passage."""
-        passages = [self.task.passages[it] for it in found]
-        places = [(passage.document.id, passage.number) for passage in passages]
-        order = sorted(range(len(places)), key=lambda i: (-scored[i], places[i]))
-        return list(dict.fromkeys(places[i][0] for i in order))[:DEPTH]
-
-
-def nearest(queries: Sequence[Embedding], cls: Float32, most: int) -> list[NDArray[np.intp]]:
-    """For each query the numbers of the passages with the nearest CLS vectors, best first."""
-    return [np.argsort(-(cls @ query.cls), kind="stable")[:most] for query in queries]
 
 
 def ndcg(
