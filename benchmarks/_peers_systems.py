@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def allocated(folder: Path, without: Path | None = None, only: str = "*") -> int
     return sum(it.stat().st_blocks * 512 for it in files if it.is_file())
 
 
-class _OneByOne:
+class _OneByOne(ABC):
     """Answers one query after another."""
 
     def ask(self, numbers: Sequence[int]) -> list[Answer]:
@@ -89,11 +90,12 @@ class _OneByOne:
     def everything(self, numbers: Sequence[int]) -> list[Answer]:
         return self.ask(numbers)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Nothing is open."""
 
+    @abstractmethod
     def _answer(self, number: int) -> dict[str, float]:
-        raise NotImplementedError
+        """The best documents of one query, and their scores."""
 
 
 class Ours(_OneByOne):
