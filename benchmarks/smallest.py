@@ -23,7 +23,7 @@ from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, load_judged
 from connector.recipes import RECIPES, get_recipe
 from connector.rerank import asking, scores
-from connector.tuning.coding import Coded, code
+from connector.coding import Coded, code
 from connector.types import Float32
 
 REDDIT = "squadshifts_reddit"

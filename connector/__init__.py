@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from connector.adaptation import Adaptation, Strategy
+    from connector.asynchronous import AsyncConnector
     from connector.connector import Connector
     from connector.encoders import Encoder, load_encoder
     from connector.errors import ConnectorError
     from connector.explanation import Explanation
     from connector.recipes import RECIPES, Recipe
+    from connector.reranker import Reranker
     from connector.schema import Copies
     from connector.stats import Stats
     from connector.stores import open_store
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RECIPES",
     "Adaptation",
+    "AsyncConnector",
     "Connector",
     "ConnectorError",
     "Copies",
@@ -36,6 +39,7 @@ __all__ = [
     "Hits",
     "IngestReport",
     "Recipe",
+    "Reranker",
     "Stats",
     "Strategy",
     "load_encoder",
@@ -45,6 +49,7 @@ __all__ = [
 _HOMES = {
     "RECIPES": "recipes",
     "Adaptation": "adaptation",
+    "AsyncConnector": "asynchronous",
     "Connector": "connector",
     "ConnectorError": "errors",
     "Copies": "schema",
@@ -56,6 +61,7 @@ _HOMES = {
     "Hits": "types",
     "IngestReport": "writing",
     "Recipe": "recipes",
+    "Reranker": "reranker",
     "Stats": "stats",
     "Strategy": "adaptation",
     "load_encoder": "encoders",

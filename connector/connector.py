@@ -15,7 +15,7 @@ from connector import following
 from connector.adaptation import Adaptation, adapt
 from connector.alignment import Alignment
 from connector.collection import Collection
-from connector.documents import matching
+from connector.documents import checked_ids, documents_of, matching
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import CollectionExists, InputError
 from connector.explain import best_passage, explain
@@ -27,7 +27,7 @@ from connector.recipes import Recipe, get_recipe
 from connector.schema import Copies
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
-from connector.stores import open_store
+from connector.stores import Store, open_store
 from connector.types import Document, Embedding, Hit, Hits, check_text
 from connector.versions import check_name, drop_all, names
 from connector.writing import IngestReport
@@ -82,10 +82,26 @@ class Connector:
             ModelError: the model cannot be loaded.
             StoreError: the folder is locked, or no server answers.
         """
-        chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
         check_name(name)
+        chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
         store = open_store(path=path, url=url, api_key=api_key, client=client)
+        return cls.create_in(store, name, recipe=chosen, model=model, device=device, copies=copies)
+
+    @classmethod
+    def create_in(
+        cls,
+        store: Store,
+        name: str,
+        *,
+        recipe: str | os.PathLike[str] | Recipe = "default",
+        model: str | Encoder = DEFAULT_MODEL,
+        device: str | None = None,
+        copies: Copies | None = None,
+    ) -> Connector:
+        """`create` in a store that is open, which the connector closes, at once if this fails."""
         try:
+            check_name(name)
+            chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
             if name in names(store):
                 raise CollectionExists(f"collection {name!r} exists in {store.location}; open it instead")
             encoder = load_encoder(model, device) if isinstance(model, str) else model
@@ -123,6 +139,13 @@ class Connector:
             StoreError: the folder is locked, or no server answers.
         """
         store = open_store(path=path, url=url, api_key=api_key, client=client)
+        return cls.open_in(store, name, model=model, device=device)
+
+    @classmethod
+    def open_in(
+        cls, store: Store, name: str, *, model: str | Encoder | None = None, device: str | None = None
+    ) -> Connector:
+        """`open` in a store that is open, which the connector closes, at once if this fails."""
         try:
             return cls(Live(Collection(store, name), model, device))
         except BaseException:
@@ -375,6 +398,16 @@ class Connector:
         collection = self._live.refresh()
         encoder = self._live.encoder_of(collection)
         return adapt(collection, encoder, examples, save=save, candidates=candidates)
+
+    def get(self, ids: Iterable[str]) -> list[Document]:
+        """Documents by their ids, in this order; those that are not there are left out.
+
+        The text of one that was split is its passages', with a line break between them.
+        """
+        self._check_open()
+        wanted = checked_ids(ids)
+        self._live.refresh()
+        return self._live.read(lambda collection: documents_of(collection, wanted))
 
     def stats(self) -> Stats:
         """What the collection holds and takes."""

@@ -9,7 +9,7 @@ document for finished; and the largest number of passages that may be there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qdrant_client import models
@@ -76,14 +76,33 @@ def matching(collection: Collection, ids: Iterable[str] | None, filter: models.F
     if (ids is None) == (filter is None):
         raise InputError("give either ids or a filter of the documents")
     if ids is not None:
-        wanted = [] if isinstance(ids, str) else list(ids)
-        if isinstance(ids, str) or not all(isinstance(id_, str) for id_ in wanted):
-            raise InputError(f"ids is {ids!r:.80}; give a list of texts")
-        return [id_ for some in batched(wanted, _WINDOW) for id_ in states(collection, some)]
+        return [id_ for some in batched(checked_ids(ids), _WINDOW) for id_ in states(collection, some)]
     condition = on_metadata(filter)
     if condition is None or not condition.model_dump(exclude_none=True):
         raise InputError("the filter is empty and would match every document; drop the collection instead")
     return [id_ for id_, _ in scan(collection, condition)]
+
+
+def checked_ids(ids: Iterable[str]) -> list[str]:
+    """The ids as a list.
+
+    Raises:
+        InputError: they are no texts, or one text.
+    """
+    wanted = [] if isinstance(ids, str) else list(ids)
+    if isinstance(ids, str) or not all(isinstance(id_, str) for id_ in wanted):
+        raise InputError(f"ids is {ids!r:.80}; give a list of texts")
+    return wanted
+
+
+def documents_of(collection: Collection, ids: Sequence[str]) -> list[Document]:
+    """Those of the documents that are there and finished, in the order of the ids, each once."""
+    found: dict[str, Document] = {}
+    for some in batched(list(dict.fromkeys(ids)), _WINDOW):
+        for id_, pairs in read(collection, states(collection, some)).items():
+            passages = [passage for passage, _ in reversed(pairs)]
+            found[id_] = replace(passages[0].document, text="\n".join(it.text for it in passages))
+    return [found[id_] for id_ in dict.fromkeys(ids) if id_ in found]
 
 
 def read(

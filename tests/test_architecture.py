@@ -30,11 +30,12 @@ LAYERS = [
     {"rerank", "documents"},
     {"origins", "points"},
     {"recoding", "writing"},
+    {"coding"},
     {"filling", "following"},
     {"ingest", "search", "explain", "sources"},
     {"adaptation", "live", "stats"},
     {"connector"},
-    {"training", "tuning", "evaluation", "migrate", "transfer", "loading", "demo"},
+    {"asynchronous", "reranker", "training", "tuning", "evaluation", "migrate", "transfer", "loading", "demo"},
     {"cli", "heatmap", "page", "terminal", "tuning_page", "tuning_plot", "tuning_text"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

@@ -23,7 +23,7 @@ from connector.heads import head_folder
 from connector.recipes import get_recipe
 from connector.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
 from connector.tuning import sweep as sweeping
-from connector.tuning.coding import code
+from connector.coding import code
 from connector.tuning.frontier import best, frontier, interval, smallest_alike
 from connector.tuning.ground import Clock, ground_of
 from connector.tuning.space import Point, around, coarse, usable
@@ -200,7 +200,7 @@ def test_an_interrupted_sweep_goes_on_without_encoding_again(
     folder: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connector.tuning.ground.WINDOW", 40)
-    monkeypatch.setattr("connector.tuning.coding.WINDOW", 40)
+    monkeypatch.setattr("connector.coding.WINDOW", 40)
     task = task_of_source(folder)
     cut = Interrupting(encoder, after=1)
     with pytest.raises(KeyboardInterrupt):

@@ -94,6 +94,12 @@ class Codec:
         return self._quantizer.sample / 20
 
     @property
+    def learns(self) -> bool:
+        """Whether `fit` learns from its sample; else any sample does."""
+        drawn = projecting.Trained | projecting.Rotation
+        return self._quantizer.sample > 1 or not all(isinstance(it, drawn) for it in self._projections)
+
+    @property
     def fitted(self) -> bool:
         """Whether `fit` or `load` was called."""
         return self._width is not None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from typing import Any
 
-from qdrant_client import QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector.errors import InputError
+from connector.stores.awaited import Awaited
 from connector.stores.base import (
     Capabilities,
     Fused,
@@ -45,9 +48,14 @@ def open_store(
     path: str | os.PathLike[str] | None = None,
     url: str | None = None,
     api_key: str | None = None,
-    client: QdrantClient | None = None,
+    client: QdrantClient | AsyncQdrantClient | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> Store:
     """The store at a folder, at an address, or behind a client: exactly one of the three.
+
+    Args:
+        path, url, api_key, client: where.
+        loop: of an asynchronous application, whose worker threads use the store: requests are made there.
 
     Raises:
         InputError: none or several places are given.
@@ -62,5 +70,13 @@ def open_store(
             raise InputError("path is empty; give a folder, such as ./qdrant")
         return EdgeStore(path)
     if client is not None:
-        return ServerStore(client, "the given client")
-    return connect(str(url), api_key)
+        return ServerStore(_usable(client, loop), "the given client")
+    return connect(str(url), api_key, loop)
+
+
+def _usable(client: Any, loop: asyncio.AbstractEventLoop | None) -> Any:
+    if not isinstance(client, AsyncQdrantClient):
+        return client
+    if loop is None:
+        raise InputError("client is an AsyncQdrantClient; give it to AsyncConnector, or give a QdrantClient")
+    return Awaited(client, loop)

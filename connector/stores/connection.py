@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from qdrant_client import QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector.errors import InputError, StoreError, StoreUnavailable
+from connector.stores.awaited import Awaited
 from connector.stores.secrets import Secrets, check_key, redacted
 from connector.stores.server import ServerStore
 
@@ -21,8 +23,14 @@ CONNECT_SECONDS = 2
 REQUEST_SECONDS = 60
 
 
-def connect(url: str, api_key: str | None = None) -> ServerStore:
+def connect(
+    url: str, api_key: str | None = None, loop: asyncio.AbstractEventLoop | None = None
+) -> ServerStore:
     """The store at this address, after it has answered once.
+
+    Args:
+        url, api_key: the server.
+        loop: where its requests are made, if worker threads of an asynchronous application call it.
 
     Raises:
         StoreUnavailable: nothing that speaks Qdrant answers within twice `CONNECT_SECONDS`.
@@ -34,7 +42,7 @@ def connect(url: str, api_key: str | None = None) -> ServerStore:
     location, secrets = redacted(url), Secrets.given(url, api_key)
     try:
         probe = QdrantClient(**options, timeout=CONNECT_SECONDS)
-        client = QdrantClient(**options, timeout=REQUEST_SECONDS)
+        client = _client(loop, **options, timeout=REQUEST_SECONDS)
     except ValueError as error:
         said = str(error)
         raise InputError(
@@ -53,6 +61,10 @@ def connect(url: str, api_key: str | None = None) -> ServerStore:
     finally:
         probe.close()
     return ServerStore(client, url, owned=True)
+
+
+def _client(loop: asyncio.AbstractEventLoop | None, **options: Any) -> Any:
+    return QdrantClient(**options) if loop is None else Awaited(AsyncQdrantClient(**options), loop)
 
 
 def _can_be_read_on_the_way(url: str) -> bool:

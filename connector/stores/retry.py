@@ -16,6 +16,7 @@ from tenacity import (
     wait_random,
 )
 
+from connector.errors import ConnectorError
 from connector.stores.failures import Failure, failure_of
 from connector.stores.secrets import Secrets
 
@@ -67,6 +68,8 @@ def answered(call: Callable[[], T], location: str, secrets: Secrets, *, patient:
     )
     try:
         return retrying(call)
+    except ConnectorError:  # it was not asked at all
+        raise
     except Exception as error:
         failure = failure_of(error)
     # Raised out here, the client's exception is not the context of ours, which a traceback would show.

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
 from qdrant_client import QdrantClient, models
+from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 from qdrant_client.local.qdrant_local import QdrantLocal
 
 from connector.errors import CollectionExists, CollectionNotFound, StoreError, StoreUnavailable
@@ -74,7 +75,7 @@ class ServerStore:
         self._secrets = Secrets.of(client, location)
         self._owned = owned
         self._patient = patient
-        local = isinstance(client._client, QdrantLocal)
+        local = isinstance(client._client, QdrantLocal | AsyncQdrantLocal)
         self._turn: AbstractContextManager[object] = _turn(client) if local else nullcontext()
         self.capabilities = Capabilities(
             aliases=True, quantizes=not local, alters=True, indexes=not local, copies=not local

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from connector.errors import InputError
 from connector.recipes import Recipe
-from connector.tuning.coding import Coded
+from connector.coding import Coded
 from connector.tuning.frontier import Trial
 from connector.types import to_json
 

@@ -18,7 +18,7 @@ from connector.recipes import Recipe
 from connector.rerank import asking, scores
 from connector.search import fetch, rank
 from connector.stores import open_store
-from connector.tuning.coding import Coded
+from connector.coding import Coded
 from connector.tuning.ground import DEPTH, Ground, Ranking
 from connector.writing import WINDOW
 

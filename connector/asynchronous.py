@@ -1,0 +1,169 @@
+"""The façade for applications that await: the methods of `Connector`, none of which stops the event loop.
+
+Work is done by worker threads, where a model encodes, tokens are scored and Qdrant Edge searches. A server
+is asked by an `AsyncQdrantClient` on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from qdrant_client import AsyncQdrantClient
+
+from connector.connector import Connector
+from connector.encoders import DEFAULT_MODEL, Encoder
+from connector.errors import InputError
+from connector.recipes import Recipe
+from connector.schema import Copies
+from connector.stores import open_store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _awaited(
+    method: Callable[Concatenate[Connector, P], T],
+) -> Callable[Concatenate[AsyncConnector, P], Awaitable[T]]:
+    async def call(self: AsyncConnector, *args: P.args, **options: P.kwargs) -> T:
+        return await self._run(lambda: method(self.connector, *args, **options))
+
+    wrapped: Any = functools.wraps(method)(call)
+    return cast("Callable[Concatenate[AsyncConnector, P], Awaitable[T]]", wrapped)
+
+
+class AsyncConnector:
+    """Late-interaction search over one collection; make one with `await AsyncConnector.create` or `open`.
+
+    Its methods are those of `Connector`, with the same arguments, errors and results, to be awaited. What is
+    cancelled while it waits is done to its end by the thread that has begun it. `async with` closes it at the
+    end. `Hit.explain` of a hit from a server stops the thread that asks: await `explain(query, hit)`.
+
+    Attributes:
+        connector: what does the work. On a server its methods are not to be called by the event loop.
+    """
+
+    def __init__(self, connector: Connector, threads: ThreadPoolExecutor) -> None:
+        self.connector = connector
+        self._threads = threads
+        self._closed = False
+
+    @classmethod
+    async def create(
+        cls,
+        name: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        client: AsyncQdrantClient | None = None,
+        recipe: str | os.PathLike[str] | Recipe = "default",
+        model: str | Encoder = DEFAULT_MODEL,
+        device: str | None = None,
+        copies: Copies | None = None,
+    ) -> AsyncConnector:
+        """Make an empty collection, as `Connector.create` does; a client of your own is asynchronous."""
+        loop = asyncio.get_running_loop()
+
+        def made() -> Connector:
+            store = open_store(path=path, url=url, api_key=api_key, client=client, loop=loop)
+            return Connector.create_in(store, name, recipe=recipe, model=model, device=device, copies=copies)
+
+        return await cls._made(made)
+
+    @classmethod
+    async def open(
+        cls,
+        name: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        client: AsyncQdrantClient | None = None,
+        model: str | Encoder | None = None,
+        device: str | None = None,
+    ) -> AsyncConnector:
+        """Open a collection, as `Connector.open` does; a client of your own is asynchronous."""
+        loop = asyncio.get_running_loop()
+
+        def opened() -> Connector:
+            store = open_store(path=path, url=url, api_key=api_key, client=client, loop=loop)
+            return Connector.open_in(store, name, model=model, device=device)
+
+        return await cls._made(opened)
+
+    @classmethod
+    async def _made(cls, make: Callable[[], Connector]) -> AsyncConnector:
+        # Not the event loop's own threads: to look a server's address up, it needs one of them itself.
+        threads = ThreadPoolExecutor(thread_name_prefix="connector")
+        making = _in_thread(threads, make)
+        try:
+            return cls(await asyncio.shield(making), threads)
+        except BaseException:
+            making.add_done_callback(_close_unused)
+            threads.shutdown(wait=False)
+            raise
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        return self.connector.name
+
+    adapt = _awaited(Connector.adapt)
+    delete = _awaited(Connector.delete)
+    drop = _awaited(Connector.drop)
+    explain = _awaited(Connector.explain)
+    find = _awaited(Connector.find)
+    get = _awaited(Connector.get)
+    ingest = _awaited(Connector.ingest)
+    refresh = _awaited(Connector.refresh)
+    search = _awaited(Connector.search)
+    stats = _awaited(Connector.stats)
+
+    async def encoder(self) -> Encoder:
+        """The collection's encoder, loaded when first asked for."""
+        return await self._run(lambda: self.connector.encoder)
+
+    async def recipe(self) -> Recipe:
+        """The recipe of the collection."""
+        return await self._run(lambda: self.connector.recipe)
+
+    async def close(self) -> None:
+        """Release the folder or connection, when all that has begun is done. Calling it twice is harmless."""
+        self._closed = True
+        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self.connector.close)
+
+    async def __aenter__(self) -> AsyncConnector:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncConnector({self.name!r})"
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise InputError(f"this connector of {self.name!r} is closed; open it again")
+        return await _in_thread(self._threads, call)
+
+
+def _in_thread(threads: ThreadPoolExecutor, call: Callable[[], T]) -> asyncio.Future[T]:
+    context = contextvars.copy_context()
+    return asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(call))
+
+
+def _close_unused(making: asyncio.Future[Connector]) -> None:
+    """Close what was made for a caller that did not wait for it."""
+    if not making.cancelled() and making.exception() is None:
+        threading.Thread(target=making.result().close).start()

@@ -1,0 +1,89 @@
+"""Texts that are in no collection, scored for a query: what any retriever has found, in a better order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from connector.alignment import parse_alignment
+from connector.coding import code
+from connector.connector import check_query
+from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
+from connector.errors import InputError, RecipeError
+from connector.recipes import RECIPES, Recipe, get_recipe
+from connector.rerank import asking, scores
+from connector.types import Float32, check_text
+
+
+class Reranker:
+    """Scores texts as a collection of the recipe would, with nothing stored: each call encodes its texts.
+
+    Args:
+        model: a model id or folder, or an encoder of your own.
+        recipe: how tokens are reduced, stored and aligned. By default `default` for models that a head comes
+            for, else `colbert`, every token as the model makes it.
+        device: such as "cpu" or "cuda"; by default the best there is.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        RecipeError: the recipe stores no tokens, or has to learn from a collection.
+    """
+
+    def __init__(
+        self,
+        model: str | Encoder = DEFAULT_MODEL,
+        recipe: str | Recipe | None = None,
+        device: str | None = None,
+    ) -> None:
+        self.encoder = load_encoder(model, device) if isinstance(model, str) else model
+        self.recipe = _usable(recipe, self.encoder)
+        self._alignment = None if self.recipe.alignment is None else parse_alignment(self.recipe.alignment)
+
+    def scores(self, query: str, texts: Sequence[str]) -> Float32:
+        """How well each text answers a query.
+
+        Args:
+            query: not blank.
+            texts: what lies beyond the encoder's window does not count; blank ones score zero.
+
+        Returns:
+            (n,) float32, larger is better: MaxSim, the sum over the query's tokens, or the aligned score.
+
+        Raises:
+            InputError: the query is blank, or a text is none.
+        """
+        check_query(query)
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise InputError(f"texts is {texts!r:.80}; give a list of texts")
+        scored = np.zeros(len(texts), np.float32)
+        written = [number for number, text in enumerate(texts) if text.strip()]
+        for number in written:
+            check_text(texts[number], f"text {number}")
+        if not written:
+            return scored
+        (coded,) = code([texts[number] for number in written], self.encoder, [self.recipe])
+        embedding = self.encoder.encode_queries([query])
+        if self.recipe.salient:
+            embedding = coded.codec.saliency(embedding, "query")
+        reduced, weights = self.recipe.make_query_reduction()(embedding[0])
+        asked = asking(coded.codec, reduced, weights, self.recipe.saliency)
+        found = coded.of(np.arange(len(written)))
+        scored[written] = scores(coded.codec, asked, found, self._alignment, self.encoder.device)
+        return scored
+
+
+def _usable(recipe: str | Recipe | None, encoder: Encoder) -> Recipe:
+    if recipe is None:
+        chosen = RECIPES["default"].for_model(encoder.fingerprint)
+        return RECIPES["colbert"] if chosen.make_codec().learns else chosen
+    chosen = (get_recipe(recipe) if isinstance(recipe, str) else recipe).for_model(encoder.fingerprint)
+    codec = chosen.make_codec()
+    codec.check(encoder.token_width)
+    needs = chosen.make_reduction().needs | chosen.make_query_reduction().needs
+    if codec.learns or "frequencies" in needs:
+        raise RecipeError(
+            f"recipe {chosen.name} learns from the passages of a collection, and a reranker has none; "
+            "choose recipe default or colbert, or search a collection"
+        )
+    return chosen

@@ -1,0 +1,168 @@
+"""The asynchronous façade: the methods and results of `Connector`, while the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qdrant_client import AsyncQdrantClient, QdrantClient
+
+from connector import AsyncConnector, Connector, ConnectorError, Document, Encoder
+from connector.errors import CollectionNotFound, InputError, StoreUnavailable
+
+QUERY = "how do bees share where food is"
+
+
+@pytest.fixture(params=["edge", "memory", "server"])
+async def where(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
+    if request.param == "edge":
+        yield {"path": tmp_path / "qdrant"}
+    elif request.param == "memory":
+        client = AsyncQdrantClient(":memory:")
+        yield {"client": client}
+        await client.close()
+    else:
+        if "QDRANT_URL" not in os.environ:
+            pytest.skip("QDRANT_URL is not set; set it to test against a server")
+        yield {"url": os.environ["QDRANT_URL"], "api_key": os.environ.get("QDRANT_API_KEY")}
+
+
+def test_it_has_the_methods_of_the_connector_with_the_same_arguments() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert public(AsyncConnector) == public(Connector) - {"create_in", "open_in", "collection", "encoder_of"}
+    for name in public(AsyncConnector):
+        ours, theirs = (inspect.getattr_static(kind, name) for kind in (AsyncConnector, Connector))
+        if inspect.isfunction(theirs):
+            assert inspect.signature(ours).parameters == inspect.signature(theirs).parameters, name
+        elif isinstance(theirs, classmethod):
+            assert [*inspect.signature(ours.__func__).parameters] == [
+                *inspect.signature(theirs.__func__).parameters
+            ], name
+
+
+async def test_all_of_it(
+    where: dict[str, Any], name: str, documents: list[Document], encoder: Encoder
+) -> None:
+    async with await AsyncConnector.create(name, recipe="compact", model=encoder, **where) as connector:
+        assert (await connector.ingest(documents)).documents == len(documents)
+        hits = await connector.search(QUERY, k=3)
+        assert hits[0].id == "doc 7"
+        assert hits.ms["total"] > 0
+        assert (await connector.explain(QUERY, hits[0])).score == pytest.approx(hits[0].score)
+        assert (await connector.explain(QUERY, "doc 7")).id == "doc 7"
+        assert (await connector.stats()).documents == len(documents)
+        assert await connector.get(["doc 7", "none", "doc 1"]) == [documents[7], documents[1]]
+        assert (await connector.recipe()).name == "compact"
+        assert (await connector.encoder()).fingerprint == encoder.fingerprint
+        adaptation = await connector.adapt([(QUERY, "doc 7"), ("what frees memory", "doc 8")])
+        assert adaptation.chosen
+        assert await connector.find(["doc 7", "none"]) == ["doc 7"]
+        assert await connector.delete(["doc 7"]) == 1
+        await connector.refresh()
+    async with await AsyncConnector.open(name, model=encoder, **where) as connector:
+        assert repr(connector) == f"AsyncConnector({name!r})"
+        assert (await connector.search(QUERY, k=1))[0].id != "doc 7"
+        await connector.drop()
+    with pytest.raises(CollectionNotFound, match=name):
+        await AsyncConnector.open(name, **where)
+
+
+async def test_the_results_are_those_of_the_connector(
+    tmp_path: Path, documents: list[Document], encoder: Encoder
+) -> None:
+    with Connector.create("docs", path=tmp_path, recipe="compact", model=encoder) as connector:
+        connector.ingest(documents)
+        queries = [document.text[:30] for document in documents]
+        expected = [connector.search(query, k=4) for query in queries]
+    async with await AsyncConnector.open("docs", path=tmp_path, model=encoder) as connector:
+        found = await asyncio.gather(*(connector.search(query, k=4) for query in queries))
+    assert [[(it.id, it.score) for it in hits] for hits in found] == [
+        [(it.id, pytest.approx(it.score, abs=1e-6)) for it in hits] for hits in expected
+    ]
+
+
+async def test_the_event_loop_goes_on_while_a_thread_works(
+    where: dict[str, Any], name: str, documents: list[Document], encoder: Encoder
+) -> None:
+    class Slow:
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(encoder, attribute)
+
+        def encode_queries(self, texts: list[str]) -> Any:
+            time.sleep(0.5)
+            return encoder.encode_queries(texts)
+
+    slow: Any = Slow()
+    async with await AsyncConnector.create(name, model=slow, **where) as connector:
+        await connector.ingest(documents)
+        searching = asyncio.ensure_future(connector.search(QUERY))
+        turns = 0
+        while not searching.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        assert searching.result()[0].id == "doc 7"
+        assert turns >= 10
+        await connector.drop()
+
+
+async def test_closed_connectors_and_wrong_clients_are_named(tmp_path: Path, encoder: Encoder) -> None:
+    connector = await AsyncConnector.create("docs", path=tmp_path, model=encoder)
+    await connector.close()
+    await connector.close()
+    with pytest.raises(InputError, match="'docs' is closed"):
+        await connector.search("otters")
+    client: Any = AsyncQdrantClient(":memory:")
+    with pytest.raises(InputError, match="give it to AsyncConnector"):
+        Connector.create("docs", client=client, model=encoder)
+    with pytest.raises(StoreUnavailable, match="127"):
+        await AsyncConnector.open("docs", url="http://127.0.0.1:9")
+
+
+async def test_a_synchronous_client_does_as_well(encoder: Encoder, documents: list[Document]) -> None:
+    client: Any = QdrantClient(":memory:")
+    async with await AsyncConnector.create("docs", client=client, model=encoder) as connector:
+        await connector.ingest(documents)
+        assert (await connector.search(QUERY, k=1))[0].id == "doc 7"
+
+
+async def test_a_server_is_not_asked_by_the_thread_that_would_have_to_answer(
+    encoder: Encoder, documents: list[Document]
+) -> None:
+    client = AsyncQdrantClient(":memory:")
+    async with await AsyncConnector.create("docs", client=client, model=encoder) as connector:
+        await connector.ingest(documents)
+        hit = (await connector.search(QUERY, k=1))[0]
+        with pytest.raises(ConnectorError, match="await the methods of AsyncConnector"):
+            hit.explain()
+        assert (await asyncio.to_thread(hit.explain)).id == "doc 7"
+
+
+async def test_a_connector_that_nobody_waits_for_any_more_is_closed(tmp_path: Path, encoder: Encoder) -> None:
+    making = asyncio.ensure_future(AsyncConnector.create("docs", path=tmp_path, model=encoder))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    for _ in range(100):
+        try:
+            async with await AsyncConnector.open("docs", path=tmp_path, model=encoder):
+                return
+        except ConnectorError:  # the folder is locked till the other one is closed
+            await asyncio.sleep(0.05)
+    raise AssertionError("it stays open")
+
+
+def test_a_connection_knows_that_its_event_loop_has_ended(encoder: Encoder) -> None:
+    client = AsyncQdrantClient(":memory:")
+    made = asyncio.run(AsyncConnector.create("docs", client=client, model=encoder))
+    with pytest.raises(ConnectorError, match="event loop of this connection is closed"):
+        asyncio.run(made.search("otters"))

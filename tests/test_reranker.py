@@ -1,0 +1,79 @@
+"""Texts that no collection holds: scored as a collection would score them, and by MaxSim done slowly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from connector import Connector, Document, Encoder, Reranker
+from connector.errors import InputError, RecipeError
+from connector.recipes import RECIPES
+from tests.conftest import TEXTS
+
+QUERY = "How do bees tell each other where flowers are?"
+
+
+@pytest.mark.parametrize("recipe", ["colbert", "default", "compact", "aligner", "compact:exact"])
+def test_scores_are_those_of_a_collection(
+    recipe: str, tmp_path: Path, encoder: Encoder, documents: list[Document]
+) -> None:
+    base, _, varied = recipe.partition(":")
+    chosen = RECIPES[base].varied(codec="binary", reduction="ward-2") if varied else RECIPES[base]
+    with Connector.create("docs", path=tmp_path, recipe=chosen, model=encoder) as connector:
+        connector.ingest(documents)
+        hits = connector.search(QUERY, k=len(documents), rerank="client")
+    expected = {hit.id: list(hit.parts.values())[-1] for hit in hits}
+    scores = Reranker(encoder, chosen).scores(QUERY, TEXTS)
+    assert scores.dtype == np.float32
+    assert dict(zip((it.id for it in documents), scores.tolist(), strict=True)) == pytest.approx(
+        expected, abs=2e-2 if chosen.layout == "multivector" else 1e-4
+    )
+    assert int(scores.argmax()) == 7
+
+
+def test_colbert_is_maxsim_over_all_tokens(encoder: Encoder) -> None:
+    query = encoder.encode_queries([QUERY])[0].tokens
+    slow = [
+        sum(max(float(asked @ found) for found in passage.tokens) for asked in query)
+        for passage in encoder.encode_documents(TEXTS)
+    ]
+    assert Reranker(encoder, "colbert").scores(QUERY, TEXTS) == pytest.approx(slow, abs=1e-2)
+
+
+def test_texts_that_hold_nothing_score_nothing(encoder: Encoder) -> None:
+    reranker = Reranker(encoder)
+    assert reranker.recipe.name == "default"
+    assert reranker.scores(QUERY, []).shape == (0,)
+    assert reranker.scores(QUERY, ["", " \n"]).tolist() == [0, 0]
+    alone = reranker.scores(QUERY, [TEXTS[7]])[0]
+    assert reranker.scores(QUERY, ["", TEXTS[7], " "]).tolist() == [0, pytest.approx(alone), 0]
+
+
+def test_a_model_without_a_head_has_all_its_tokens(encoder: Encoder) -> None:
+    class Other:
+        fingerprint = "another"
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(encoder, name)
+
+    other: Any = Other()
+    assert Reranker(other).recipe.name == "colbert"
+
+
+def test_recipes_that_learn_and_wrong_texts_are_refused(encoder: Encoder) -> None:
+    learning = RECIPES["compact"].varied(codec="pca-64+binary")
+    with pytest.raises(RecipeError, match="learns from the passages"):
+        Reranker(encoder, learning)
+    with pytest.raises(RecipeError, match="learns from the passages"):
+        Reranker(encoder, RECIPES["compact"].varied(query_reduction="idf-weight"))
+    with pytest.raises(RecipeError, match="stores no tokens"):
+        Reranker(encoder, "dense")
+    with pytest.raises(InputError, match="query is ' '"):
+        Reranker(encoder).scores(" ", TEXTS)
+    with pytest.raises(InputError, match="list of texts"):
+        Reranker(encoder).scores("otters", TEXTS[0])
+    with pytest.raises(InputError, match="text 1 has a NUL"):
+        Reranker(encoder).scores("otters", ["fine", "a\0b"])
