@@ -18,7 +18,7 @@ import connector
 
 ROOT = Path(connector.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
-PARTS = ["cli", "codecs", "encoders", "migrate", "reduction", "stores", "transfer", "tuning"]
+PARTS = ["cli", "codecs", "encoders", "integrations", "migrate", "reduction", "stores", "transfer", "tuning"]
 PACKAGES = ["connector", *(f"connector.{part}" for part in PARTS)]
 
 LAYERS = [
@@ -36,7 +36,7 @@ LAYERS = [
     {"adaptation", "live", "stats"},
     {"connector"},
     {"asynchronous", "reranker", "training", "tuning", "evaluation", "migrate", "transfer", "loading", "demo"},
-    {"cli", "heatmap", "page", "terminal", "tuning_page", "tuning_plot", "tuning_text"},
+    {"cli", "heatmap", "integrations", "page", "terminal", "tuning_page", "tuning_plot", "tuning_text"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 FACADE = LAYER["connector"]
