@@ -25,7 +25,7 @@ from connector.rerank import Asked, Stored, asked, codec_of, fold, scores, store
 from connector.scoring import maxsim
 from connector.search import rank
 from connector.stores import Record
-from connector.types import Embedding, Float32, check_text, point_id
+from connector.types import Embedding, Float32, check_text
 
 Float64 = NDArray[np.float64]
 
@@ -330,7 +330,7 @@ def _by_query(examples: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
 
 
 def _check_known(collection: Collection, relevant: Mapping[str, Mapping[str, int]]) -> None:
-    first = {answer: point_id(answer, 0) for answers in relevant.values() for answer in answers}
+    first = {answer: collection.point_id(answer, 0) for answers in relevant.values() for answer in answers}
     there = collection.store.retrieve(collection.physical, list(first.values()), ["id"])
     unknown = [answer for answer, point in first.items() if point not in there]
     if unknown:

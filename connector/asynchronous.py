@@ -24,6 +24,7 @@ from connector.errors import InputError
 from connector.recipes import Recipe
 from connector.schema import Copies
 from connector.stores import open_store
+from connector.writing import IngestReport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,7 +75,9 @@ class AsyncConnector:
 
         def made() -> Connector:
             store = open_store(path=path, url=url, api_key=api_key, client=client, loop=loop)
-            return Connector.create_in(store, name, recipe=recipe, model=model, device=device, copies=copies)
+            return Connector.create(
+                name, client=store, recipe=recipe, model=model, device=device, copies=copies
+            )
 
         return await cls._made(made)
 
@@ -95,9 +98,41 @@ class AsyncConnector:
 
         def opened() -> Connector:
             store = open_store(path=path, url=url, api_key=api_key, client=client, loop=loop)
-            return Connector.open_in(store, name, model=model, device=device)
+            return Connector.open(name, client=store, model=model, device=device)
 
         return await cls._made(opened)
+
+    @classmethod
+    async def attach(
+        cls,
+        name: str,
+        *,
+        url: str | None = None,
+        api_key: str | None = None,
+        client: AsyncQdrantClient | None = None,
+        text_field: str | None = None,
+        metadata_field: str | None = None,
+        recipe: str | os.PathLike[str] | Recipe | None = None,
+        model: str | Encoder | None = None,
+        device: str | None = None,
+        progress: Callable[[IngestReport], None] | None = None,
+    ) -> AsyncConnector:
+        """Add late interaction to another program's collection, as `Connector.attach` does."""
+        loop = asyncio.get_running_loop()
+
+        def added() -> Connector:
+            return Connector.attach(
+                name,
+                client=open_store(url=url, api_key=api_key, client=client, loop=loop),
+                text_field=text_field,
+                metadata_field=metadata_field,
+                recipe=recipe,
+                model=model,
+                device=device,
+                progress=progress,
+            )
+
+        return await cls._made(added)
 
     @classmethod
     async def _made(cls, make: Callable[[], Connector]) -> AsyncConnector:
@@ -118,6 +153,7 @@ class AsyncConnector:
 
     adapt = _awaited(Connector.adapt)
     delete = _awaited(Connector.delete)
+    detach = _awaited(Connector.detach)
     drop = _awaited(Connector.drop)
     explain = _awaited(Connector.explain)
     find = _awaited(Connector.find)

@@ -27,7 +27,8 @@ from connector.reduction import QueryReduction, Reduction, Setting
 from connector.saliency import Side
 from connector.schema import CollectionSchema, Copies
 from connector.stores import PayloadKind, Store
-from connector.types import Embedding, Float32
+from connector.stores.attached import seen_through
+from connector.types import Embedding, Float32, point_id
 from connector.versions import first_version
 
 logger = logging.getLogger(__name__)
@@ -62,13 +63,13 @@ class Collection:
     """
 
     def __init__(self, store: Store, name: str) -> None:
-        self.store = store
         self.name = name
         self.physical = store.aliases().get(name, name)
+        self.store = seen_through(store, self.physical)
         self._codec: Codec | None = None
-        self._frequencies = Counts(store, self.physical)
+        self._frequencies = Counts(self.store, self.physical)
         self._fitting = threading.Lock()
-        self._info = store.info(self.physical)
+        self._info = self.store.info(self.physical)
         check_description(name, self._info)
 
     @classmethod
@@ -126,6 +127,22 @@ class Collection:
     def encoder(self) -> str:
         """The fingerprint of the encoder that made the collection."""
         return self._info["encoder"]
+
+    @property
+    def attached(self) -> bool:
+        """Whether its points are another program's, with late interaction beside what that keeps there."""
+        return bool(self._info.get("layout"))
+
+    def check_own(self, what: str) -> None:
+        """Raises CollectionError if its points are another program's, to which this must not be done."""
+        if self.attached:
+            raise CollectionError(
+                f"collection {self.name!r} is attached: its points are another program's, and {what}"
+            )
+
+    def point_id(self, document_id: str, passage: int) -> str:
+        """The point of a document's passage; another program's points are documents of one passage each."""
+        return document_id if self.attached and passage == 0 else point_id(document_id, passage)
 
     def said(self) -> dict[str, str]:
         """What it says of itself now; `connector.description` tells what the keys are."""

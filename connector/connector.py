@@ -14,6 +14,7 @@ from qdrant_client import QdrantClient, models
 from connector import following
 from connector.adaptation import Adaptation, adapt
 from connector.alignment import Alignment
+from connector.attaching import attach, detach
 from connector.collection import Collection
 from connector.documents import checked_ids, documents_of, matching
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
@@ -56,7 +57,7 @@ class Connector:
         path: str | os.PathLike[str] | None = None,
         url: str | None = None,
         api_key: str | None = None,
-        client: QdrantClient | None = None,
+        client: QdrantClient | Store | None = None,
         recipe: str | os.PathLike[str] | Recipe = "default",
         model: str | Encoder = DEFAULT_MODEL,
         device: str | None = None,
@@ -68,7 +69,7 @@ class Connector:
             name: letters, digits, ".", "_" and "-".
             path: a folder, for Qdrant in this process.
             url, api_key: a Qdrant server or cluster.
-            client: instead, a `QdrantClient` of your own.
+            client: instead, a `QdrantClient` of your own; or a store, which is closed with the connector.
             recipe: the name of a recipe (`connector recipes` lists them), a `.json` file of `connector tune`,
                 or one of your own.
             model: a model id or folder, or an encoder of your own.
@@ -85,23 +86,7 @@ class Connector:
         check_name(name)
         chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
         store = open_store(path=path, url=url, api_key=api_key, client=client)
-        return cls.create_in(store, name, recipe=chosen, model=model, device=device, copies=copies)
-
-    @classmethod
-    def create_in(
-        cls,
-        store: Store,
-        name: str,
-        *,
-        recipe: str | os.PathLike[str] | Recipe = "default",
-        model: str | Encoder = DEFAULT_MODEL,
-        device: str | None = None,
-        copies: Copies | None = None,
-    ) -> Connector:
-        """`create` in a store that is open, which the connector closes, at once if this fails."""
         try:
-            check_name(name)
-            chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
             if name in names(store):
                 raise CollectionExists(f"collection {name!r} exists in {store.location}; open it instead")
             encoder = load_encoder(model, device) if isinstance(model, str) else model
@@ -120,7 +105,7 @@ class Connector:
         path: str | os.PathLike[str] | None = None,
         url: str | None = None,
         api_key: str | None = None,
-        client: QdrantClient | None = None,
+        client: QdrantClient | Store | None = None,
         model: str | Encoder | None = None,
         device: str | None = None,
     ) -> Connector:
@@ -139,15 +124,63 @@ class Connector:
             StoreError: the folder is locked, or no server answers.
         """
         store = open_store(path=path, url=url, api_key=api_key, client=client)
-        return cls.open_in(store, name, model=model, device=device)
+        try:
+            collection = Collection(store, name)
+            if collection.said().get("attaching"):
+                logger.warning(
+                    "attaching to %r was cut off, and some texts are not found; attach again", name
+                )
+            return cls(Live(collection, model, device))
+        except BaseException:
+            store.close()
+            raise
 
     @classmethod
-    def open_in(
-        cls, store: Store, name: str, *, model: str | Encoder | None = None, device: str | None = None
+    def attach(
+        cls,
+        name: str,
+        *,
+        url: str | None = None,
+        api_key: str | None = None,
+        client: QdrantClient | Store | None = None,
+        text_field: str | None = None,
+        metadata_field: str | None = None,
+        recipe: str | os.PathLike[str] | Recipe | None = None,
+        model: str | Encoder | None = None,
+        device: str | None = None,
+        progress: Callable[[IngestReport], None] | None = None,
     ) -> Connector:
-        """`open` in a store that is open, which the connector closes, at once if this fails."""
+        """Add late interaction to another program's collection, beside its vectors, and open it.
+
+        The program goes on as before. Its points are documents, called by the points' ids; payload keys and
+        vectors are added to them, all beginning with "late_", and nothing is changed. Texts that it writes
+        or changes later are found when this is called again, which is quick where there is nothing new. A
+        call that was cut off is finished by another one.
+
+        Args:
+            name: the collection's name.
+            url, api_key, client: where it is, as in `create`.
+            text_field: the payload key of the text; those of LangChain, LlamaIndex and Haystack are known.
+            metadata_field: the key of an object with the metadata; by default as those have it, else all
+                other keys.
+            recipe: what is added; by default `compact`.
+            model: a model id or folder, or an encoder of your own.
+            device: such as "cpu" or "cuda"; by default the best there is.
+            progress: called after each acknowledged write with the report so far; `bad` in the last one
+                names the points that have no text.
+
+        Raises:
+            CollectionNotFound: there is no such collection.
+            CollectionError: it is one of this library's own, or no text is found in it.
+            InputError: it is attached with another recipe or other fields.
+            StoreError: another process attaches it, or the server fails.
+        """
+        store = open_store(url=url, api_key=api_key, client=client)
         try:
-            return cls(Live(Collection(store, name), model, device))
+            chosen = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
+            fields = {"text_field": text_field, "metadata_field": metadata_field}
+            collection, encoder = attach(store, name, chosen, model, device, progress=progress, **fields)
+            return cls(Live(collection, encoder, device))
         except BaseException:
             store.close()
             raise
@@ -217,6 +250,7 @@ class Connector:
             InputError: the chunk sizes cannot be used.
         """
         self._check_open()
+        self.collection.check_own("it writes them; attach again when it has")
         chunking = Chunking.checked(chunk_tokens, chunk_overlap)
         return ingest(
             self._live.refresh(),
@@ -243,6 +277,7 @@ class Connector:
         """
         self._check_open()
         collection = self._live.refresh()
+        collection.check_own("it deletes them")
         return following.delete(collection, self.find(ids, filter=filter), self._live.encoder_of)
 
     def find(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> list[str]:
@@ -414,9 +449,24 @@ class Connector:
         self._check_open()
         return self._live.read(stats_of)
 
-    def drop(self) -> None:
-        """Delete the collection with all its versions, and close."""
+    def detach(self) -> None:
+        """Take away what `attach` added to another program's collection, and close.
+
+        Raises:
+            CollectionError: the collection is not attached.
+        """
         self._check_open()
+        detach(self._live.refresh())
+        self.close()
+
+    def drop(self) -> None:
+        """Delete the collection with all its versions, and close.
+
+        Raises:
+            CollectionError: it is another program's; `detach` takes away what was added to it.
+        """
+        self._check_open()
+        self.collection.check_own("it is not for this library to drop; detach it")
         drop_all(self._store, self.name)
         self.close()
 

@@ -23,6 +23,10 @@ The description is flat, because Qdrant merges metadata shallowly:
     rebuild            the version that is being made of this one; empty if none is
     frozen             by what its payloads are being changed; empty if they are not
     filling            the vector that is being added to its points; empty if none is
+    layout             of another program's collection, where its texts are, as JSON
+    attaching          while that gets its vectors and points are filled: "1"; empty when they are
+
+In another program's collection all keys begin with "late_".
 
 A migration adds keys of its own, see `connector.migrate.ledger`. The description belongs to one version of
 the collection (`connector.versions`).
@@ -90,7 +94,7 @@ def check_description(name: str, info: Mapping[str, str]) -> None:
     if info.get("format") != FORMAT:
         raise CollectionError(
             f"collection {name!r} has format {info.get('format')}, this version reads {FORMAT}: it was made "
-            "by another program or another version; choose another name and ingest again"
+            "by another program or another version; attach to it, or choose another name and ingest"
         )
     lost = [key for key in _NEEDED if not info.get(key)]
     lost += [key for key in ("cls_width", "token_width") if not info.get(key, "").isdecimal()]

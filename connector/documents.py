@@ -20,7 +20,7 @@ from connector.errors import InputError
 from connector.passages import Passage
 from connector.stores import Point, Record
 from connector.stores.filters import on_metadata
-from connector.types import Document, point_id
+from connector.types import Document
 
 _WINDOW = 256
 _STATE = ["hash", "passages", "revised"]
@@ -49,7 +49,7 @@ class State:
 
 def states(collection: Collection, ids: Iterable[str]) -> dict[str, State]:
     """The states of those documents that are there, in whatever state."""
-    first = {point_id(id_, 0): id_ for id_ in ids}
+    first = {collection.point_id(id_, 0): id_ for id_ in ids}
     found = collection.store.retrieve(collection.physical, list(first), _STATE)
     return {first[key]: State.of(record.payload) for key, record in found.items()}
 
@@ -118,7 +118,7 @@ def read(
         keys, vectors: what to read of each passage beside its text.
     """
     numbered = {
-        point_id(id_, number): (id_, number)
+        collection.point_id(id_, number): (id_, number)
         for id_, state in found.items()
         if state.hash is not None
         for number in range(state.passages)
@@ -158,7 +158,9 @@ def mark(collection: Collection, sizes: Mapping[str, int]) -> None:
         sizes: how many passages of each document there may be at most.
     """
     if sizes:
-        marks = [Point(point_id(id_, 0), {}, {"id": id_, "passages": it}) for id_, it in sizes.items()]
+        marks = [
+            Point(collection.point_id(id_, 0), {}, {"id": id_, "passages": it}) for id_, it in sizes.items()
+        ]
         collection.store.upsert(collection.physical, marks)
 
 
@@ -170,7 +172,9 @@ def unmake(collection: Collection, sizes: Mapping[str, tuple[int, int]]) -> None
         sizes: of each document, how many passages may be there, and how many will come.
     """
     mark(collection, {id_: max(both) for id_, both in sizes.items() if max(both) > 1})
-    old = [point_id(id_, number) for id_, (there, _) in sizes.items() for number in range(1, there)]
+    old = [
+        collection.point_id(id_, number) for id_, (there, _) in sizes.items() for number in range(1, there)
+    ]
     if old:
         collection.store.delete(collection.physical, old)
 
@@ -184,4 +188,4 @@ def remove(collection: Collection, sizes: Mapping[str, int]) -> None:
     """
     unmake(collection, {id_: (size, 0) for id_, size in sizes.items()})
     if sizes:
-        collection.store.delete(collection.physical, [point_id(id_, 0) for id_ in sizes])
+        collection.store.delete(collection.physical, [collection.point_id(id_, 0) for id_ in sizes])

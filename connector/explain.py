@@ -23,7 +23,7 @@ from connector.rerank import Asked, Stored, asked, codec_of, keys_of, stored
 from connector.schema import CLS, TOKENS
 from connector.search import fetch, rank
 from connector.stores import Nearest, Record
-from connector.types import Embedding, Float32, Hit, check_text, passage_text, point_id
+from connector.types import Embedding, Float32, Hit, check_text, passage_text
 
 _OWN_ROUNDING = 1e-3
 """The same of scores made here."""
@@ -55,14 +55,14 @@ def best_passage(
         CollectionError: the document is being written.
     """
     check_text(id, "document id")
-    first = point_id(id, 0)
+    first = collection.point_id(id, 0)
     there = collection.store.retrieve(collection.physical, [first], ["passages"])
-    if first not in there:
+    if first not in there or "passages" not in there[first].payload:
         raise InputError(
             f"collection {collection.name!r} holds no document {id!r}; give an id that it holds, such as one "
             "that a search finds"
         )
-    ids = [point_id(id, number) for number in range(there[first].payload["passages"])]
+    ids = [collection.point_id(id, number) for number in range(there[first].payload["passages"])]
     ranking = rank(
         collection,
         query,
@@ -183,7 +183,7 @@ def _record(collection: Collection, query: Embedding, hit: Hit) -> Record:
     """The hit's passage, with all that scoring it needs."""
     keys, vectors = keys_of(collection)
     nearest = Nearest(query.cls, CLS, 1)
-    only = _among([point_id(hit.id, hit.passage)])
+    only = _among([collection.point_id(hit.id, hit.passage)])
     found = collection.store.search(collection.physical, nearest, payload=keys, vectors=vectors, filter=only)
     if not found:
         raise CollectionError(

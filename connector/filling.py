@@ -13,7 +13,6 @@ from connector.passages import Passage
 from connector.points import text_of
 from connector.schema import FDE, LEXICAL
 from connector.stores import Point, Record
-from connector.types import point_id
 from connector.writing import WINDOW, EncoderOf
 
 TRIES = 50
@@ -52,7 +51,7 @@ def _filled(
     encoder_of: EncoderOf,
 ) -> list[Point]:
     passages = [passage for passage, _ in window]
-    keys = [point_id(passage.document.id, passage.number) for passage in passages]
+    keys = [collection.point_id(passage.document.id, passage.number) for passage in passages]
     if vector == LEXICAL:
         words = [collection.words.passage(text_of(passage)) for passage in passages]
         return [Point(key, {LEXICAL: it}, {"words": len(it)}) for key, it in zip(keys, words, strict=True)]

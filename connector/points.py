@@ -18,7 +18,7 @@ from connector.passages import Passage, payload_of
 from connector.rerank import fold
 from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import Point
-from connector.types import Embedding, Float32, Sparse, passage_text, point_id
+from connector.types import Embedding, Float32, Sparse, passage_text
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _point(collection: Collection, passage: Passage, material: Material) -> Poin
     if collection.recipe.lexical is not None:
         vectors[LEXICAL] = words = collection.words.passage(text_of(passage))
         payload["words"] = len(words)
-    return Point(point_id(passage.document.id, passage.number), vectors, payload)
+    return Point(collection.point_id(passage.document.id, passage.number), vectors, payload)
 
 
 def _base64(rows: NDArray[Any]) -> str:

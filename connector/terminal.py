@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from connector.adaptation import Adaptation, Measured
+    from connector.attaching import Planned
     from connector.connector import Connector
     from connector.evaluation import Evaluation
     from connector.methods import Method
@@ -117,6 +118,23 @@ def methods_json(steps: Mapping[str, Sequence[Method[Any, Any]]]) -> dict[str, A
         side: [{field: getattr(method, field) for field in fields} for method in methods]
         for side, methods in steps.items()
     }
+
+
+def print_attachment(planned: Planned) -> None:
+    """What attaching to a collection would do."""
+    click.echo(f"{planned.points:,} points of {planned.collection!r} would get {planned.recipe!r}")
+    _row("payloads", planned.layout)
+    _row("the first text", plain(_snippet(planned.text, _SNIPPET)))
+    _row("bytes a passage", f"{planned.bytes_per_passage:,.0f} for vectors, beside those that are there")
+    _row("encoding", f"about {_duration(planned.seconds)}")
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever is small and above 1."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,.0f} seconds"
 
 
 def print_ingest(report: IngestReport, collection: str) -> None:

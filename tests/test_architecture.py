@@ -33,7 +33,7 @@ LAYERS = [
     {"coding"},
     {"filling", "following"},
     {"ingest", "search", "explain", "sources"},
-    {"adaptation", "live", "stats"},
+    {"adaptation", "attaching", "live", "stats"},
     {"connector"},
     {"asynchronous", "reranker", "training", "tuning", "evaluation", "migrate", "transfer", "loading", "demo"},
     {"cli", "heatmap", "integrations", "page", "terminal", "tuning_page", "tuning_plot", "tuning_text"},

@@ -37,7 +37,7 @@ def test_it_has_the_methods_of_the_connector_with_the_same_arguments() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in vars(kind) if not name.startswith("_")}
 
-    assert public(AsyncConnector) == public(Connector) - {"create_in", "open_in", "collection", "encoder_of"}
+    assert public(AsyncConnector) == public(Connector) - {"collection", "encoder_of"}
     for name in public(AsyncConnector):
         ours, theirs = (inspect.getattr_static(kind, name) for kind in (AsyncConnector, Connector))
         if inspect.isfunction(theirs):

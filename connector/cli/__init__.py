@@ -2,6 +2,7 @@
 
 from connector.cli import (
     adapt,
+    attach,
     delete,
     demo,
     evaluate,
@@ -24,6 +25,8 @@ for command in (
     delete.drop_command,
     transfer.export_command,
     transfer.import_command,
+    attach.attach_command,
+    attach.detach_command,
     migrate.migrate_group,
     adapt.adapt_command,
     search.stats_command,

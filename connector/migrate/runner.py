@@ -69,6 +69,7 @@ class Migrations:
         self.revisions = load_revisions(Path(folder))
         self._connector = connector
         self._name = connector.name
+        connector.collection.check_own("no revision changes them; detach it, and attach it anew")
         self._store = connector.collection.store
         self._min_overlap = min_overlap
         self._report = report

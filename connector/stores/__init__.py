@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, cast
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector.errors import InputError
+from connector.stores.attached import AttachedStore
 from connector.stores.awaited import Awaited
 from connector.stores.base import (
     Capabilities,
@@ -48,13 +49,14 @@ def open_store(
     path: str | os.PathLike[str] | None = None,
     url: str | None = None,
     api_key: str | None = None,
-    client: QdrantClient | AsyncQdrantClient | None = None,
+    client: QdrantClient | AsyncQdrantClient | Store | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> Store:
     """The store at a folder, at an address, or behind a client: exactly one of the three.
 
     Args:
-        path, url, api_key, client: where.
+        path, url, api_key: where.
+        client: instead, a client; or a store that is open, which is given back.
         loop: of an asynchronous application, whose worker threads use the store: requests are made there.
 
     Raises:
@@ -69,6 +71,8 @@ def open_store(
         if not str(path):
             raise InputError("path is empty; give a folder, such as ./qdrant")
         return EdgeStore(path)
+    if isinstance(client, EdgeStore | ServerStore | AttachedStore):
+        return cast(Store, client)
     if client is not None:
         return ServerStore(_usable(client, loop), "the given client")
     return connect(str(url), api_key, loop)

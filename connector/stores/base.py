@@ -222,11 +222,11 @@ class Store(Protocol):
     def scroll(
         self,
         name: str,
-        payload: Sequence[str],
+        payload: Sequence[str] | None,
         vectors: Sequence[str] = (),
         filter: models.Filter | None = None,
     ) -> Iterator[Record]:
-        """All points that match, ordered by id, with these payload keys and vectors."""
+        """All points that match, ordered by id, with these payload keys, None for all, and vectors."""
         ...
 
     def count(self, name: str, filter: models.Filter | None = None) -> int:

@@ -241,12 +241,15 @@ class EdgeStore:
     def scroll(
         self,
         name: str,
-        payload: Sequence[str],
+        payload: Sequence[str] | None,
         vectors: Sequence[str] = (),
         filter: models.Filter | None = None,
     ) -> Iterator[Record]:
         shard, where = self._shard(name), to_edge(filter)
-        wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
+        wanted: dict[str, Any] = {
+            "with_payload": True if payload is None else list(payload),
+            "with_vector": list(vectors) or False,
+        }
         offset: Any = None
         while True:
             request = edge.ScrollRequest(offset=offset, limit=_PAGE, filter=where, **wanted)

@@ -26,20 +26,39 @@ def on_metadata(filter: models.Filter | None) -> models.Filter | None:
         return None
     if not isinstance(filter, models.Filter):
         raise InputError(f"filter is a {type(filter).__name__}; give a qdrant_client.models.Filter")
-    return models.Filter.model_validate(_prefixed(filter.model_dump(exclude_unset=True, by_alias=True)))
+    return renamed(filter, _with_prefix)
 
 
-def _prefixed(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_prefixed(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if "nested" in node:  # keys inside a nested filter are relative to its own key
-        return {"nested": {**node["nested"], "key": _with_prefix(node["nested"]["key"])}}
-    return {
-        key: _with_prefix(value) if key == "key" else value if key == "match" else _prefixed(value)
-        for key, value in node.items()
+def renamed(
+    filter: models.Filter,
+    key: Callable[[str], str],
+    *,
+    vector: Callable[[str], str] = str,
+    id: Callable[[Any], Any] = lambda it: it,
+) -> models.Filter:
+    """The filter with other payload keys, names of vectors and ids of points.
+
+    Args:
+        filter: whose keys inside a nested condition, relative to its own, stay.
+        key, vector, id: give the other one.
+    """
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "nested" in node:
+            return {"nested": {**node["nested"], "key": key(node["nested"]["key"])}}
+        return {name: change.get(name, walk)(value) for name, value in node.items()}
+
+    change: dict[str, Callable[[Any], Any]] = {
+        "key": key,
+        "match": lambda it: it,
+        "has_vector": vector,
+        "has_id": lambda ids: [id(it) for it in ids],
     }
+    return models.Filter.model_validate(walk(filter.model_dump(exclude_unset=True, by_alias=True)))
 
 
 def _with_prefix(key: str) -> str:

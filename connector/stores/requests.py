@@ -65,15 +65,22 @@ def hnsw(vector: VectorSchema) -> models.HnswConfigDiff | None:
     return None if vector.hnsw is None else models.HnswConfigDiff(**vector.hnsw.model_dump())
 
 
+def native(id_: Any) -> Any:
+    """A point's id as Qdrant has it: ours are UUIDs, but those of other programs may be whole numbers."""
+    return int(id_) if isinstance(id_, str) and id_.isascii() and id_.isdecimal() else id_
+
+
 def point_vectors(point: Point) -> models.PointVectors:
     """The vectors of a point that is there."""
-    return models.PointVectors(id=point.id, vector={name: listed(it) for name, it in point.vectors.items()})
+    return models.PointVectors(
+        id=native(point.id), vector={name: listed(it) for name, it in point.vectors.items()}
+    )
 
 
 def point_struct(point: Point) -> models.PointStruct:
     """A whole point."""
     vectors: dict[str, Any] = {name: listed(vector) for name, vector in point.vectors.items()}
-    return models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))
+    return models.PointStruct(id=native(point.id), vector=vectors, payload=dict(point.payload))
 
 
 def listed(vector: Float32 | Sparse) -> Any:

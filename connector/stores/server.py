@@ -13,7 +13,13 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from connector.errors import CollectionExists, CollectionNotFound, StoreError, StoreUnavailable
+from connector.errors import (
+    CollectionError,
+    CollectionExists,
+    CollectionNotFound,
+    StoreError,
+    StoreUnavailable,
+)
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores.artifacts import sealed, unsealed
 from connector.stores.base import Capabilities, Lease, PayloadKind, Point, Query, Record
@@ -22,6 +28,7 @@ from connector.stores.leases import hold
 from connector.stores.requests import (
     QUANTIZATIONS,
     hnsw,
+    native,
     parts,
     point_struct,
     point_vectors,
@@ -46,6 +53,14 @@ _LEASES = "connector__leases"
 
 _turns: weakref.WeakKeyDictionary[QdrantClient, threading.RLock] = weakref.WeakKeyDictionary()
 _turns_mutex = threading.Lock()
+
+
+_FLAT = models.VectorParamsDiff(hnsw_config=models.HnswConfigDiff(m=0), on_disk=True)
+"""Of token vectors: Qdrant scores candidates by them, and makes no graph of them."""
+
+
+def _wanted(payload: Sequence[str] | None) -> list[str] | bool:
+    return True if payload is None else list(payload)
 
 
 def _turn(client: QdrantClient) -> threading.RLock:
@@ -76,6 +91,7 @@ class ServerStore:
         self._owned = owned
         self._patient = patient
         local = isinstance(client._client, QdrantLocal | AsyncQdrantLocal)
+        self._local = local
         self._turn: AbstractContextManager[object] = _turn(client) if local else nullcontext()
         self.capabilities = Capabilities(
             aliases=True, quantizes=not local, alters=True, indexes=not local, copies=not local
@@ -221,7 +237,7 @@ class ServerStore:
                 operations.append(models.UpdateVectorsOperation(update_vectors=vectors))
             operations += [
                 models.SetPayloadOperation(
-                    set_payload=models.SetPayload(payload=dict(point.payload), points=[point.id])
+                    set_payload=models.SetPayload(payload=dict(point.payload), points=[native(point.id)])
                 )
                 for point in batch
                 if point.payload
@@ -229,10 +245,10 @@ class ServerStore:
             self._on(name, lambda it=operations: self._client.batch_update_points(name, it, wait=True))  # type: ignore[misc]
 
     def retrieve(
-        self, name: str, ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str] = ()
+        self, name: str, ids: Sequence[str], payload: Sequence[str] | None, vectors: Sequence[str] = ()
     ) -> dict[str, Record]:
-        wanted: dict[str, Any] = {"with_payload": list(payload), "with_vectors": list(vectors) or False}
-        found = self._on(name, lambda: self._client.retrieve(name, list(ids), **wanted))
+        wanted: dict[str, Any] = {"with_payload": _wanted(payload), "with_vectors": list(vectors) or False}
+        found = self._on(name, lambda: self._client.retrieve(name, [native(it) for it in ids], **wanted))
         return {str(point.id): record(point) for point in found}
 
     def search(
@@ -240,7 +256,7 @@ class ServerStore:
         name: str,
         query: Query,
         *,
-        payload: Sequence[str],
+        payload: Sequence[str] | None,
         vectors: Sequence[str] = (),
         filter: models.Filter | None = None,
     ) -> list[Record]:
@@ -252,7 +268,7 @@ class ServerStore:
                 prefetch=prefetches(query, filter),
                 query_filter=filter,
                 search_params=search_params(query) if self.capabilities.quantizes else None,
-                with_payload=list(payload),
+                with_payload=_wanted(payload),
                 with_vectors=list(vectors) or False,
             ),
         )
@@ -261,7 +277,7 @@ class ServerStore:
     def scroll(
         self,
         name: str,
-        payload: Sequence[str],
+        payload: Sequence[str] | None,
         vectors: Sequence[str] = (),
         filter: models.Filter | None = None,
     ) -> Iterator[Record]:
@@ -274,7 +290,7 @@ class ServerStore:
                     scroll_filter=filter,
                     limit=_PAGE,
                     offset=offset,
-                    with_payload=list(payload),
+                    with_payload=_wanted(payload),
                     with_vectors=list(vectors) or False,
                 ),
             )
@@ -284,6 +300,24 @@ class ServerStore:
 
     def count(self, name: str, filter: models.Filter | None = None) -> int:
         return int(self._on(name, lambda: self._client.count(name, count_filter=filter, exact=True)).count)
+
+    def check_room(self, name: str) -> None:
+        """Raises CollectionError if another program could write no more with named vectors beside its own."""
+        params = self._call(lambda: self._client.get_collection(name)).config.params
+        if self._local and isinstance(params.vectors, models.VectorParams):
+            raise CollectionError(
+                f"collection {name!r} has an unnamed vector, which a client without a server takes no "
+                "more when others are beside it; use a server, or let its program give the vector a name"
+            )
+
+    def forget(self, name: str, keys: Sequence[str]) -> None:
+        """Take these payload keys away from every point."""
+        self._on(name, lambda: self._client.delete_payload(name, list(keys), models.Filter(), wait=True))
+
+    def drop_artifacts(self, name: str) -> None:
+        """Delete what was kept with a collection; there may be nothing."""
+        home = self._physical(name) + _ARTIFACTS
+        self._call(lambda: self._client.delete_collection(home))
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
         if isinstance(vector, str):
@@ -297,11 +331,14 @@ class ServerStore:
                     size=vector.size,
                     distance=models.Distance.DOT,
                     datatype=models.VectorStorageDatatype(vector.datatype),
+                    multivector_config=vector_params(vector).multivector_config,
                 )
             )
             vector_name = vector.name
         name = self._physical(name)
         self._call(lambda: self._client.create_vector_name(name, vector_name, config))
+        if isinstance(vector, VectorSchema) and vector.multivector:
+            self._call(lambda: self._client.update_collection(name, vectors_config={vector_name: _FLAT}))
 
     def drop_vector(self, name: str, vector: str) -> None:
         name = self._physical(name)

@@ -76,6 +76,7 @@ def export_collection(
             written, or the collection changes.
         MissingExtra: pyarrow is not installed.
     """
+    collection.check_own("an export holds none of its vectors; make a snapshot of it with Qdrant")
     parquet()
     started = time.perf_counter()
     target = Path(folder).expanduser().resolve()

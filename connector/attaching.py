@@ -1,0 +1,207 @@
+"""A migration of another program's collection: its points get late interaction beside the vectors they have.
+
+The collection is described first, in its metadata; then it gets the vectors of the recipe, then its points
+are filled, those without a text passed over. A run that was cut off goes on where it was when it is run
+again, and what the program wrote since is filled then, too. `detach` takes all of it back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from connector.coding import code
+from connector.collection import Collection
+from connector.description import new_description, schema_of
+from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
+from connector.errors import CollectionError, DocumentError, InputError
+from connector.ingest import ingest
+from connector.passages import Chunking
+from connector.recipes import RECIPES, Recipe
+from connector.schema import VectorSchema
+from connector.stores import Store
+from connector.stores.attached import AttachedStore, attached
+from connector.stores.layouts import Layout, recognised
+from connector.types import Document
+from connector.writing import IngestReport
+
+DEFAULT_RECIPE = "compact"
+
+_LOOKED_AT = 64
+"""Points that tell where the texts are, and what they will take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What attaching would do.
+
+    Attributes:
+        collection: its name.
+        layout: where texts and metadata are.
+        points: how many the program has.
+        text: the first text.
+        recipe: what is added.
+        bytes_per_passage: of the vectors that are added, the mean of the first points.
+        seconds: about how long encoding takes.
+    """
+
+    collection: str
+    layout: str
+    points: int
+    text: str
+    recipe: str
+    bytes_per_passage: float
+    seconds: float
+
+
+def plan(
+    store: Store,
+    name: str,
+    encoder: Encoder,
+    recipe: Recipe,
+    *,
+    text_field: str | None = None,
+    metadata_field: str | None = None,
+) -> Planned:
+    """Look at what `attach` would do; nothing is written."""
+    physical, layout = _look(store, name, text_field, metadata_field)
+    here = cast(AttachedStore, attached(store, layout))
+    texts = [text for _, text in itertools.islice(here.texts(physical), _LOOKED_AT) if text is not None]
+    points, started = store.count(physical), time.perf_counter()
+    size = 4.0 * encoder.cls_width
+    if texts and recipe.codec is not None:
+        (coded,) = code(texts, encoder, [recipe.for_model(encoder.fingerprint)])
+        size = coded.bytes_per_passage
+    seconds = (time.perf_counter() - started) * points / max(len(texts), 1)
+    return Planned(name, str(layout), points, texts[0] if texts else "", recipe.name, round(size, 1), seconds)
+
+
+def attach(
+    store: Store,
+    name: str,
+    recipe: Recipe | None,
+    model: str | Encoder | None,
+    device: str | None,
+    *,
+    text_field: str | None = None,
+    metadata_field: str | None = None,
+    progress: Callable[[IngestReport], None] | None = None,
+) -> tuple[Collection, Encoder]:
+    """Add late interaction to a collection, or to what its program has written since.
+
+    Args:
+        store: a server.
+        name: the collection.
+        recipe: what is added, by default `compact`; an attached collection must have it, if it is given.
+        model: what encodes, likewise.
+        device: where it does.
+        text_field, metadata_field: where text and metadata are, if the layout is not a known one.
+        progress: called after each acknowledged write with the report so far.
+
+    Raises:
+        CollectionError: it is one of this library's own, no text is found, or points cannot be filled.
+        InputError: it is attached with another recipe or another layout.
+        StoreLocked: another process attaches it, or changes it.
+    """
+    physical, layout = _look(store, name, text_field, metadata_field)
+    with store.lease(name):
+        here = attached(store, layout)
+        if here.info(physical).get("layout"):
+            collection = Collection(store, name)
+            _check_same(collection, recipe, layout)
+            encoder = _encoder(model or collection.model, device)
+        else:
+            cast(AttachedStore, here).server.check_room(physical)
+            encoder = _encoder(model or DEFAULT_MODEL, device)
+            info = new_description(recipe or RECIPES[DEFAULT_RECIPE], encoder)
+            here.set_info(physical, {**info, "layout": layout.model_dump_json(), "attaching": "1"})
+            collection = Collection(store, name)
+        if collection.said().get("attaching"):
+            _make_vectors(collection)
+        _fill(collection, physical, encoder, progress)
+        collection.say(attaching="")
+    return collection, encoder
+
+
+def _encoder(model: str | Encoder, device: str | None) -> Encoder:
+    return load_encoder(model, device) if isinstance(model, str) else model
+
+
+def _look(store: Store, name: str, text_field: str | None, metadata_field: str | None) -> tuple[str, Layout]:
+    """The collection behind a name, and where its texts are."""
+    if not store.capabilities.aliases:
+        raise InputError(
+            f"{store.location} holds collections of this library alone, and there is nothing to attach to; "
+            "give the url of a server, or a client"
+        )
+    physical = store.aliases().get(name, name)
+    said = store.info(physical)
+    if said.get("format"):
+        raise CollectionError(f"collection {name!r} is one of this library's own; open it instead")
+    if said.get("late_layout") and text_field is None and metadata_field is None:
+        return physical, Layout.model_validate_json(said["late_layout"])
+    sample = store.scroll(physical, None)
+    return physical, recognised(
+        [record.payload for record in itertools.islice(sample, _LOOKED_AT)], text_field, metadata_field
+    )
+
+
+def _check_same(collection: Collection, recipe: Recipe | None, layout: Layout) -> None:
+    there = Layout.model_validate_json(collection.said()["layout"])
+    if there != layout:
+        raise InputError(
+            f"collection {collection.name!r} is attached with {there}, not with {layout}; detach it first, "
+            "or leave the fields out"
+        )
+    if recipe is not None and (others := collection.other_than(recipe)):
+        raise InputError(
+            f"collection {collection.name!r} is attached with recipe {collection.recipe.name!r}, not "
+            f"{recipe.name!r} ({'; '.join(others)}); detach it first, or leave the recipe out"
+        )
+
+
+def _make_vectors(collection: Collection) -> None:
+    schema = schema_of(collection.said())
+    vectors: list[VectorSchema | str] = [*schema.vectors, *schema.sparse]
+    for vector in vectors:
+        collection.store.add_vector(collection.physical, vector)
+
+
+def _fill(
+    collection: Collection,
+    physical: str,
+    encoder: Encoder,
+    progress: Callable[[IngestReport], None] | None,
+) -> None:
+    store, passed_over = cast(AttachedStore, collection.store), list[str]()
+
+    def documents() -> Iterator[Document]:
+        for id_, text in store.texts(physical):
+            try:
+                if text is None:
+                    raise DocumentError(f"point {id_} has no text in {store.layout.text!r}")
+                yield Document(id=id_, text=text)
+            except DocumentError as error:
+                passed_over.append(str(error))
+
+    report = ingest(collection, encoder, documents(), chunking=Chunking(), skip_bad=True, progress=progress)
+    report.bad += passed_over
+    if progress is not None:
+        progress(report)
+
+
+def detach(collection: Collection) -> None:
+    """Take away all that `attach` added; the program's points and vectors stay as they are.
+
+    Raises:
+        CollectionError: it is not attached.
+    """
+    if not collection.attached:
+        raise CollectionError(f"collection {collection.name!r} is not attached; to delete it, drop it")
+    schema = collection.schema
+    names = [vector.name for vector in schema.vectors] + list(schema.sparse)
+    with collection.store.lease(collection.name):
+        cast(AttachedStore, collection.store).detach(collection.physical, names)

@@ -1,0 +1,197 @@
+"""Points of another program with late interaction beside what it keeps there.
+
+To the rest of this library they look as if they were its own: text and metadata are read where the program
+has them, all else stands in keys and vectors whose names begin with "late_". What the program wrote is never
+changed.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from qdrant_client import models
+
+from connector.schema import VectorSchema
+from connector.stores.base import Fused, Nearest, PayloadKind, Point, Query, Record, Store
+from connector.stores.filters import renamed
+from connector.stores.layouts import OWN, Layout
+from connector.stores.requests import native
+from connector.stores.server import ServerStore
+
+_THEIRS = ("id", "text", "title", "metadata")
+"""Payload keys that are not added: the program's own tell them."""
+
+_ADDED = ("passage", "passages", "hash", "rows", "words", "codes", "saliency", "revised")
+_LAYOUT = OWN + "layout"
+
+
+def seen_through(store: Store, physical: str) -> Store:
+    """The store, or what makes it look like one of ours if the collection is an attached one."""
+    if isinstance(store, AttachedStore):
+        return store
+    layout = store.info(physical).get(_LAYOUT)
+    return attached(store, Layout.model_validate_json(layout)) if layout else store
+
+
+def attached(store: Store, layout: Layout) -> Store:
+    """A store whose collections, all of this layout, look as if they were ours."""
+    return cast(Store, AttachedStore(cast(ServerStore, store), layout))
+
+
+class AttachedStore:
+    """A server's store with other names for payload keys, vectors and descriptions.
+
+    Args:
+        store: the server.
+        layout: where the texts are.
+    """
+
+    def __init__(self, store: ServerStore, layout: Layout) -> None:
+        self.server = store
+        self.layout = layout
+
+    def __getattr__(self, name: str) -> Any:  # what has no names to change
+        return getattr(self.server, name)
+
+    def __repr__(self) -> str:
+        return f"AttachedStore({self.server!r}, {str(self.layout)!r})"
+
+    def info(self, name: str) -> dict[str, str]:
+        said = self.server.info(name)
+        return {key.removeprefix(OWN): it for key, it in said.items() if key.startswith(OWN) and it}
+
+    def set_info(self, name: str, info: Mapping[str, str]) -> None:
+        self.server.set_info(name, {OWN + key: it for key, it in info.items()})
+
+    def upsert(self, name: str, points: Sequence[Point]) -> None:
+        """Adds to points that are there; no other one is made, and nothing of theirs replaced."""
+        self.amend(name, points)
+
+    def amend(self, name: str, points: Sequence[Point]) -> None:
+        self.server.amend(name, [_added(point) for point in points])
+
+    def retrieve(
+        self, name: str, ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str] = ()
+    ) -> dict[str, Record]:
+        known = [id_ for id_ in ids if _is_id(id_)]
+        found = self.server.retrieve(name, known, self._keys(payload), [OWN + it for it in vectors])
+        return {key: self._ours(record, payload) for key, record in found.items()}
+
+    def search(
+        self,
+        name: str,
+        query: Query,
+        *,
+        payload: Sequence[str],
+        vectors: Sequence[str] = (),
+        filter: models.Filter | None = None,
+    ) -> list[Record]:
+        found = self.server.search(
+            name,
+            _renamed_query(query),
+            payload=self._keys(payload),
+            vectors=[OWN + it for it in vectors],
+            filter=self._filter(filter),
+        )
+        return [self._ours(record, payload) for record in found]
+
+    def scroll(
+        self,
+        name: str,
+        payload: Sequence[str],
+        vectors: Sequence[str] = (),
+        filter: models.Filter | None = None,
+    ) -> Iterator[Record]:
+        named = [OWN + it for it in vectors]
+        for record in self.server.scroll(name, self._keys(payload), named, self._filter(filter)):
+            yield self._ours(record, payload)
+
+    def texts(self, name: str) -> Iterator[tuple[str, str | None]]:
+        """The ids and texts of all points of the program."""
+        for record in self.server.scroll(name, [self.layout.text]):
+            yield record.id, self.layout.text_of(record.payload)
+
+    def count(self, name: str, filter: models.Filter | None = None) -> int:
+        return self.server.count(name, self._filter(filter))
+
+    def add_vector(self, name: str, vector: VectorSchema | str) -> None:
+        named = OWN + vector if isinstance(vector, str) else replace(vector, name=OWN + vector.name)
+        self.server.add_vector(name, named)
+
+    def drop_vector(self, name: str, vector: str) -> None:
+        self.server.drop_vector(name, OWN + vector)
+
+    def alter_vector(self, name: str, vector: VectorSchema) -> None:
+        self.server.alter_vector(name, replace(vector, name=OWN + vector.name))
+
+    def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
+        self.server.create_index(name, self._key(key), kind)
+
+    def detach(self, name: str, vectors: Sequence[str]) -> None:
+        """Take away all that was added; running it again, after being cut off, does the rest."""
+        for vector in vectors:
+            self.drop_vector(name, vector)
+        self.server.forget(name, [OWN + key for key in _ADDED])
+        self.server.drop_artifacts(name)
+        self.set_info(name, dict.fromkeys(self.info(name), ""))
+
+    def _keys(self, ours: Sequence[str]) -> list[str] | None:
+        """The payload keys to ask for; None for all."""
+        theirs: list[str] = []
+        if "metadata" in ours:
+            if self.layout.needed is None:
+                return None
+            theirs = self.layout.needed
+        elif "text" in ours:
+            theirs = [self.layout.text]
+        return theirs + [OWN + key for key in ours if key not in _THEIRS]
+
+    def _ours(self, record: Record, asked: Sequence[str]) -> Record:
+        """What is asked for, as our own points would have it."""
+        theirs, payload = record.payload, dict[str, Any]()
+        for key in asked:
+            if key not in _THEIRS and OWN + key in theirs:
+                payload[key] = theirs[OWN + key]
+        if "id" in asked:
+            payload["id"] = record.id
+        if "text" in asked and (text := self.layout.text_of(theirs)) is not None:
+            payload["text"] = text
+        if "metadata" in asked:
+            payload["metadata"] = self.layout.metadata_of(theirs)
+        vectors = {name.removeprefix(OWN): it for name, it in record.vectors.items()}
+        return Record(record.key, payload, record.score, vectors)
+
+    def _filter(self, filter: models.Filter | None) -> models.Filter | None:
+        if filter is None:
+            return None
+        return renamed(filter, self._key, vector=lambda name: OWN + name, id=native)
+
+    def _key(self, key: str) -> str:
+        return self.layout.metadata_key(key) if key.startswith("metadata.") else OWN + key
+
+
+def _added(point: Point) -> Point:
+    payload = {OWN + key: it for key, it in point.payload.items() if key not in _THEIRS}
+    return Point(point.id, {OWN + name: it for name, it in point.vectors.items()}, payload)
+
+
+def _renamed_query(query: Query) -> Query:
+    if isinstance(query, Fused):
+        return replace(query, queries=tuple(_renamed_nearest(it) for it in query.queries))
+    return _renamed_nearest(query)
+
+
+def _renamed_nearest(query: Nearest) -> Nearest:
+    before = None if query.prefetch is None else _renamed_query(query.prefetch)
+    return replace(query, using=OWN + query.using, prefetch=before)
+
+
+def _is_id(id_: str) -> bool:
+    """Whether a point of Qdrant's has this id: a whole number or a UUID, as it writes them."""
+    try:
+        return id_ == str(native(id_) if isinstance(native(id_), int) else uuid.UUID(id_))
+    except ValueError:
+        return False
