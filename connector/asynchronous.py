@@ -34,7 +34,7 @@ def _awaited(
     method: Callable[Concatenate[Connector, P], T],
 ) -> Callable[Concatenate[AsyncConnector, P], Awaitable[T]]:
     async def call(self: AsyncConnector, *args: P.args, **options: P.kwargs) -> T:
-        return await self._run(lambda: method(self.connector, *args, **options))
+        return await self.run(lambda: method(self.connector, *args, **options))
 
     wrapped: Any = functools.wraps(method)(call)
     return cast("Callable[Concatenate[AsyncConnector, P], Awaitable[T]]", wrapped)
@@ -165,11 +165,11 @@ class AsyncConnector:
 
     async def encoder(self) -> Encoder:
         """The collection's encoder, loaded when first asked for."""
-        return await self._run(lambda: self.connector.encoder)
+        return await self.run(lambda: self.connector.encoder)
 
     async def recipe(self) -> Recipe:
         """The recipe of the collection."""
-        return await self._run(lambda: self.connector.recipe)
+        return await self.run(lambda: self.connector.recipe)
 
     async def close(self) -> None:
         """Release the folder or connection, when all that has begun is done. Calling it twice is harmless."""
@@ -188,7 +188,8 @@ class AsyncConnector:
     def __repr__(self) -> str:
         return f"AsyncConnector({self.name!r})"
 
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def run(self, call: Callable[[], T]) -> T:
+        """What a function gives that may use `connector`; one of this object's threads calls it."""
         if self._closed:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
         return await _in_thread(self._threads, call)

@@ -9,7 +9,7 @@ import statistics
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +29,30 @@ _SAMPLE = 256
 _SKIPPED = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "__pycache__", "ensurepip"}
 
 
-def standard_library() -> list[Document]:
+def standard_library(modules: Container[str] | None = None) -> list[Document]:
     """A document for each public module, class and function that has a docstring.
 
     The sources are parsed, not imported; only the modules built into the interpreter are asked for
     their docstrings. The id is the qualified name; metadata: "module" and "kind".
+
+    Args:
+        modules: only these, such as "os", with all that is in them.
     """
-    documents = {document.id: document for document in _from_sources()}
+    documents = {document.id: document for document in _from_sources(modules)}
     for document in _from_builtins():
-        documents.setdefault(document.id, document)
+        if modules is None or document.metadata["module"] in modules:
+            documents.setdefault(document.id, document)
     return list(documents.values())
 
 
-def _from_sources() -> Iterator[Document]:
+def _from_sources(modules: Container[str] | None) -> Iterator[Document]:
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         if _SKIPPED & set(parts) or parts[0] not in sys.stdlib_module_names:
             continue
         names = parts[:-1] if parts[-1] == "__init__" else parts
-        if any(name.startswith("_") for name in names):
+        if any(name.startswith("_") for name in names) or (modules is not None and names[0] not in modules):
             continue
         with warnings.catch_warnings():  # old escapes in old sources are not our business
             warnings.simplefilter("ignore")

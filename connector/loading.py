@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from connector.connector import Connector
-from connector.encoders import DEFAULT_MODEL
+from connector.encoders import DEFAULT_MODEL, Encoder
 from connector.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
 from connector.passages import Checker, Chunking
-from connector.recipes import RECIPES, Recipe
+from connector.recipes import RECIPES, Recipe, get_recipe
 from connector.schema import Copies
 from connector.sources import Source
 from connector.types import Document
@@ -20,9 +21,48 @@ Started = Callable[[int], Callable[[IngestReport], None] | None]
 """Told how many documents there are, gives what to call after each write."""
 
 
+def opened(
+    name: str,
+    *,
+    recipe: str | os.PathLike[str] | Recipe | None = None,
+    model: str | Encoder | None = None,
+    copies: Copies | None = None,
+    **place: Any,
+) -> tuple[Connector, bool]:
+    """A connector to a collection, and whether it was missing and is made.
+
+    Args:
+        name, recipe, model, copies, place: as for `open_or_create`.
+
+    Raises:
+        InputError: the collection that is there has another recipe.
+        EncoderMismatch: it was made by another model.
+    """
+    given = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
+    try:
+        connector = Connector.open(name, model=model, **place)
+    except CollectionNotFound:
+        chosen = model or DEFAULT_MODEL
+        wanted = given or RECIPES["default"]
+        return Connector.create(name, recipe=wanted, model=chosen, copies=copies, **place), True
+    if given is not None and (others := connector.collection.other_than(given)):
+        recipe_there = connector.recipe.name
+        connector.close()
+        raise InputError(
+            f"collection {name!r} has recipe {recipe_there!r}, not {given.name!r} ({'; '.join(others)}); "
+            "leave the recipe and its parts out, or choose another collection"
+        )
+    return connector, False
+
+
 @contextlib.contextmanager
 def open_or_create(
-    name: str, *, recipe: Recipe | None, model: str | None, copies: Copies | None = None, **place: Any
+    name: str,
+    *,
+    recipe: Recipe | None,
+    model: str | Encoder | None,
+    copies: Copies | None = None,
+    **place: Any,
 ) -> Iterator[Connector]:
     """A connector to a collection, which is made if missing and removed again if nothing was written to it.
 
@@ -37,20 +77,8 @@ def open_or_create(
         InputError: the collection that is there has another recipe.
         EncoderMismatch: it was made by another model.
     """
-    wanted = recipe or RECIPES["default"]
-    made = False
-    try:
-        connector = Connector.open(name, model=model, **place)
-    except CollectionNotFound:
-        made = True
-        chosen = model or DEFAULT_MODEL
-        connector = Connector.create(name, recipe=wanted, model=chosen, copies=copies, **place)
+    connector, made = opened(name, recipe=recipe, model=model, copies=copies, **place)
     with connector:
-        if recipe is not None and (others := connector.collection.other_than(wanted)):
-            raise InputError(
-                f"collection {name!r} has recipe {connector.recipe.name!r}, not {wanted.name!r} "
-                f"({'; '.join(others)}); leave the recipe and its parts out, or choose another collection"
-            )
         try:
             yield connector
         except BaseException:

@@ -15,4 +15,4 @@ def corpus(file: str | None = None) -> list[Document]:
     """The documents of some modules, or those of a `.jsonl`, `.csv`, `.parquet` or folder of texts."""
     if file is not None:
         return list(Source(Path(file)))
-    return [it for it in standard_library() if it.metadata["module"].split(".")[0] in MODULES]
+    return standard_library(MODULES)

@@ -1,0 +1,81 @@
+"""A collection as a LangChain retriever, which can say why a document was found."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from pydantic import ConfigDict, Field
+
+from connector.integrations.langchain.documents import found
+from connector.integrations.langchain.held import Held, in_thread, synchronous
+from connector.types import Hit
+
+MATCH = "late_interaction"
+"""The metadata key under which a retriever says, if asked, how a document matches."""
+
+
+class LateInteractionRetriever(BaseRetriever):
+    """The best documents of a collection for a query.
+
+    Args:
+        connector: to the collection, a `Connector`, or an `AsyncConnector`, whose threads `ainvoke` uses.
+        k: how many documents; `invoke(query, k=…)` may say otherwise, and so for the options.
+        search_kwargs: options of `Connector.search`, such as filter and candidates.
+        match: what a document's metadata says under `MATCH`, "late_interaction". None, the default: there is
+            no such key. "score": {"score": …}. "words": beside the score "words", the pairs of a word of the
+            query and words of the document that it comes from, the largest first, each {"query": …,
+            "passage": […], "share": …}; what shares lack of 1 is that of tokens that are no words, such as
+            [CLS]. For the words each document found is encoded once more.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    connector: Held
+    k: int = 4
+    search_kwargs: dict[str, Any] = Field(default_factory=dict)
+    match: Literal["score", "words"] | None = None
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> list[Document]:
+        return self._search(query, kwargs)
+
+    async def _aget_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> list[Document]:
+        return await in_thread(self.connector, lambda: self._search(query, kwargs))
+
+    def _search(self, query: str, options: dict[str, Any]) -> list[Document]:
+        hits = synchronous(self.connector).search(query, **{"k": self.k, **self.search_kwargs, **options})
+        return [self._document(hit) for hit in hits]
+
+    def _document(self, hit: Hit) -> Document:
+        document = found(hit)
+        if self.match is not None:
+            document.metadata[MATCH] = {"score": hit.score}
+        if self.match == "words":
+            document.metadata[MATCH]["words"] = _words(hit)
+        return document
+
+
+def _words(hit: Hit) -> list[dict[str, Any]]:
+    return [
+        {
+            "query": pair.query.text,
+            "passage": [word.text for word in pair.passage if word.in_text],
+            "share": pair.share,
+        }
+        for pair in hit.explain().by_word()
+        if pair.query.in_text
+    ]

@@ -1,0 +1,285 @@
+"""A collection as a LangChain vector store."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore
+
+from connector.connector import Connector
+from connector.encoders import Encoder
+from connector.errors import InputError
+from connector.integrations.langchain.documents import checked, found, of_texts, shown
+from connector.integrations.langchain.held import Held, in_thread, synchronous
+from connector.loading import opened
+from connector.recipes import Recipe
+
+T = TypeVar("T")
+S = TypeVar("S", bound="LateInteractionVectorStore")
+
+_UNBOUNDED = ["maxsim", "bm25", "rrf", "dbsf", "fde"]
+"""Parts of scores that have no upper bound, or none that means the same for every query."""
+
+
+class LateInteractionVectorStore(VectorStore):
+    """A collection as a vector store.
+
+    Methods that search take the options of `Connector.search`: `filter` (a `qdrant_client.models.Filter` on
+    metadata keys), `candidates`, `candidates_by`, `rerank`, `cls_weight`, `alignment`. What they find is a
+    document's best passage; a title, if LangChain has not written the document, is metadata "title".
+
+    Args:
+        collection: a collection's name, which is made if it is missing; or a `Connector` or `AsyncConnector`,
+            which stays open when the store is closed. Awaited methods use the threads of the latter.
+        recipe: of a new collection; one that is there must have it, if it is given.
+        model: a model id or folder, or an encoder of your own, as in `Connector.open`.
+        place: where the collection is: path, url and api_key, or client, and what else `Connector.create`
+            takes.
+
+    Raises:
+        InputError: the arguments do not go together, or the collection that is there has another recipe.
+        CollectionError: it was made by another program.
+        StoreError: the folder is locked, or no server answers.
+    """
+
+    def __init__(
+        self,
+        collection: str | Held,
+        *,
+        recipe: str | os.PathLike[str] | Recipe | None = None,
+        model: str | Encoder | None = None,
+        **place: Any,
+    ) -> None:
+        self._owned = isinstance(collection, str)
+        if isinstance(collection, str):
+            self._held: Held
+            self._held, _ = opened(collection, recipe=recipe, model=model, **place)
+        elif not isinstance(collection, Held):
+            raise InputError(f"collection is {collection!r:.80}; give a collection's name, or a connector")
+        elif place or recipe is not None or model is not None:
+            raise InputError(f"collection is {collection!r}, which is open; give nothing else")
+        else:
+            self._held = collection
+
+    @property
+    def connector(self) -> Connector:
+        """The synchronous connector, to explain, to count, to adapt."""
+        return synchronous(self._held)
+
+    @classmethod
+    def from_documents(
+        cls: type[S],
+        documents: list[Document],
+        embedding: Embeddings | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        **kwargs: Any,
+    ) -> S:
+        """A store with these documents in it, besides those that are there.
+
+        Args:
+            documents: all are checked before the collection is made or written.
+            embedding: none; the collection has its own encoder, which `model` names.
+            ids: as in `add_documents`.
+            kwargs: the arguments of the store.
+
+        Raises:
+            InputError: an embedding is given; or as the store and `add_documents` say.
+        """
+        if embedding is not None:
+            raise InputError(
+                f"embedding is a {type(embedding).__name__}, but the collection has its own encoder; leave "
+                "it out, or name a model with model="
+            )
+        ours = checked(documents, ids)
+        store = cls(**kwargs)
+        try:
+            store.connector.ingest(ours)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def from_texts(
+        cls: type[S],
+        texts: Iterable[str],
+        embedding: Embeddings | None = None,
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        **kwargs: Any,
+    ) -> S:
+        """`from_documents` of texts and their metadata."""
+        return cls.from_documents(of_texts(texts, metadatas), embedding, ids=ids, **kwargs)
+
+    @classmethod
+    async def afrom_documents(
+        cls: type[S], documents: list[Document], embedding: Embeddings | None = None, **kwargs: Any
+    ) -> S:
+        """`from_documents`, awaited."""
+        made = functools.partial(cls.from_documents, documents, embedding, **kwargs)
+        return await in_thread(kwargs.get("collection"), made)
+
+    @classmethod
+    async def afrom_texts(
+        cls: type[S],
+        texts: Iterable[str],
+        embedding: Embeddings | None = None,
+        metadatas: list[dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> S:
+        """`from_texts`, awaited."""
+        return await cls.afrom_documents(of_texts(texts, metadatas), embedding, **kwargs)
+
+    def add_documents(
+        self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Write documents, replacing those with the same ids.
+
+        Args:
+            documents: all are checked before the first is written.
+            ids: in place of the documents' own; those that are None are made.
+            kwargs: only `batch_size`, which LangChain's `index` gives; batches have a size of their own.
+
+        Returns:
+            The ids, in the order of the documents.
+
+        Raises:
+            DocumentError: a document cannot be taken, such as one whose text is blank, or whose metadata JSON
+                does not have; nothing is written.
+            InputError: there is not one id for each document.
+        """
+        if unknown := kwargs.keys() - {"batch_size"}:
+            raise InputError(f"adding documents has no option {', '.join(sorted(unknown))}; leave it out")
+        ours = checked(documents, ids)
+        self.connector.ingest(ours)
+        return [document.id for document in ours]
+
+    async def aadd_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:
+        """`add_documents`, awaited."""
+        return await self._awaited(self.add_documents, documents, **kwargs)
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """`add_documents` of texts and their metadata."""
+        return self.add_documents(of_texts(texts, metadatas), ids=ids, **kwargs)
+
+    async def aadd_texts(
+        self, texts: Iterable[str], metadatas: list[dict[str, Any]] | None = None, **kwargs: Any
+    ) -> list[str]:
+        """`add_texts`, awaited."""
+        return await self.aadd_documents(of_texts(texts, metadatas), **kwargs)
+
+    def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
+        """Delete documents by their ids, by a filter, or all of them.
+
+        Args:
+            ids: those that are not there do no harm; None, and no filter, deletes all documents.
+            kwargs: `filter`, instead of ids, as in `Connector.delete`.
+
+        Returns:
+            True.
+        """
+        if ids is None and not kwargs:
+            self.connector.ingest([], prune=True)
+        else:
+            self.connector.delete(ids, **kwargs)
+        return True
+
+    async def adelete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
+        """`delete`, awaited."""
+        return await self._awaited(self.delete, ids, **kwargs)
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """Documents by their ids, in this order; those that are not there are left out."""
+        return [shown(it.id, it.text, it.title, it.metadata) for it in self.connector.get(ids)]
+
+    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """`get_by_ids`, awaited."""
+        return await self._awaited(self.get_by_ids, ids)
+
+    def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
+        """The k best documents for a query, best first."""
+        return [found(hit) for hit in self.connector.search(query, k, **kwargs)]
+
+    async def asimilarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
+        """`similarity_search`, awaited."""
+        return await self._awaited(self.similarity_search, query, k, **kwargs)
+
+    def similarity_search_with_score(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        """The k best documents with the scores of `Connector.search`: larger is better, without bounds."""
+        return [(found(hit), hit.score) for hit in self.connector.search(query, k, **kwargs)]
+
+    async def asimilarity_search_with_score(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        """`similarity_search_with_score`, awaited."""
+        return await self._awaited(self.similarity_search_with_score, query, k, **kwargs)
+
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        """The k best documents with scores from 0 to 1, of which LangChain's `score_threshold` is one.
+
+        The score is the mean, over the query's tokens, of the similarity to the document's most similar one:
+        MaxSim over the number of query tokens, or what else the collection aligns by. Where only CLS vectors
+        score, as in recipe dense, it is their similarity. Negative ones count as 0. The order is that of
+        `similarity_search`, unless a layout multivector with saliency makes Qdrant score otherwise there.
+
+        Raises:
+            InputError: the options ask for a score that has no bounds, such as that of BM25.
+        """
+        hits = self.connector.search(query, k, **_bounding(self.connector, kwargs) | kwargs)
+        for hit in hits:
+            if unbounded := [part for part in _UNBOUNDED if part in hit.parts]:
+                raise InputError(
+                    f"the score is {unbounded[0]}, which is not from 0 to 1; leave rerank and alignment out, "
+                    "or search without a score threshold"
+                )
+        return [(found(hit), min(max(hit.score, 0.0), 1.0)) for hit in hits]
+
+    async def _asimilarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        return await self._awaited(self._similarity_search_with_relevance_scores, query, k, **kwargs)
+
+    def close(self) -> None:
+        """Release the folder or connection, unless a connector was given. Calling it twice is harmless."""
+        if self._owned:
+            self.connector.close()
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _awaited(self, method: Callable[..., T], *args: Any, **options: Any) -> T:
+        return await in_thread(self._held, functools.partial(method, *args, **options))
+
+
+def _bounding(connector: Connector, options: dict[str, Any]) -> dict[str, Any]:
+    """The options by which a search scores from -1 to 1."""
+    collection = connector.collection
+    if collection.recipe.layout == "dense" or options.get("rerank", "auto") is None:
+        return {}
+    if collection.recipe.saliency:  # Qdrant would sum what it weighs
+        return {"rerank": "client"}
+    return {"alignment": "top-1"} if collection.alignment is None else {}
