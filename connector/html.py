@@ -30,7 +30,7 @@ thead th, tfoot th, tfoot td { font-weight: bold; }
 """
 
 
-def html_page(title: str, body: str, style: str, script: str) -> str:
+def html_page(title: str, body: str, style: str, script: str, *, asks: bool = False) -> str:
     """The page, to be saved as UTF-8.
 
     Args:
@@ -38,13 +38,14 @@ def html_page(title: str, body: str, style: str, script: str) -> str:
         body: as markup, every text in it escaped.
         style: beside that of all pages.
         script: of the page.
+        asks: whether the script may ask the server that the page comes from.
     """
     style = _STYLE + style
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">
+<meta http-equiv="Content-Security-Policy" content="{_policy(style, script, asks)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>{style}</style>
@@ -59,10 +60,11 @@ def html_page(title: str, body: str, style: str, script: str) -> str:
 """
 
 
-def _policy(style: str, script: str) -> str:
-    """What the page may run and load: this style and this script."""
+def _policy(style: str, script: str, asks: bool) -> str:
+    """What the page may run and load: this style and this script, and perhaps answers of its own server."""
     hashes = [base64.b64encode(hashlib.sha256(it.encode()).digest()).decode() for it in (style, script)]
     return (
         f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "base-uri 'none'; form-action 'none'"
+        + ("connect-src 'self'; " if asks else "")
+        + "base-uri 'none'; form-action 'none'"
     )

@@ -18,7 +18,18 @@ import connector
 
 ROOT = Path(connector.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
-PARTS = ["cli", "codecs", "encoders", "integrations", "migrate", "reduction", "stores", "transfer", "tuning"]
+PARTS = [
+    "cli",
+    "codecs",
+    "encoders",
+    "integrations",
+    "migrate",
+    "reduction",
+    "serve",
+    "stores",
+    "transfer",
+    "tuning",
+]
 PACKAGES = ["connector", *(f"connector.{part}" for part in PARTS)]
 
 LAYERS = [
@@ -35,7 +46,18 @@ LAYERS = [
     {"ingest", "search", "explain", "sources"},
     {"adaptation", "attaching", "live", "stats"},
     {"connector"},
-    {"asynchronous", "reranker", "training", "tuning", "evaluation", "migrate", "transfer", "loading", "demo"},
+    {
+        "asynchronous",
+        "reranker",
+        "training",
+        "tuning",
+        "evaluation",
+        "migrate",
+        "transfer",
+        "loading",
+        "demo",
+        "serve",
+    },
     {"cli", "heatmap", "integrations", "page", "terminal", "tuning_page", "tuning_plot", "tuning_text"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

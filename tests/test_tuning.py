@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from connector import Connector, Encoder, Recipe
 from connector.cli import main
+from connector.coding import code
 from connector.demo import standard_library
 from connector.encoders.cache import CachedEncoder
 from connector.errors import InputError, MissingExtra, RecipeError, SourceError
@@ -23,7 +24,6 @@ from connector.heads import head_folder
 from connector.recipes import get_recipe
 from connector.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
 from connector.tuning import sweep as sweeping
-from connector.coding import code
 from connector.tuning.frontier import best, frontier, interval, smallest_alike
 from connector.tuning.ground import Clock, ground_of
 from connector.tuning.space import Point, around, coarse, usable

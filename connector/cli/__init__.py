@@ -11,6 +11,7 @@ from connector.cli import (
     lists,
     migrate,
     search,
+    serve,
     train,
     transfer,
     tune,
@@ -20,6 +21,7 @@ from connector.cli.main import main
 for command in (
     ingest.ingest_command,
     search.search_command,
+    serve.serve_command,
     explain.explain_command,
     delete.delete_command,
     delete.drop_command,

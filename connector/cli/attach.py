@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import click
 
 from connector.cli.options import confirm, json_option, where
 from connector.terminal import ingest_json, print_attachment, print_ingest, print_json, progress_bar
-from connector.writing import IngestReport
+
+if TYPE_CHECKING:
+    from connector.writing import IngestReport
 
 _collection = click.option("--collection", required=True, metavar="NAME", help="Name of the collection.")
 _url = click.option(
@@ -73,7 +76,7 @@ def attach_command(
             store.close()
         print_json(dataclasses.asdict(planned)) if as_json else print_attachment(planned)
         return
-    report = IngestReport()
+    report: IngestReport | None = None
     with progress_bar("Attaching") as progress:
         show = progress(store.count(store.aliases().get(collection, collection)))
 
@@ -85,7 +88,8 @@ def attach_command(
         Connector.attach(
             collection, client=store, recipe=recipe, model=model, progress=told, **fields
         ).close()
-    print_json(ingest_json(report)) if as_json else print_ingest(report, collection)
+    if report is not None:
+        print_json(ingest_json(report)) if as_json else print_ingest(report, collection)
 
 
 @click.command("detach")

@@ -12,25 +12,27 @@ from qdrant_client import QdrantClient
 from connector.errors import InputError
 
 KEY_VARIABLE = "QDRANT_API_KEY"
-FILE_VARIABLE = "QDRANT_API_KEY_FILE"
 _HIDDEN = "***"
 
 
-def api_key_from_environment() -> str | None:
+def api_key_from_environment(variable: str = KEY_VARIABLE) -> str | None:
     """The key in `QDRANT_API_KEY`, or in the file that `QDRANT_API_KEY_FILE` names; None if neither is set.
 
     An empty variable counts as not set, and white space around the key is no part of it.
+
+    Args:
+        variable: the first of the two, for another key.
 
     Raises:
         InputError: both are set, the file cannot be read or is empty, or a header cannot carry the key. The
             message never holds what was read.
     """
-    key, file = os.environ.get(KEY_VARIABLE, "").strip(), os.environ.get(FILE_VARIABLE, "")
+    key, file = os.environ.get(variable, "").strip(), os.environ.get(f"{variable}_FILE", "")
     if key and file:
-        raise InputError(f"{KEY_VARIABLE} and {FILE_VARIABLE} are both set; unset one of them")
+        raise InputError(f"{variable} and {variable}_FILE are both set; unset one of them")
     if not file:
-        return check_key(key, KEY_VARIABLE) if key else None
-    what = f"{file}, which {FILE_VARIABLE} names,"
+        return check_key(key, variable) if key else None
+    what = f"{file}, which {variable}_FILE names,"
     try:
         key = Path(file).read_text(encoding="utf-8").strip()
     except OSError as error:

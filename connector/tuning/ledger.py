@@ -11,9 +11,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from connector.coding import Coded
 from connector.errors import InputError
 from connector.recipes import Recipe
-from connector.coding import Coded
 from connector.tuning.frontier import Trial
 from connector.types import to_json
 

@@ -10,12 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from connector.codecs.base import stored_bytes
+from connector.coding import Coded, code
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
 from connector.errors import InputError
 from connector.heads import OWN
 from connector.recipes import RECIPES, Recipe
-from connector.coding import Coded, code
 from connector.tuning.frontier import Trial, best, frontier, smallest_alike
 from connector.tuning.ground import DEPTH, FOR_TRIALS, Clock, Ground, OutOfTime, Progress, Ranking, ground_of
 from connector.tuning.ledger import Ledger

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from connector.alignment import parse_alignment
 from connector.batching import batched
+from connector.coding import Coded
 from connector.collection import Collection
 from connector.points import Material, assembled
 from connector.recipes import Recipe
 from connector.rerank import asking, scores
 from connector.search import fetch, rank
 from connector.stores import open_store
-from connector.coding import Coded
 from connector.tuning.ground import DEPTH, Ground, Ranking
 from connector.writing import WINDOW
 

@@ -9,7 +9,8 @@ from typing import Any
 from langchain_core.documents import Document
 
 from connector import types
-from connector.errors import InputError
+from connector.connector import Connector
+from connector.errors import InputError, PointsRefused
 from connector.loading import count_checked
 from connector.passages import Chunking
 
@@ -51,6 +52,17 @@ def checked(documents: Sequence[Document], ids: Sequence[str | None] | None) -> 
     ]
     count_checked(ours, Chunking(), skip_bad=False)
     return ours
+
+
+def write(connector: Connector, documents: Sequence[types.Document]) -> None:
+    """Write checked documents.
+
+    Raises:
+        PointsRefused: Qdrant refuses some of them; the others are written.
+    """
+    report = connector.ingest(documents)
+    if report.refused:
+        raise PointsRefused(report.refused)
 
 
 def shown(id_: str, text: str, title: str | None, metadata: Mapping[str, Any]) -> Document:

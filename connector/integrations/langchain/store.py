@@ -15,7 +15,7 @@ from langchain_core.vectorstores import VectorStore
 from connector.connector import Connector
 from connector.encoders import Encoder
 from connector.errors import InputError
-from connector.integrations.langchain.documents import checked, found, of_texts, shown
+from connector.integrations.langchain.documents import checked, found, of_texts, shown, write
 from connector.integrations.langchain.held import Held, in_thread, synchronous
 from connector.loading import opened
 from connector.recipes import Recipe
@@ -100,7 +100,7 @@ class LateInteractionVectorStore(VectorStore):
         ours = checked(documents, ids)
         store = cls(**kwargs)
         try:
-            store.connector.ingest(ours)
+            write(store.connector, ours)
         except BaseException:
             store.close()
             raise
@@ -155,11 +155,12 @@ class LateInteractionVectorStore(VectorStore):
             DocumentError: a document cannot be taken, such as one whose text is blank, or whose metadata JSON
                 does not have; nothing is written.
             InputError: there is not one id for each document.
+            PointsRefused: Qdrant refuses some documents; the others are written.
         """
         if unknown := kwargs.keys() - {"batch_size"}:
             raise InputError(f"adding documents has no option {', '.join(sorted(unknown))}; leave it out")
         ours = checked(documents, ids)
-        self.connector.ingest(ours)
+        write(self.connector, ours)
         return [document.id for document in ours]
 
     async def aadd_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:

@@ -24,7 +24,6 @@ from connector.integrations.llama_index.filters import filter_of
 from connector.integrations.llama_index.nodes import SOURCE, documents_of, node_of
 from connector.loading import count_checked
 from connector.passages import Chunking
-from connector.types import point_id
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class LateInteractionVectorStore(BasePydanticVectorStore):
     ) -> None:
         """Delete nodes that have one of the ids and fit the filters, of which not both may be missing."""
         _refuse(delete_kwargs)
-        self._connector.delete(filter=_where(node_ids=node_ids, filters=filters))
+        self._connector.delete(filter=self._where(node_ids=node_ids, filters=filters))
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The best nodes for the query's text; further arguments are those of `Connector.search`."""
@@ -93,13 +92,29 @@ class LateInteractionVectorStore(BasePydanticVectorStore):
                 f"query mode {mode!r} is not known here; leave it, and say how to search with "
                 'vector_store_kwargs, such as {"candidates_by": "hybrid"}'
             )
-        where = _where(query.doc_ids, query.node_ids, query.filters)
+        where = self._where(query.doc_ids, query.node_ids, query.filters)
         hits = self._connector.search(query.query_str or "", query.similarity_top_k, filter=where, **kwargs)
         return VectorStoreQueryResult(
             nodes=[node_of(hit) for hit in hits],
             similarities=[hit.score for hit in hits],
             ids=[hit.id for hit in hits],
         )
+
+    def _where(
+        self,
+        doc_ids: list[str] | None = None,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+    ) -> models.Filter | None:
+        must: list[Any] = []
+        if doc_ids:
+            must.append(_any_of(SOURCE, doc_ids))
+        if node_ids:
+            point_id = self._connector.collection.point_id
+            must.append(models.HasIdCondition(has_id=[point_id(id_, 0) for id_ in node_ids]))
+        if filters is not None and filters.filters:
+            must.append(filter_of(filters))
+        return models.Filter(must=must) if must else None
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         return await asyncio.to_thread(self.add, nodes, **kwargs)
@@ -114,21 +129,6 @@ class LateInteractionVectorStore(BasePydanticVectorStore):
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         return await asyncio.to_thread(self.query, query, **kwargs)
-
-
-def _where(
-    doc_ids: list[str] | None = None,
-    node_ids: list[str] | None = None,
-    filters: MetadataFilters | None = None,
-) -> models.Filter | None:
-    must: list[Any] = []
-    if doc_ids:
-        must.append(_any_of(SOURCE, doc_ids))
-    if node_ids:
-        must.append(models.HasIdCondition(has_id=[point_id(id_, 0) for id_ in node_ids]))
-    if filters is not None and filters.filters:
-        must.append(filter_of(filters))
-    return models.Filter(must=must) if must else None
 
 
 def _refuse(options: dict[str, Any]) -> None:

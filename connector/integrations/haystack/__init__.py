@@ -1,0 +1,18 @@
+"""Late interaction in Haystack: a document store, a retriever and a ranker.
+
+Haystack loads a saved pipeline of these only from sources that you trust:
+`Pipeline.loads(text, allowed_modules=["connector.*"])`.
+"""
+
+from connector.errors import MissingExtra
+
+try:
+    import haystack  # noqa: F401
+except ImportError as error:
+    raise MissingExtra("haystack", "haystack") from error
+
+from connector.integrations.haystack.ranker import LateInteractionRanker
+from connector.integrations.haystack.retriever import LateInteractionRetriever
+from connector.integrations.haystack.store import LateInteractionDocumentStore
+
+__all__ = ["LateInteractionDocumentStore", "LateInteractionRanker", "LateInteractionRetriever"]

@@ -1,0 +1,18 @@
+"""Search over HTTP: a small API and one page, as an application of FastAPI and as a server.
+
+`app` makes the application, to be served by whatever serves ASGI, alone or mounted in another one; `run` is
+the server of `connector serve`. Both need the extra `serve`.
+"""
+
+from connector.errors import MissingExtra
+
+try:
+    from connector.serve.application import app
+    from connector.serve.guard import LOOPBACK
+    from connector.serve.server import Address, run
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
+        raise
+    raise MissingExtra("fastapi", "serve") from error
+
+__all__ = ["LOOPBACK", "Address", "app", "run"]

@@ -1,0 +1,159 @@
+"""The application: a collection that is searched, explained and written to over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, HTTPException, Request, Security
+from fastapi.responses import HTMLResponse, Response
+from fastapi.security import HTTPBearer
+
+from connector.connector import Connector
+from connector.loading import count_checked
+from connector.passages import Chunking
+from connector.serve.answers import searched
+from connector.serve.bodies import (
+    ExplainAnswer,
+    ExplainRequest,
+    HealthAnswer,
+    IngestAnswer,
+    IngestRequest,
+    SearchAnswer,
+    SearchRequest,
+)
+from connector.serve.guard import LOOPBACK, TRUSTED, Guard
+from connector.serve.limits import Limits
+from connector.serve.page import HEADERS, page
+from connector.serve.troubles import SENT, answer_errors, documented
+from connector.serve.turns import Turns
+from connector.types import Document
+from connector.writing import IngestReport
+
+_HEALTH_SECONDS = 5.0
+"""In which the store has to answer to be well."""
+
+_FRESH_SECONDS = 1.0
+"""For which an answer about health is given again."""
+
+
+def app(
+    connector: Connector,
+    *,
+    key: str | None = None,
+    hosts: Collection[str] | None = LOOPBACK,
+    limits: Limits | None = None,
+) -> FastAPI:
+    """An application that serves a collection; mount it in your own, or give it to any ASGI server.
+
+    Args:
+        connector: the collection; whoever gives it closes it.
+        key: what requests have to show as `Authorization: Bearer KEY`; None if anybody may ask.
+        hosts: without a key, the hosts that requests may name; None for all, where something in front of
+            the application sees to who may ask.
+        limits: of requests; by default those of `Limits()`.
+    """
+    limits = limits or Limits()
+    searches = Turns(limits.searches, limits.waiting, "connector-search")
+    ingests = Turns(1, limits.ingests, "connector-ingest")
+    health = _Health(connector)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        searches.close()
+        ingests.close()
+
+    made = FastAPI(
+        title=f"Search in {connector.name}",
+        description="Late interaction on Qdrant: search, explain and ingest.",
+        lifespan=lifespan,
+        docs_url=None,  # its scripts come from elsewhere
+        redoc_url=None,
+    )
+    made.add_middleware(Guard, key=key, hosts=hosts, limits=limits)
+    answer_errors(made)
+    secured = [] if key is None else [Security(HTTPBearer(auto_error=False))]
+
+    @made.get("/", include_in_schema=False)
+    async def search_page() -> Response:
+        return HTMLResponse(page(connector.name), headers=HEADERS)
+
+    @made.get("/health", responses=documented(403, 503), response_model_exclude_none=True)
+    async def is_well(request: Request) -> HealthAnswer:
+        """Whether the store answers, and what it holds."""
+        answer = await health()
+        return answer if request.scope[TRUSTED] else HealthAnswer(status="ok")
+
+    @made.post("/search", responses=documented(*SENT), dependencies=secured)
+    async def search(asked: SearchRequest, request: Request) -> SearchAnswer:
+        """The best documents for a query, each by its best passage."""
+        return await searches(lambda: searched(connector, asked), request.is_disconnected)
+
+    @made.post("/explain", responses=documented(*SENT, 404), dependencies=secured)
+    async def explain(asked: ExplainRequest, request: Request) -> ExplainAnswer:
+        """The words that a document's score comes from."""
+        return await searches(lambda: _explained(connector, asked), request.is_disconnected)
+
+    @made.post("/documents", responses=documented(*SENT), dependencies=secured)
+    async def ingest(asked: IngestRequest, request: Request) -> IngestAnswer:
+        """Write documents; those with the same ids are replaced, and nothing is written if one is unusable.
+
+        Sending them again is harmless. Searches go on meanwhile, and ingests take turns. Begin a collection
+        whose codec is learned from texts with as many documents as one request takes.
+        """
+        report = await ingests(lambda: _ingested(connector, asked), request.is_disconnected)
+        return IngestAnswer.model_validate(report)
+
+    return made
+
+
+def _explained(connector: Connector, asked: ExplainRequest) -> ExplainAnswer:
+    if not connector.find([asked.id]):
+        raise HTTPException(404, "the collection holds no document of this id; give one that a search finds")
+    explanation = connector.explain(
+        asked.query, asked.id, cls_weight=asked.cls_weight, alignment=asked.alignment
+    )
+    return ExplainAnswer.model_validate(explanation)
+
+
+def _ingested(connector: Connector, asked: IngestRequest) -> IngestReport:
+    documents = [Document(**it.model_dump()) for it in asked.documents]
+    count_checked(documents, Chunking.checked(asked.chunk_tokens, asked.chunk_overlap), skip_bad=False)
+    return connector.ingest(documents, chunk_tokens=asked.chunk_tokens, chunk_overlap=asked.chunk_overlap)
+
+
+class _Health:
+    """Whether the store answers; asked by one thread, once for all who ask at the same time."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._asking: asyncio.Future[HealthAnswer] | None = None
+        self._asked = 0.0
+
+    async def __call__(self) -> HealthAnswer:
+        """The answer, which may be a second old.
+
+        Raises:
+            HTTPException: 503, as the store does not answer in time.
+            ConnectorError: it answers that something is wrong.
+        """
+        if self._asking is None or (self._asking.done() and time.monotonic() - self._asked > _FRESH_SECONDS):
+            self._asked = time.monotonic()
+            self._asking = asyncio.ensure_future(asyncio.to_thread(self._ask))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._asking), _HEALTH_SECONDS)
+        except TimeoutError:
+            raise HTTPException(503, f"the store did not answer in {_HEALTH_SECONDS:g} seconds") from None
+
+    def _ask(self) -> HealthAnswer:
+        self._connector.refresh()
+        collection = self._connector.collection
+        return HealthAnswer(
+            status="ok",
+            collection=self._connector.name,
+            recipe=collection.recipe.name,
+            documents=collection.documents(),
+        )

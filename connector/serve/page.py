@@ -1,0 +1,273 @@
+"""The search page: one file, which asks the server that it comes from and shows what it answers.
+
+Whatever comes from the collection or the address is put in as text, never as markup.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from html import escape
+
+from connector.html import html_page
+
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""With which the page is sent: it is in nobody's frame, and its address, with the query, goes nowhere."""
+
+LEVELS = 8
+"""Of shading, the strongest last."""
+
+_STYLE = """
+:root { --heat: 245 130 20; --most: .8; --accent: #2456c5; --on-accent: #fff; --wrong: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --heat: 255 140 30; --most: .45; --accent: #9db8ff;
+  --on-accent: #10131c; --wrong: #ffb4ab; } }
+body { margin-top: 1.5rem; }
+form { display: flex; gap: .5rem; margin: .75rem 0; }
+form[hidden] { display: none; }
+input { flex: 1; min-width: 0; font: inherit; color: inherit; background: var(--paper); padding: .4rem .8rem;
+  border: 1px solid var(--faint); border-radius: .5rem; }
+button { font: inherit; font-weight: 600; color: var(--on-accent); background: var(--accent); border: 0;
+  border-radius: .5rem; padding: .4rem 1.1rem; cursor: pointer; }
+input:focus-visible, button:focus-visible, summary:focus-visible { outline: 3px solid var(--accent);
+  outline-offset: 2px; }
+#status { min-height: 1.7em; margin-bottom: .75rem; font-variant-numeric: tabular-nums; }
+#status.wrong { color: var(--wrong); }
+[aria-busy="true"] { opacity: .55; }
+ol { list-style: none; margin: 0; padding: 0; }
+li { padding: 1rem 0; border-top: 1px solid var(--line); }
+li h2 { font-size: 1.05rem; line-height: 1.4; margin: 0; }
+li .text { white-space: pre-wrap; margin: .35rem 0; line-height: 1.6; }
+li .text.long:not(.whole) { max-height: 12em; overflow: hidden;
+  mask-image: linear-gradient(#000 75%, transparent); }
+.more { background: none; color: var(--accent); padding: 0; font-weight: 400; font-size: .9rem; }
+.facts { display: flex; flex-wrap: wrap; gap: 0 1rem; font-variant-numeric: tabular-nums; }
+details { font-size: .9rem; color: var(--faint); }
+summary { cursor: pointer; width: fit-content; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; margin: .25rem 0 0; }
+dd { margin: 0; }
+mark { color: inherit; background: rgb(var(--heat) / calc(var(--most) * var(--s, 0))); border-radius: .2em;
+  padding: .05em .1em; margin: 0 -.1em; }
+.sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
+""" + "\n".join(f'mark[data-heat="{level}"] {{ --s: {level / LEVELS}; }}' for level in range(1, LEVELS + 1))
+
+_SCRIPT = (
+    """
+"use strict";
+const HITS = 10, LEVELS = """
+    + str(LEVELS)
+    + """, LONG = 900;
+const at = (id) => document.getElementById(id);
+const [form, box, status, results, keyForm, keyBox] =
+  ["search", "q", "status", "results", "key-form", "key"].map(at);
+const held = "connector-key", name = document.title;
+let latest = 0;
+
+function node(tag, text, style) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (style) made.className = style;
+  return made;
+}
+function say(text, wrong = false) {
+  status.textContent = text;
+  status.classList.toggle("wrong", wrong);
+}
+const ms = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+const count = (value) => value.toLocaleString("en");
+
+async function ask(path, body) {
+  const headers = {}, key = sessionStorage.getItem(held);
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (body) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, cache: "no-store",
+      body: body && JSON.stringify(body) });
+  } catch {
+    throw new Error("The server does not answer. Is it still running?");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.status === 401) {
+    const wrong = key ? "That key is wrong. " : "";
+    sessionStorage.removeItem(held);
+    keyForm.hidden = false;
+    keyBox.focus();
+    throw new Error(`${wrong}This server asks for an API key.`);
+  }
+  if (!response.ok) throw new Error(answer.detail || `The server answered ${response.status}.`);
+  return answer;
+}
+
+// Spans count characters, of which JavaScript takes some for two.
+function marked(element, text, matches) {
+  const letters = Array.from(text);
+  let place = 0;
+  for (const { start, end, weight, part } of matches) {
+    const level = Math.round(LEVELS * weight);
+    if (start < place || level < 1) continue;
+    element.append(letters.slice(place, start).join(""));
+    const mark = node("mark", letters.slice(start, end).join(""));
+    mark.dataset.heat = level;
+    mark.title = `adds ${part.toFixed(4)} to the score`;
+    element.append(mark);
+    place = end;
+  }
+  element.append(letters.slice(place).join(""));
+}
+
+function shown(hit) {
+  const item = node("li"), heading = node("h2"), text = node("p", undefined, "text");
+  heading.dir = text.dir = "auto";
+  text.lang = "";
+  item.append(heading, text);
+  if (hit.text.length > LONG) item.append(folding(text));
+  const facts = node("p", undefined, "facts faint");
+  if (hit.title && hit.title !== hit.id) facts.append(node("bdi", hit.id));
+  facts.append(node("span", `score ${hit.score.toFixed(4)}`));
+  if (hit.bytes !== null) facts.append(node("span", `${count(hit.bytes)} bytes`));
+  if (hit.passage) facts.append(node("span", `passage ${hit.passage}`));
+  item.append(facts);
+  if (Object.keys(hit.metadata).length) item.append(metadata(hit.metadata));
+  return { hit, item, heading, text };
+}
+
+// The texts of a hit, its words shaded if they are known by now.
+function write({ hit, heading, text }, matches) {
+  const those = (where) => matches.filter((match) => match.where === where);
+  heading.replaceChildren();
+  text.replaceChildren();
+  if (hit.title) marked(heading, hit.title, those("title"));
+  else heading.append(node("bdi", hit.id));
+  marked(text, hit.text, those("text"));
+}
+
+function folding(text) {
+  const button = node("button", "", "more");
+  button.type = "button";
+  const show = (whole) => {
+    text.classList.toggle("whole", whole);
+    button.textContent = whole ? "Show less" : "Show all";
+    button.setAttribute("aria-expanded", whole);
+  };
+  text.classList.add("long");
+  button.addEventListener("click", () => show(!text.classList.contains("whole")));
+  show(false);
+  return button;
+}
+
+function metadata(values) {
+  const details = node("details"), list = node("dl");
+  details.append(node("summary", "Metadata"), list);
+  for (const [key, value] of Object.entries(values)) {
+    list.append(node("dt", key), node("dd", typeof value === "string" ? value : JSON.stringify(value)));
+  }
+  return details;
+}
+
+function told({ hits, ms: spent }) {
+  if (!hits.length) return "No hits. The collection is empty, or holds nothing like this.";
+  const known = hits.map((hit) => hit.bytes).filter((size) => size !== null);
+  const size = known.reduce((sum, it) => sum + it, 0) / (known.length || 1);
+  const stages = ["encode", "candidates", "rerank"].map((stage) => `${stage} ${ms(spent[stage])}`);
+  return `${hits.length} ${hits.length === 1 ? "hit" : "hits"} in ${ms(spent.total)}: ` +
+    `${stages.join(", ")}; ${count(Math.round(size))} bytes a passage`;
+}
+
+async function search(query) {
+  const turn = ++latest;
+  box.value = query;
+  document.title = query.trim() ? `${query} – ${name}` : name;
+  if (!query.trim()) {
+    results.replaceChildren();
+    results.setAttribute("aria-busy", "false");
+    return say("");
+  }
+  results.setAttribute("aria-busy", "true");
+  say("Searching …");
+  try {
+    const answer = await ask("search", { query, k: HITS });
+    if (turn !== latest) return;
+    const hits = answer.hits.map(shown);
+    for (const hit of hits) write(hit, []);
+    results.replaceChildren(...hits.map(({ item }) => item));
+    say(told(answer));
+    results.setAttribute("aria-busy", "false");
+    if (!answer.hits.length) return;
+    const explained = await ask("search", { query, k: HITS, explain: true });
+    if (turn !== latest) return;
+    for (const { id, passage, text, matches } of explained.hits) {
+      const same = hits.find(({ hit }) => hit.id === id && hit.passage === passage && hit.text === text);
+      if (same && matches) write(same, matches);
+    }
+  } catch (error) {
+    if (turn === latest) say(error.message, true);
+  } finally {
+    if (turn === latest) results.setAttribute("aria-busy", "false");
+  }
+}
+
+const asked = () => new URLSearchParams(location.search).get("q") || "";
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const query = box.value;
+  if (query !== asked()) {
+    history.pushState(null, "", query.trim() ? `?${new URLSearchParams({ q: query })}` : location.pathname);
+  }
+  search(query);
+});
+keyForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(held, keyBox.value.trim());
+  keyBox.value = "";
+  keyForm.hidden = true;
+  box.focus();
+  describe();
+  search(asked() || box.value);
+});
+window.addEventListener("popstate", () => search(asked()));
+
+async function describe() {
+  try {
+    const health = await ask("health");
+    if (health.documents !== undefined) {
+      at("about").textContent = `${count(health.documents)} documents, recipe ${health.recipe}`;
+    }
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+describe().then(() => { if (asked()) search(asked()); });
+"""
+)
+
+
+@cache
+def page(name: str) -> str:
+    """The page of a collection."""
+    return html_page(
+        f"Search in {name}",
+        f"""<h1>Search in <bdi>{escape(name)}</bdi></h1>
+<p class="faint" id="about"></p>
+<form id="search" role="search">
+<label class="sr" for="q">What to search for</label>
+<input id="q" name="q" type="search" maxlength="10000" autocomplete="off" spellcheck="false" autofocus \
+placeholder="A question, or some words">
+<button>Search</button>
+</form>
+<form id="key-form" hidden>
+<label class="sr" for="key">API key</label>
+<input id="key" type="password" required autocomplete="off" placeholder="API key">
+<button>Use key</button>
+</form>
+<p class="faint" id="status" role="status" aria-live="polite"></p>
+<ol id="results" aria-label="Hits" aria-busy="false"></ol>
+<noscript><p>This page needs JavaScript.</p></noscript>""",
+        _STYLE,
+        _SCRIPT,
+        asks=True,
+    )

@@ -1,0 +1,121 @@
+"""The server: a socket that is taken before anything is loaded, and uvicorn on it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from connector.errors import InputError
+
+_GRACE_SECONDS = 10
+"""For requests that are being answered when the server is to end."""
+
+_BACKLOG = 2048
+"""Connections that wait to be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens, on a socket that is its own already.
+
+    Args:
+        taken: the socket.
+        host: as it was asked for.
+    """
+
+    taken: socket.socket
+    host: str
+
+    @classmethod
+    @contextlib.contextmanager
+    def take(cls, host: str, port: int) -> Iterator[Address]:
+        """An address for as long as it is needed.
+
+        Args:
+            host: a name or an address.
+            port: 0 for any that is free.
+
+        Raises:
+            InputError: it cannot be had.
+        """
+        try:
+            family, kind, protocol, _, place = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            taken = socket.socket(family, kind, protocol)
+        except (OSError, UnicodeError) as error:
+            raise InputError(
+                f"--host {host} is no address of this machine ({error}); give another"
+            ) from error
+        with taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                taken.bind(place)
+                taken.listen(
+                    _BACKLOG
+                )  # from now on nobody else can have it; who calls already is kept waiting
+            except OSError as error:
+                raise InputError(
+                    f"{host} port {port} cannot be listened at ({error.strerror}); choose another --port"
+                ) from error
+            yield cls(taken, host)
+
+    @property
+    def name(self) -> str:
+        """The host, as requests name it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def url(self) -> str:
+        """What to call it by."""
+        return f"http://{self.name}:{self.taken.getsockname()[1]}"
+
+
+def run(app: FastAPI, address: Address, ready: Callable[[], None]) -> None:
+    """Serve an application until the process is told to end, by Ctrl-C or by SIGTERM.
+
+    Args:
+        app: which.
+        address: where.
+        ready: called when requests are answered.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        server_header=False,
+    )
+    with _ended_by_signals():
+        _Server(config, ready).run(sockets=[address.taken])
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Once it has ended, uvicorn raises the signal again that told it to; that has been obeyed by then."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
