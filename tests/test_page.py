@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -105,21 +104,6 @@ def test_every_pair_stands_in_the_table_and_they_sum_up(explanation: Explanation
     assert '<td class="number">-0.2500</td>' in body
     assert '<td class="number">6.0000</td>' in html[html.index("<tfoot>") :]
     assert "passage 2" in html
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, which the machine has, driven without a window."""
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed; pip install '.[dev]'"
-    )
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("there is no Chromium; apt-get install chromium")
-    with driver.sync_playwright() as play:
-        started = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

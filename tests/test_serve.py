@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -480,21 +479,6 @@ def test_schemathesis_finds_nothing_at_length(
 
 
 # The page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, which the machine has, driven without a window."""
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed; pip install '.[dev]'"
-    )
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("there is no Chromium; apt-get install chromium")
-    with driver.sync_playwright() as play:
-        started = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @contextmanager

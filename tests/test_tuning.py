@@ -559,26 +559,20 @@ def test_the_plot_asks_for_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyP
         plot(made_up(), tmp_path / "one.png")
 
 
-def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_the_page_in_a_browser(tmp_path: Path, browser: Any) -> None:
     file = tmp_path / "page.html"
     file.write_text(page(made_up()), encoding="utf-8")
-    with playwright.sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab, said = browser.new_page(), []
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.goto(file.as_uri())
-        hint = tab.inner_text("#told")
-        tab.hover("circle.best")
-        assert tab.inner_text("#told").startswith("r900: 900 bytes")
-        tab.mouse.move(0, 0)
-        assert tab.inner_text("#told") == hint
-        tab.keyboard.press("Tab")
-        assert tab.inner_text("#told").startswith("r300: 300 bytes")
-        assert tab.evaluate("window.evil") is None
-        assert said == []
-        browser.close()
+    tab, said = browser.new_page(), []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto(file.as_uri())
+    hint = tab.inner_text("#told")
+    tab.hover("circle.best")
+    assert tab.inner_text("#told").startswith("r900: 900 bytes")
+    tab.mouse.move(0, 0)
+    assert tab.inner_text("#told") == hint
+    tab.keyboard.press("Tab")
+    assert tab.inner_text("#told").startswith("r300: 300 bytes")
+    assert tab.evaluate("window.evil") is None
+    assert said == []
+    tab.close()
