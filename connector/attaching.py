@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
+from qdrant_client import models
+
 from connector.coding import code
 from connector.collection import Collection
 from connector.description import new_description, schema_of
@@ -24,7 +26,7 @@ from connector.recipes import RECIPES, Recipe
 from connector.schema import VectorSchema
 from connector.stores import Store
 from connector.stores.attached import AttachedStore, attached
-from connector.stores.layouts import Layout, recognised
+from connector.stores.layouts import ADDED, Layout, recognised
 from connector.types import Document
 from connector.writing import IngestReport
 
@@ -32,6 +34,8 @@ DEFAULT_RECIPE = "compact"
 
 _LOOKED_AT = 64
 """Points that tell where the texts are, and what they will take."""
+
+_FILLED = models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(gte=0))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Planned:
         collection: its name.
         layout: where texts and metadata are.
         points: how many the program has.
+        filled: how many of them have late interaction already.
         text: the first text.
         recipe: what is added.
         bytes_per_passage: of the vectors that are added, the mean of the first points.
@@ -51,6 +56,7 @@ class Planned:
     collection: str
     layout: str
     points: int
+    filled: int
     text: str
     recipe: str
     bytes_per_passage: float
@@ -70,13 +76,14 @@ def plan(
     physical, layout = _look(store, name, text_field, metadata_field)
     here = cast(AttachedStore, attached(store, layout))
     texts = [text for _, text in itertools.islice(here.texts(physical), _LOOKED_AT) if text is not None]
-    points, started = store.count(physical), time.perf_counter()
+    points, filled, started = store.count(physical), here.count(physical, _FILLED), time.perf_counter()
     size = 4.0 * encoder.cls_width
     if texts and recipe.codec is not None:
         (coded,) = code(texts, encoder, [recipe.for_model(encoder.fingerprint)])
         size = coded.bytes_per_passage
-    seconds = (time.perf_counter() - started) * points / max(len(texts), 1)
-    return Planned(name, str(layout), points, texts[0] if texts else "", recipe.name, round(size, 1), seconds)
+    seconds = (time.perf_counter() - started) * (points - filled) / max(len(texts), 1)
+    text = texts[0] if texts else ""
+    return Planned(name, str(layout), points, filled, text, recipe.name, round(size, 1), seconds)
 
 
 def attach(
@@ -143,10 +150,13 @@ def _look(store: Store, name: str, text_field: str | None, metadata_field: str |
         raise CollectionError(f"collection {name!r} is one of this library's own; open it instead")
     if said.get("late_layout") and text_field is None and metadata_field is None:
         return physical, Layout.model_validate_json(said["late_layout"])
-    sample = store.scroll(physical, None)
-    return physical, recognised(
-        [record.payload for record in itertools.islice(sample, _LOOKED_AT)], text_field, metadata_field
-    )
+    sample = [record.payload for record in itertools.islice(store.scroll(physical, None), _LOOKED_AT)]
+    taken = sorted({key for payload in sample for key in payload} & {*ADDED})
+    if taken and not said.get("late_layout"):
+        raise CollectionError(
+            f"points of {name!r} have the payload key {taken[0]!r}, which attaching would write; rename it"
+        )
+    return physical, recognised(sample, text_field, metadata_field)
 
 
 def _check_same(collection: Collection, recipe: Recipe | None, layout: Layout) -> None:

@@ -122,7 +122,8 @@ def methods_json(steps: Mapping[str, Sequence[Method[Any, Any]]]) -> dict[str, A
 
 def print_attachment(planned: Planned) -> None:
     """What attaching to a collection would do."""
-    click.echo(f"{planned.points:,} points of {planned.collection!r} would get {planned.recipe!r}")
+    there = f"; {planned.filled:,} have it" if planned.filled else ""
+    click.echo(f"{planned.points:,} points of {planned.collection!r} would get {planned.recipe!r}{there}")
     _row("payloads", planned.layout)
     _row("the first text", plain(_snippet(planned.text, _SNIPPET)))
     _row("bytes a passage", f"{planned.bytes_per_passage:,.0f} for vectors, beside those that are there")

@@ -292,6 +292,11 @@ def test_wrong_collections_and_fields_are_named(
         Connector.attach("docs", client=open_store(path=tmp_path / "edge"))
     with open_store(client=client).lease("docs"), pytest.raises(StoreLocked):
         attach()
+    client.create_collection("taken", vectors_config={"dense": params})
+    taken = {"page_content": "otters", "metadata": {}, "late_hash": 1}
+    client.upsert("taken", [models.PointStruct(id=1, vector={"dense": [1, 2]}, payload=taken)])
+    with pytest.raises(CollectionError, match="'late_hash', which attaching would write"):
+        attach("taken")
     client.create_collection("unnamed", vectors_config=params)
     client.upsert("unnamed", [models.PointStruct(id=1, vector=[1, 2], payload=langchain("otters", 1))])
     with pytest.raises(CollectionError, match="'unnamed' has an unnamed vector"):
@@ -333,7 +338,7 @@ def test_layouts_are_recognised() -> None:
     assert plain.text_of({"a": {"b": " "}}) is None
     assert plain.text_of({"a": ["b"]}) is None
     assert plain.text_of({"a.b": "dots in a key"}) == "dots in a key"
-    assert plain.metadata_of({"a": 1, "c": 2, "late_codes": "…"}) == {"c": 2}
+    assert plain.metadata_of({"a": 1, "c": 2, "late_codes": "…", "late_fee": 3}) == {"c": 2, "late_fee": 3}
 
 
 def test_langchain_goes_on(client: QdrantClient, encoder: Encoder) -> None:
@@ -426,6 +431,7 @@ def test_the_commands(client: QdrantClient, monkeypatch: pytest.MonkeyPatch) -> 
     assert json.loads(invoke("attach", "--text-field", "body.en", "--plan", "--json"))["points"] == len(TEXTS)
     assert late(client) == []
     assert "12 documents into 'docs'" in invoke("attach", "--text-field", "body.en")
+    assert "12 points of 'docs' would get 'compact'; 12 have it" in invoke("attach", "--plan")
     again = json.loads(invoke("attach", "--json"))
     assert (again["documents"], again["unchanged"]) == (0, 12)
     assert json.loads(invoke("search", QUERY, "-k", "1", "--json"))["hits"][0]["id"] == "7"

@@ -17,14 +17,13 @@ from qdrant_client import models
 from connector.schema import VectorSchema
 from connector.stores.base import Fused, Nearest, PayloadKind, Point, Query, Record, Store
 from connector.stores.filters import renamed
-from connector.stores.layouts import OWN, Layout
+from connector.stores.layouts import ADDED, OWN, Layout
 from connector.stores.requests import native
 from connector.stores.server import ServerStore
 
 _THEIRS = ("id", "text", "title", "metadata")
 """Payload keys that are not added: the program's own tell them."""
 
-_ADDED = ("passage", "passages", "hash", "rows", "words", "codes", "saliency", "revised")
 _LAYOUT = OWN + "layout"
 
 
@@ -134,7 +133,7 @@ class AttachedStore:
         """Take away all that was added; running it again, after being cut off, does the rest."""
         for vector in vectors:
             self.drop_vector(name, vector)
-        self.server.forget(name, [OWN + key for key in _ADDED])
+        self.server.forget(name, ADDED)
         self.server.drop_artifacts(name)
         self.set_info(name, dict.fromkeys(self.info(name), ""))
 

@@ -13,6 +13,11 @@ from connector.errors import CollectionError
 OWN = "late_"
 """Before the payload keys, vectors and descriptions that this library adds to points of other programs."""
 
+ADDED = tuple(
+    OWN + key for key in ("passage", "passages", "hash", "rows", "words", "codes", "saliency", "revised")
+)
+"""The payload keys that are added."""
+
 _NODE = "_node_content"
 _NODE_KEYS = (_NODE, "_node_type", "document_id", "doc_id", "ref_doc_id")
 _KNOWN = (("page_content", "metadata"), ("content", "meta"))
@@ -50,7 +55,7 @@ class Layout(BaseModel):
             value = payload.get(self.metadata)
             return dict(value) if isinstance(value, Mapping) else {}
         hidden = _NODE_KEYS if self.node else (self.text.partition(".")[0],)
-        return {key: it for key, it in payload.items() if key not in hidden and not key.startswith(OWN)}
+        return {key: it for key, it in payload.items() if key not in hidden and key not in ADDED}
 
     def metadata_key(self, key: str) -> str:
         """Where a filter finds a metadata key, "metadata.year" for us."""
