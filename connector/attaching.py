@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from qdrant_client import models
 
@@ -23,10 +23,10 @@ from connector.errors import CollectionError, DocumentError, InputError
 from connector.ingest import ingest
 from connector.passages import Chunking
 from connector.recipes import RECIPES, Recipe
-from connector.schema import VectorSchema
+from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import Store
 from connector.stores.attached import AttachedStore, attached
-from connector.stores.layouts import ADDED, Layout, recognised
+from connector.stores.layouts import ADDED, OWN, TEXT_KEYS, Layout, recognised
 from connector.types import Document
 from connector.writing import IngestReport
 
@@ -121,9 +121,9 @@ def attach(
             _check_same(collection, recipe, layout)
             encoder = _encoder(model or collection.model, device)
         else:
-            cast(AttachedStore, here).server.check_room(physical)
             encoder = _encoder(model or DEFAULT_MODEL, device)
             info = new_description(recipe or RECIPES[DEFAULT_RECIPE], encoder)
+            _check_free(cast(AttachedStore, here), name, physical, schema_of(info))
             here.set_info(physical, {**info, "layout": layout.model_dump_json(), "attaching": "1"})
             collection = Collection(store, name)
         if collection.said().get("attaching"):
@@ -150,13 +150,43 @@ def _look(store: Store, name: str, text_field: str | None, metadata_field: str |
         raise CollectionError(f"collection {name!r} is one of this library's own; open it instead")
     if said.get("late_layout") and text_field is None and metadata_field is None:
         return physical, Layout.model_validate_json(said["late_layout"])
-    sample = [record.payload for record in itertools.islice(store.scroll(physical, None), _LOOKED_AT)]
-    taken = sorted({key for payload in sample for key in payload} & {*ADDED})
-    if taken and not said.get("late_layout"):
-        raise CollectionError(
-            f"points of {name!r} have the payload key {taken[0]!r}, which attaching would write; rename it"
-        )
+    for key in (text_field, metadata_field):
+        if key is not None and (not isinstance(key, str) or not key or key in ADDED):
+            raise InputError(f"{key!r} is no payload key of the program's; give the one that it writes")
+    keys = TEXT_KEYS if text_field is None else (text_field,)
+    sample = _payloads(store, physical, _with(*keys)) or _payloads(store, physical, None)
     return physical, recognised(sample, text_field, metadata_field)
+
+
+def _payloads(store: Store, physical: str, filter: models.Filter | None) -> list[dict[str, Any]]:
+    found = store.scroll(physical, None, filter=filter)
+    return [record.payload for record in itertools.islice(found, _LOOKED_AT)]
+
+
+def _with(*keys: str) -> models.Filter:
+    """Points that have one of these payload keys."""
+    empty = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)) for key in keys]
+    return models.Filter(should=[models.Filter(must_not=[it]) for it in empty])
+
+
+def _check_free(here: AttachedStore, name: str, physical: str, schema: CollectionSchema) -> None:
+    """Raises CollectionError if anything that would be added has the name of something of the program's."""
+    said, server = here.info(physical), here.server
+    if said:
+        raise CollectionError(
+            f"the metadata of collection {name!r} has the key {OWN + min(said)!r}, which attaching would "
+            "write; rename it"
+        )
+    for key in ADDED:
+        if server.count(physical, _with(key)):
+            raise CollectionError(
+                f"points of {name!r} have the payload key {key!r}, which attaching would write; rename it"
+            )
+    server.check_room(physical, [OWN + it for it in _names(schema)])
+
+
+def _names(schema: CollectionSchema) -> list[str]:
+    return [*(vector.name for vector in schema.vectors), *schema.sparse]
 
 
 def _check_same(collection: Collection, recipe: Recipe | None, layout: Layout) -> None:
@@ -211,7 +241,5 @@ def detach(collection: Collection) -> None:
     """
     if not collection.attached:
         raise CollectionError(f"collection {collection.name!r} is not attached; to delete it, drop it")
-    schema = collection.schema
-    names = [vector.name for vector in schema.vectors] + list(schema.sparse)
     with collection.store.lease(collection.name):
-        cast(AttachedStore, collection.store).detach(collection.physical, names)
+        cast(AttachedStore, collection.store).detach(collection.physical, _names(collection.schema))

@@ -332,6 +332,8 @@ class Collection:
 
     def replaced(self) -> CollectionError:
         """What to raise when points do not look as this collection's recipe makes them."""
+        if self.attached:
+            return CollectionError(f"points of {self.name!r} lack what was added to them; attach to it again")
         return CollectionError(
             f"collection {self.name!r} was dropped and made anew since it was opened; open it again"
         )

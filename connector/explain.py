@@ -75,6 +75,8 @@ def best_passage(
         device=device,
     )
     hits = fetch(collection, ranking, 1)
+    if not hits and collection.attached:
+        raise collection.replaced()
     if not hits:
         raise CollectionError(f"document {id!r} is being written; explain it when its ingest has ended")
     return hits[0]

@@ -45,6 +45,10 @@ def encoded_again(
         labels = _kept(collection, whole, passage)
         reduced = regroup(whole, labels)
     if not _agree(collection, reduced.tokens, passage):
+        if collection.attached:
+            raise CollectionError(
+                f"the text of {hit.id!r} was changed since it was attached; attach to the collection again"
+            )
         raise CollectionError(
             f"passage {hit.passage} of {hit.id!r} has {len(passage.rows)} stored rows, and reducing its text "
             f"again ({collection.recipe.reduction}) gives others: the corpus was counted further or the "

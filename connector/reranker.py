@@ -13,7 +13,7 @@ from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.errors import InputError, RecipeError
 from connector.recipes import RECIPES, Recipe, get_recipe
 from connector.rerank import asking, scores
-from connector.types import Float32, check_text
+from connector.types import Float32
 
 
 class Reranker:
@@ -45,7 +45,8 @@ class Reranker:
 
         Args:
             query: not blank.
-            texts: what lies beyond the encoder's window does not count; blank ones score zero.
+            texts: what lies beyond the encoder's window does not count; blank ones score zero. Characters
+                that no tokenizer keeps are passed over.
 
         Returns:
             (n,) float32, larger is better: MaxSim, the sum over the query's tokens, or the aligned score.
@@ -54,15 +55,16 @@ class Reranker:
             InputError: the query is blank, or a text is none.
         """
         check_query(query)
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        if not isinstance(texts, Sequence) or isinstance(texts, str):
             raise InputError(f"texts is {texts!r:.80}; give a list of texts")
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError(f"texts is {texts!r:.80}; give a list of texts")
+        readable = [text.replace("\0", " ").encode("utf-8", "replace").decode() for text in texts]
         scored = np.zeros(len(texts), np.float32)
-        written = [number for number, text in enumerate(texts) if text.strip()]
-        for number in written:
-            check_text(texts[number], f"text {number}")
+        written = [number for number, text in enumerate(readable) if text.strip()]
         if not written:
             return scored
-        (coded,) = code([texts[number] for number in written], self.encoder, [self.recipe])
+        (coded,) = code([readable[number] for number in written], self.encoder, [self.recipe])
         embedding = self.encoder.encode_queries([query])
         if self.recipe.salient:
             embedding = coded.codec.saliency(embedding, "query")

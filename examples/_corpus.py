@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from connector import Document
@@ -9,6 +10,15 @@ from connector.demo import standard_library
 from connector.sources import Source
 
 MODULES = {"collections", "copy", "difflib", "functools", "glob", "heapq", "itertools", "shutil"}
+
+
+def given(about: str | None, *names: str) -> list[str | None]:
+    """The words after the command, each of which may be left out; --help tells of them."""
+    raw = argparse.RawDescriptionHelpFormatter
+    words = argparse.ArgumentParser(description=about, formatter_class=raw)
+    for name in names:
+        words.add_argument(name, nargs="?")
+    return list(vars(words.parse_args()).values())
 
 
 def corpus(file: str | None = None) -> list[Document]:

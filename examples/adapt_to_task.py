@@ -9,11 +9,10 @@ EXAMPLES is a `.jsonl` file of queries and the ids of documents of FILE that ans
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
-from _corpus import corpus
+from _corpus import corpus, given
 
 from connector import Connector
 
@@ -33,6 +32,8 @@ EXAMPLES = {
 
 def main(file: str | None, examples: str | None) -> None:
     pairs = list(EXAMPLES.items())
+    if file is not None and examples is None:
+        raise SystemExit("give EXAMPLES, too: queries, and the ids of documents of FILE that answer them")
     if examples is not None:
         lines = Path(examples).read_text(encoding="utf-8").splitlines()
         pairs = [(it["query"], it["id"]) for it in map(json.loads, filter(None, lines))]
@@ -54,4 +55,4 @@ def main(file: str | None, examples: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3]) if len(sys.argv) > 2 else main(None, None)
+    main(*given(__doc__, "FILE", "EXAMPLES"))

@@ -8,9 +8,7 @@ a server. The program is played by a few lines that store one vector a passage, 
 
 from __future__ import annotations
 
-import sys
-
-from _corpus import corpus
+from _corpus import corpus, given
 from qdrant_client import QdrantClient, models
 
 from connector import Connector, Document, Encoder, load_encoder
@@ -55,4 +53,4 @@ def main(file: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main(*given(__doc__, "FILE"))

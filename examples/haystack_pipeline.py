@@ -4,12 +4,11 @@ python examples/haystack_pipeline.py [FILE [QUESTION]]
 """
 
 import os
-import sys
 import tempfile
 
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when it is imported
 
-from _corpus import corpus
+from _corpus import corpus, given
 from haystack import Document, Pipeline, component
 from haystack.components.builders import PromptBuilder
 from haystack.components.writers import DocumentWriter
@@ -30,7 +29,7 @@ class Quote:
         return {"reply": "no model wrote this; the best passage says: " + prompt.split("\n")[0]}
 
 
-def main(folder: str, file: str | None = None, question: str = "How do I merge sorted iterables?") -> None:
+def main(folder: str, file: str | None, question: str) -> None:
     encoder = load_encoder()
     store = late.LateInteractionDocumentStore("docs", path=folder, recipe="compact", model=encoder)
     writing = Pipeline()
@@ -57,4 +56,5 @@ def main(folder: str, file: str | None = None, question: str = "How do I merge s
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        main(scratch, *sys.argv[1:])
+        file, question = given(__doc__, "FILE", "QUESTION")
+        main(scratch, file, question or "How do I merge sorted iterables?")

@@ -7,10 +7,9 @@ No language model is asked: `quote` stands where yours would, and its answer is 
 
 from __future__ import annotations
 
-import sys
 import tempfile
 
-from _corpus import corpus
+from _corpus import corpus, given
 from langchain_core.documents import Document
 from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import ChatPromptTemplate
@@ -50,10 +49,14 @@ def main(file: str | None, questions: list[str]) -> None:
         for question in questions:
             print(f"\n{question}\n  {chain(retriever).invoke(question)[:200]}")
             best, *others = retriever.invoke(question)
-            pairs = [f"{it['query']} ~ {' '.join(it['passage'])}" for it in best.metadata[MATCH]["words"][:3]]
+            words = [it for it in best.metadata[MATCH]["words"] if it["query"].isalnum() and it["passage"]]
+            pairs = [f"{it['query']} ~ {' '.join(it['passage'])}" for it in words[:3]]
             print(f"  by {'; '.join(pairs)}\n  see also {', '.join(str(it.id) for it in others)}")
 
 
 if __name__ == "__main__":
-    asked = sys.argv[2:] or ["how do I copy a file's times, too?", "group what has the same key"]
-    main(sys.argv[1] if len(sys.argv) > 1 else None, asked)
+    file, question = given(__doc__, "FILE", "QUESTION")
+    main(
+        file,
+        [question] if question else ["how do I copy a file's times, too?", "group what has the same key"],
+    )

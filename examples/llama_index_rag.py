@@ -5,10 +5,9 @@ python examples/llama_index_rag.py [FILE [QUESTION]]
 
 from __future__ import annotations
 
-import sys
 import tempfile
 
-from _corpus import corpus
+from _corpus import corpus, given
 from llama_index.core import Document, Settings, get_response_synthesizer
 from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
@@ -31,7 +30,7 @@ def sources(file: str | None) -> list[Document]:
     ]
 
 
-def main(folder: str, file: str | None = None, question: str = "How do I count words?") -> None:
+def main(folder: str, file: str | None, question: str) -> None:
     Settings.llm = MockLLM()  # which is not asked: set your own, and leave the response mode out
     splitter = SentenceSplitter(
         chunk_size=200,  # the model reads 256 tokens
@@ -56,4 +55,5 @@ def main(folder: str, file: str | None = None, question: str = "How do I count w
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        main(scratch, *sys.argv[1:3])
+        file, question = given(__doc__, "FILE", "QUESTION")
+        main(scratch, file, question or "How do I count words?")

@@ -5,12 +5,11 @@ python examples/migrate_live.py [FILE]
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import threading
 from pathlib import Path
 
-from _corpus import corpus
+from _corpus import corpus, given
 
 from connector import Connector
 from connector.migrate import BASE, Migrations
@@ -83,4 +82,4 @@ def main(file: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main(*given(__doc__, "FILE"))

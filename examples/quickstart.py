@@ -5,7 +5,7 @@ python examples/quickstart.py [FOLDER]
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 
 from qdrant_client import models
@@ -57,8 +57,7 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(sys.argv[1])
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            main(scratch)
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("FOLDER", nargs="?", help="where the collection is kept; by default it is not")
+    with tempfile.TemporaryDirectory() as scratch:
+        main(words.parse_args().FOLDER or scratch)

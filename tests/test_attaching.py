@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -268,7 +270,7 @@ def test_wrong_collections_and_fields_are_named(
     with pytest.raises(CollectionNotFound, match="'docs'"):
         attach()
     fill(client, [flat(text, number) for number, text in enumerate(TEXTS)])
-    with pytest.raises(CollectionError, match=r"no text is recognised .* 'body', 'even', 'number'; name"):
+    with pytest.raises(CollectionError, match="points have the payload keys 'body', 'even', 'number'; name"):
         attach()
     with pytest.raises(CollectionError, match="no text stands in 'bodi'"):
         attach(text_field="bodi")
@@ -439,3 +441,128 @@ def test_the_commands(client: QdrantClient, monkeypatch: pytest.MonkeyPatch) -> 
     assert late(client) == []
     assert snapshot(client) == before
     assert CliRunner().invoke(main, ["attach", "--collection", "docs"]).exit_code == 2
+
+
+def put(client: QdrantClient, payloads: dict[Any, dict[str, Any]], named: str = "dense", **more: Any) -> None:
+    """Another collection "docs", with these points."""
+    params = models.VectorParams(size=WIDTH, distance=models.Distance.COSINE)
+    client.create_collection("docs", vectors_config={named: params}, **more)
+    points = [
+        models.PointStruct(id=id_, vector={named: vector(1)}, payload=it) for id_, it in payloads.items()
+    ]
+    client.upsert("docs", points)
+
+
+@pytest.mark.parametrize(
+    ("taken", "payload", "metadata", "named"),
+    [
+        ("late_cls", {}, {}, "late_cls"),
+        ("late_words", {"late_words": ["a"]}, {}, "dense"),
+        ("late_x", {}, {"late_x": "y"}, "dense"),
+    ],
+)
+def test_names_that_are_taken_are_refused_before_anything_is_written(
+    taken: str,
+    payload: dict[str, Any],
+    metadata: dict[str, Any],
+    named: str,
+    client: QdrantClient,
+    encoder: Encoder,
+) -> None:
+    texts = {number: langchain(text, number) for number, text in enumerate(TEXTS)}
+    put(client, {**texts, 99: {**texts[1], **payload}}, named, metadata={"owner": "me", **metadata})
+    before = client.scroll("docs", limit=99, with_vectors=True), client.get_collection("docs").config
+    with pytest.raises(CollectionError, match=f"{taken}'"):
+        Connector.attach("docs", client=client, model=encoder)
+    with pytest.raises(CollectionError, match="another program"):
+        Connector.open("docs", client=client)
+    assert (
+        client.scroll("docs", limit=99, with_vectors=True),
+        client.get_collection("docs").config,
+    ) == before
+
+
+def test_a_text_field_of_our_own_is_refused(client: QdrantClient, encoder: Encoder) -> None:
+    put(client, {1: langchain("otters", 1)})
+    for field in ("late_hash", "", 5, ["body"]):
+        given: Any = field
+        with pytest.raises(InputError, match="no payload key of the program's"):
+            Connector.attach("docs", client=client, model=encoder, text_field=given)
+
+
+def test_points_whose_payload_was_replaced_are_found_again_after_attaching_again(
+    client: QdrantClient, encoder: Encoder
+) -> None:
+    fill(client, [langchain(text, number) for number, text in enumerate(TEXTS)])
+    with Connector.attach("docs", client=client, model=encoder) as connector:
+        client.overwrite_payload("docs", langchain(TEXTS[7], 70), points=[7])
+        client.overwrite_payload("docs", {"other": 1}, points=[3])
+        client.delete_payload("docs", ["late_codes"], points=[5])
+        client.clear_payload("docs", points_selector=[4])
+        for rerank in ("client", None):
+            chosen: Any = rerank
+            found = {hit.id for hit in connector.search(QUERY, k=12, rerank=chosen)}
+            assert not found & {"7", "3", "4"}
+            assert len(found) >= 8
+        with pytest.raises(CollectionError, match="attach to it again"):
+            connector.explain(QUERY, "5")
+    with Connector.attach("docs", client=client, model=encoder) as connector:
+        best = connector.search(QUERY, k=12)
+        assert (best[0].id, best[0].metadata) == ("7", {"number": 70, "even": True})
+        assert not {hit.id for hit in best} & {"3", "4"}
+
+
+def test_texts_are_looked_for_among_points_that_have_none(client: QdrantClient, encoder: Encoder) -> None:
+    pictures = {number: {"image": "x"} for number in range(100)}
+    put(client, {**pictures, 500: {"text": TEXTS[7], "year": 3}})
+    reports: list[Any] = []
+    with Connector.attach("docs", client=client, model=encoder, progress=reports.append) as connector:
+        (hit,) = connector.search(QUERY)
+        assert (hit.id, hit.metadata) == ("500", {"year": 3})
+        assert len(reports[-1].bad) == 100
+        dense = models.Filter(must=[models.HasVectorCondition(has_vector="dense")])
+        assert [it.id for it in connector.search(QUERY, filter=dense)] == ["500"]
+
+
+def test_a_text_that_was_changed_cannot_be_explained_until_it_is_attached_again(
+    client: QdrantClient, encoder: Encoder
+) -> None:
+    fill(client, [langchain(text * 3, number) for number, text in enumerate(TEXTS)])
+    with Connector.attach("docs", client=client, model=encoder) as connector:
+        client.set_payload("docs", {"page_content": "Taxes rise."}, points=[7])
+        hit = next(hit for hit in connector.search(QUERY, k=12) if hit.id == "7")
+        with pytest.raises(CollectionError, match="changed since it was attached; attach"):
+            hit.explain()
+
+
+def test_searches_go_on_while_the_program_writes_and_attaching_runs(
+    client: QdrantClient, encoder: Encoder
+) -> None:
+    fill(client, [langchain(text, number) for number, text in enumerate(TEXTS)])
+    stopped, failures = threading.Event(), list[Exception]()
+
+    def repeat(call: Any) -> None:
+        while not stopped.is_set():
+            try:
+                call()
+            except Exception as error:
+                failures.append(error)
+
+    def attach() -> None:
+        Connector.attach("docs", client=client, model=encoder).close()
+
+    attach()
+    with Connector.open("docs", client=client, model=encoder) as connector:
+        for call in (lambda: connector.search(QUERY, k=12), attach):
+            threading.Thread(target=repeat, args=[call], daemon=True).start()
+        store = open_store(client=client)  # whose turn the others take, too
+        for round_ in range(40):
+            number = round_ % len(TEXTS)
+            point = models.PointStruct(
+                id=number, vector={"dense": vector(number)}, payload=langchain(TEXTS[number], round_)
+            )
+            cast(ServerStore, store)._in_turn(lambda point=point: client.upsert("docs", [point]))
+            time.sleep(0.05)
+        stopped.set()
+        time.sleep(1)
+    assert failures == []

@@ -71,7 +71,7 @@ PRINTED = [
     "dances in the hive",
     "dances in the hive",
     "Hit(id='otters'",
-    "[",
+    "dances in the hive",
     "left",
 ]
 """Of each block, what it prints."""

@@ -50,6 +50,10 @@ def test_texts_that_hold_nothing_score_nothing(encoder: Encoder) -> None:
     assert reranker.scores(QUERY, ["", " \n"]).tolist() == [0, 0]
     alone = reranker.scores(QUERY, [TEXTS[7]])[0]
     assert reranker.scores(QUERY, ["", TEXTS[7], " "]).tolist() == [0, pytest.approx(alone), 0]
+    bad = reranker.scores(QUERY, [f"\0{TEXTS[7]}\0", "\0", f"{TEXTS[7]} \udc80"])
+    assert bad[0] == pytest.approx(alone)
+    assert bad[1] == 0
+    assert bad[2] > 0.5 * alone
 
 
 def test_a_model_without_a_head_has_all_its_tokens(encoder: Encoder) -> None:
@@ -75,5 +79,7 @@ def test_recipes_that_learn_and_wrong_texts_are_refused(encoder: Encoder) -> Non
         Reranker(encoder).scores(" ", TEXTS)
     with pytest.raises(InputError, match="list of texts"):
         Reranker(encoder).scores("otters", TEXTS[0])
-    with pytest.raises(InputError, match="text 1 has a NUL"):
-        Reranker(encoder).scores("otters", ["fine", "a\0b"])
+    for wrong in (None, iter(TEXTS), ["fine", 3]):
+        given: Any = wrong
+        with pytest.raises(InputError, match="list of texts"):
+            Reranker(encoder).scores("otters", given)

@@ -22,9 +22,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from connector import Connector, Document, Encoder, Recipe
+from connector import AsyncConnector, Connector, Document, Encoder, Recipe
 from connector.cli import main
-from connector.errors import MissingExtra, StoreUnavailable
+from connector.errors import InputError, MissingExtra, StoreUnavailable
 from connector.serve import LOOPBACK, Address, app
 from connector.serve.keys import is_loopback
 from connector.serve.limits import Limits
@@ -50,7 +50,7 @@ def serving(connector: Connector, **options: Any) -> Iterator[httpx.Client]:
     with Address.take("127.0.0.1", 0) as address:
         config = uvicorn.Config(app(connector, **options), log_config=None, access_log=False, ws="none")
         started = threading.Event()
-        server = _Server(config, started.set)
+        server = _Server(config, started.set, threading.Event())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [address.taken]})
         thread.start()
         try:
@@ -700,3 +700,54 @@ def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         assert KEY not in out
     with Connector.open("docs", path=tmp_path / "qdrant") as connector:
         assert connector.collection.documents() == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "connector.cli", "serve", "--collection", "docs"]
+    command += ["--path", str(tmp_path / "qdrant"), "--recipe", "compact", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("docs: ")
+    url = process.stdout.readline().split()[-1]
+    documents = [{"id": f"doc {number}", "text": f"Text {number}, no long one."} for number in range(1000)]
+    answers: list[httpx.Response | httpx.HTTPError] = []
+
+    def ingest() -> None:
+        try:
+            answers.append(httpx.post(f"{url}documents", json={"documents": documents}, timeout=60))
+        except httpx.HTTPError as error:
+            answers.append(error)
+
+    asking = threading.Thread(target=ingest)
+    asking.start()
+    time.sleep(1)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    _, err = process.communicate(timeout=50)
+    asking.join(timeout=10)
+    assert err == ""
+    (answer,) = answers
+    with Connector.open("docs", path=tmp_path / "qdrant") as connector:
+        written = connector.collection.documents()
+    if times == 2:
+        assert process.returncode == 128 + signal.SIGINT
+        assert isinstance(answer, httpx.HTTPError)
+        return
+    assert process.returncode == 0
+    assert isinstance(answer, httpx.Response)
+    assert answer.status_code == 503
+    assert f"; {written} documents are written" in answer.json()["detail"]
+    assert 0 < written < 1000
+
+
+async def test_what_is_no_connector_and_empty_keys_are_refused(empty: Connector, tmp_path: Path) -> None:
+    async with await AsyncConnector.create("other", path=tmp_path / "other", model=empty.encoder) as other:
+        given: Any = other
+        with pytest.raises(InputError, match="AsyncConnector; give a Connector"):
+            app(given)
+    with pytest.raises(InputError, match="key is empty"):
+        app(empty, key="")
+    with pytest.raises(InputError, match="white space"):
+        app(empty, key="a key")

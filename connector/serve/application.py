@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 
 from connector.connector import Connector
+from connector.errors import InputError
 from connector.loading import count_checked
 from connector.passages import Chunking
 from connector.serve.answers import searched
@@ -29,6 +31,7 @@ from connector.serve.limits import Limits
 from connector.serve.page import HEADERS, page
 from connector.serve.troubles import SENT, answer_errors, documented
 from connector.serve.turns import Turns
+from connector.stores.secrets import check_key
 from connector.types import Document
 from connector.writing import IngestReport
 
@@ -48,14 +51,23 @@ def app(
 ) -> FastAPI:
     """An application that serves a collection; mount it in your own, or give it to any ASGI server.
 
+    An ingest that runs ends early, keeping what it has written, once `app.state.stopping` is set.
+
     Args:
         connector: the collection; whoever gives it closes it.
         key: what requests have to show as `Authorization: Bearer KEY`; None if anybody may ask.
         hosts: without a key, the hosts that requests may name; None for all, where something in front of
             the application sees to who may ask.
         limits: of requests; by default those of `Limits()`.
+
+    Raises:
+        InputError: the connector is no `Connector`, or the key is empty or nothing that a header can carry.
     """
-    limits = limits or Limits()
+    if not isinstance(connector, Connector):
+        raise InputError(f"connector is a {type(connector).__name__}; give a Connector")
+    if key is not None and not check_key(key, "key"):
+        raise InputError("key is empty, and would let everybody in; give a key, or None")
+    limits, stopping = limits or Limits(), threading.Event()
     searches = Turns(limits.searches, limits.waiting, "connector-search")
     ingests = Turns(1, limits.ingests, "connector-ingest")
     health = _Health(connector)
@@ -73,6 +85,7 @@ def app(
         docs_url=None,  # its scripts come from elsewhere
         redoc_url=None,
     )
+    made.state.stopping = stopping
     made.add_middleware(Guard, key=key, hosts=hosts, limits=limits)
     answer_errors(made)
     secured = [] if key is None else [Security(HTTPBearer(auto_error=False))]
@@ -104,7 +117,7 @@ def app(
         Sending them again is harmless. Searches go on meanwhile, and ingests take turns. Begin a collection
         whose codec is learned from texts with as many documents as one request takes.
         """
-        report = await ingests(lambda: _ingested(connector, asked), request.is_disconnected)
+        report = await ingests(lambda: _ingested(connector, asked, stopping), request.is_disconnected)
         return IngestAnswer.model_validate(report)
 
     return made
@@ -119,10 +132,18 @@ def _explained(connector: Connector, asked: ExplainRequest) -> ExplainAnswer:
     return ExplainAnswer.model_validate(explanation)
 
 
-def _ingested(connector: Connector, asked: IngestRequest) -> IngestReport:
+def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Event) -> IngestReport:
+    def go_on(report: IngestReport) -> None:
+        if stopping.is_set():
+            raise HTTPException(
+                503, f"the server is ending; {report.documents} documents are written, send the rest again"
+            )
+
     documents = [Document(**it.model_dump()) for it in asked.documents]
     count_checked(documents, Chunking.checked(asked.chunk_tokens, asked.chunk_overlap), skip_bad=False)
-    return connector.ingest(documents, chunk_tokens=asked.chunk_tokens, chunk_overlap=asked.chunk_overlap)
+    return connector.ingest(
+        documents, chunk_tokens=asked.chunk_tokens, chunk_overlap=asked.chunk_overlap, progress=go_on
+    )
 
 
 class _Health:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from connector.errors import InputError
-
-_GRACE_SECONDS = 10
-"""For requests that are being answered when the server is to end."""
 
 _BACKLOG = 2048
 """Connections that wait to be taken."""
@@ -90,19 +90,25 @@ def run(app: FastAPI, address: Address, ready: Callable[[], None]) -> None:
         log_config=None,
         access_log=False,
         ws="none",
-        timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
     )
     with _ended_by_signals():
-        _Server(config, ready).run(sockets=[address.taken])
+        _Server(config, ready, app.state.stopping).run(sockets=[address.taken])
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """Says when it is ready. Told to end, it answers what it has begun; told so again, it ends at once."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], stopping: threading.Event) -> None:
         super().__init__(config)
         self._ready = ready
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._stopping.is_set():
+            os._exit(128 + sig)  # threads are not waited for; what was acknowledged is in the store's log
+        self._stopping.set()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

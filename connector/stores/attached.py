@@ -95,7 +95,8 @@ class AttachedStore:
             vectors=[OWN + it for it in vectors],
             filter=self._filter(filter),
         )
-        return [self._ours(record, payload) for record in found]
+        whole = [record for record in found if self._is_whole(record, payload, vectors)]
+        return [self._ours(record, payload) for record in whole]
 
     def scroll(
         self,
@@ -137,6 +138,13 @@ class AttachedStore:
         self.server.drop_artifacts(name)
         self.set_info(name, dict.fromkeys(self.info(name), ""))
 
+    def _is_whole(self, record: Record, payload: Sequence[str], vectors: Sequence[str]) -> bool:
+        """Whether what was added is there: the program may have replaced a payload, and left our vector."""
+        wanted = [OWN + key for key in payload if key not in _THEIRS]
+        return all(key in record.payload for key in wanted) and all(
+            OWN + it in record.vectors for it in vectors
+        )
+
     def _keys(self, ours: Sequence[str]) -> list[str] | None:
         """The payload keys to ask for; None for all."""
         theirs: list[str] = []
@@ -166,7 +174,7 @@ class AttachedStore:
     def _filter(self, filter: models.Filter | None) -> models.Filter | None:
         if filter is None:
             return None
-        return renamed(filter, self._key, vector=lambda name: OWN + name, id=native)
+        return renamed(filter, self._key, id=native)
 
     def _key(self, key: str) -> str:
         return self.layout.metadata_key(key) if key.startswith("metadata.") else OWN + key

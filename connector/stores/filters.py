@@ -33,14 +33,13 @@ def renamed(
     filter: models.Filter,
     key: Callable[[str], str],
     *,
-    vector: Callable[[str], str] = str,
     id: Callable[[Any], Any] = lambda it: it,
 ) -> models.Filter:
-    """The filter with other payload keys, names of vectors and ids of points.
+    """The filter with other payload keys and ids of points.
 
     Args:
         filter: whose keys inside a nested condition, relative to its own, stay.
-        key, vector, id: give the other one.
+        key, id: give the other one.
     """
 
     def walk(node: Any) -> Any:
@@ -55,7 +54,6 @@ def renamed(
     change: dict[str, Callable[[Any], Any]] = {
         "key": key,
         "match": lambda it: it,
-        "has_vector": vector,
         "has_id": lambda ids: [id(it) for it in ids],
     }
     return models.Filter.model_validate(walk(filter.model_dump(exclude_unset=True, by_alias=True)))

@@ -23,6 +23,12 @@ _NODE_KEYS = (_NODE, "_node_type", "document_id", "doc_id", "ref_doc_id")
 _KNOWN = (("page_content", "metadata"), ("content", "meta"))
 """Of LangChain and of Haystack: where the text is, and where the metadata."""
 
+_TEXTS = ("text", "page_content", "content", "body", "contents", "passage")
+"""Keys that a text has where there is no other sign; the metadata is beside it."""
+
+TEXT_KEYS = (_NODE, *_TEXTS)
+"""Keys that tell a layout."""
+
 
 class Layout(BaseModel):
     """Where texts and metadata are.
@@ -78,7 +84,7 @@ def recognised(
     """The layout of some points: that of LangChain, LlamaIndex or Haystack, or what the caller says.
 
     Args:
-        payloads: of some points.
+        payloads: of some points that have such a key; if none has, of any.
         text_field: the key of the text, for other layouts.
         metadata_field: the key of an object with the metadata.
 
@@ -89,9 +95,9 @@ def recognised(
     if payloads and (found is None or not any(found.text_of(payload) for payload in payloads)):
         keys = sorted({key for payload in payloads for key in payload})
         raise CollectionError(
-            f"no text {'is recognised' if found is None else f'stands in {found.text!r}'} in the first "
-            f"{len(payloads)} points, whose payload keys are {', '.join(map(repr, keys)) or 'none'}; name "
-            "the one with the text, with text_field (--text-field)"
+            f"no text {'is recognised' if found is None else f'stands in {found.text!r}'}; points have the "
+            f"payload keys {', '.join(map(repr, keys)) or 'none'}; name the one with the text, with "
+            "text_field (--text-field)"
         )
     if found is None:
         raise CollectionError("there is no point to recognise a text in; name its key with text_field")
@@ -111,7 +117,8 @@ def _layout(
     for text, metadata in _KNOWN:
         if any(text in payload and metadata in payload for payload in payloads):
             return Layout(text=text, metadata=metadata_field or metadata)
-    return None
+    plain = [key for key in _TEXTS if any(isinstance(payload.get(key), str) for payload in payloads)]
+    return Layout(text=plain[0], metadata=metadata_field) if len(plain) == 1 else None
 
 
 def _at(payload: Mapping[str, Any], path: str) -> Any:

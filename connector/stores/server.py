@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
@@ -301,9 +301,20 @@ class ServerStore:
     def count(self, name: str, filter: models.Filter | None = None) -> int:
         return int(self._on(name, lambda: self._client.count(name, count_filter=filter, exact=True)).count)
 
-    def check_room(self, name: str) -> None:
-        """Raises CollectionError if another program could write no more with named vectors beside its own."""
+    def check_room(self, name: str, vectors: Collection[str]) -> None:
+        """Raises CollectionError unless another program's collection can have these vectors beside its own.
+
+        Args:
+            name: the collection.
+            vectors: the names of those that will be added.
+        """
         params = self._call(lambda: self._client.get_collection(name)).config.params
+        named = params.vectors if isinstance(params.vectors, dict) else {}
+        if taken := {*named, *(params.sparse_vectors or {})} & {*vectors}:
+            raise CollectionError(
+                f"collection {name!r} has a vector {min(taken)!r} of its own, which attaching would add; it "
+                "has to have another name"
+            )
         if self._local and isinstance(params.vectors, models.VectorParams):
             raise CollectionError(
                 f"collection {name!r} has an unnamed vector, which a client without a server takes no "

@@ -77,6 +77,8 @@ class LateInteractionDocumentStore:
         others = (*self._place.values(), api_key, recipe, model, device)
         if self._given and any(it is not None for it in others):
             raise InputError(f"collection is {collection!r}, which knows its place and recipe; give it alone")
+        if api_key is not None and not isinstance(api_key, Secret):
+            raise InputError("api_key is a text, which a saved pipeline would show; give a haystack Secret")
         if not self._given and len(self._place) != 1:
             raise InputError(f"give one of path, url and client, got {' and '.join(self._place) or 'none'}")
         check_name(self.collection)
@@ -253,6 +255,8 @@ class LateInteractionDocumentStore:
 
     def _wanted(self, documents: list[HaystackDocument], policy: DuplicatePolicy) -> list[HaystackDocument]:
         """Those to be written, each id once."""
+        if not isinstance(policy, DuplicatePolicy):
+            raise InputError(f"policy is {policy!r}; give a DuplicatePolicy")
         if policy is DuplicatePolicy.OVERWRITE:
             return list({it.id: it for it in documents}.values())
         there, wanted = self._there([it.id for it in documents]), dict[str, HaystackDocument]()

@@ -14,6 +14,7 @@ from qdrant_client import models
 from connector.alignment import Alignment
 from connector.asynchronous import AsyncConnector
 from connector.connector import Connector
+from connector.errors import InputError
 from connector.integrations.llama_index.filters import filter_of
 from connector.integrations.llama_index.nodes import node_of
 from connector.search import CandidatesBy, Rerank
@@ -58,6 +59,8 @@ class LateInteractionRetriever(BaseRetriever):
         object_map: dict[str, Any] | None = None,
         **search: Unpack[SearchOptions],
     ) -> None:
+        if not isinstance(connector, Connector | AsyncConnector):
+            raise InputError(f"connector is {connector!r:.80}; give a Connector or an AsyncConnector")
         self._connector = connector
         self._search: dict[str, Any] = {"k": similarity_top_k, "filter": filter_of(filters), **search}
         super().__init__(callback_manager=callback_manager, object_map=object_map)

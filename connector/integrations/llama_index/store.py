@@ -43,6 +43,8 @@ class LateInteractionVectorStore(BasePydanticVectorStore):
     _connector: Connector = PrivateAttr()
 
     def __init__(self, connector: Connector) -> None:
+        if not isinstance(connector, Connector):
+            raise InputError(f"connector is {connector!r:.80}; give a Connector")
         super().__init__(stores_text=True)
         self._connector = connector
 
