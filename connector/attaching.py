@@ -146,7 +146,7 @@ def _look(store: Store, name: str, text_field: str | None, metadata_field: str |
         )
     physical = store.aliases().get(name, name)
     said = store.info(physical)
-    if said.get("format"):
+    if said.get("format") and said.get("uid"):
         raise CollectionError(f"collection {name!r} is one of this library's own; open it instead")
     if said.get("late_layout") and text_field is None and metadata_field is None:
         return physical, Layout.model_validate_json(said["late_layout"])

@@ -742,11 +742,10 @@ def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
     assert 0 < written < 1000
 
 
-async def test_what_is_no_connector_and_empty_keys_are_refused(empty: Connector, tmp_path: Path) -> None:
-    async with await AsyncConnector.create("other", path=tmp_path / "other", model=empty.encoder) as other:
-        given: Any = other
-        with pytest.raises(InputError, match="AsyncConnector; give a Connector"):
-            app(given)
+def test_what_is_no_connector_and_empty_keys_are_refused(empty: Connector) -> None:
+    given: Any = AsyncConnector(empty, ThreadPoolExecutor(1))
+    with pytest.raises(InputError, match="AsyncConnector; give a Connector"):
+        app(given)
     with pytest.raises(InputError, match="key is empty"):
         app(empty, key="")
     with pytest.raises(InputError, match="white space"):
