@@ -710,7 +710,8 @@ def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("docs: ")
     url = process.stdout.readline().split()[-1]
-    documents = [{"id": f"doc {number}", "text": f"Text {number}, no long one."} for number in range(1000)]
+    text = "Text, no long one. " if times == 1 else "A text that takes its time. " * 50
+    documents = [{"id": f"doc {number}", "text": f"{number} {text}"} for number in range(1000)]
     answers: list[httpx.Response | httpx.HTTPError] = []
 
     def ingest() -> None:
@@ -721,11 +722,12 @@ def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
 
     asking = threading.Thread(target=ingest)
     asking.start()
-    time.sleep(1)
-    for _ in range(times):
-        process.send_signal(signal.SIGINT)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    if times == 2:
         time.sleep(0.5)
-    _, err = process.communicate(timeout=50)
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60 if times == 1 else 5)
     asking.join(timeout=10)
     assert err == ""
     (answer,) = answers
@@ -734,6 +736,7 @@ def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
     if times == 2:
         assert process.returncode == 128 + signal.SIGINT
         assert isinstance(answer, httpx.HTTPError)
+        assert written == 0
         return
     assert process.returncode == 0
     assert isinstance(answer, httpx.Response)
