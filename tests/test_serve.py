@@ -502,6 +502,7 @@ def tab_of(browser: Any, client: httpx.Client, expected: tuple[str, ...] = ()) -
 def tab(browser: Any, client: httpx.Client) -> Iterator[Any]:
     with tab_of(browser, client) as tab:
         tab.goto(f"{client.base_url}/")
+        tab.wait_for_selector("#about:not(:empty)")
         yield tab
 
 
@@ -604,6 +605,7 @@ def test_the_page_asks_for_the_key_and_forgets_it(browser: Any, connector: Conne
         tab.locator("#key").fill(KEY)
         tab.keyboard.press("Enter")
         tab.wait_for_selector("mark")
+        tab.wait_for_selector("#about:not(:empty)")
         assert tab.locator("#key-form").is_hidden()
         assert tab.locator("#about").text_content() == "13 documents, recipe compact"
         assert KEY not in tab.url
