@@ -15,7 +15,7 @@ from typing import Any, cast
 from qdrant_client import models
 
 from connector.schema import VectorSchema
-from connector.stores.base import Fused, Nearest, PayloadKind, Point, Query, Record, Store
+from connector.stores.base import Fused, Nearest, Point, Query, Record, Store
 from connector.stores.filters import renamed
 from connector.stores.layouts import ADDED, OWN, Layout
 from connector.stores.requests import native
@@ -123,12 +123,6 @@ class AttachedStore:
 
     def drop_vector(self, name: str, vector: str) -> None:
         self.server.drop_vector(name, OWN + vector)
-
-    def alter_vector(self, name: str, vector: VectorSchema) -> None:
-        self.server.alter_vector(name, replace(vector, name=OWN + vector.name))
-
-    def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
-        self.server.create_index(name, self._key(key), kind)
 
     def detach(self, name: str, vectors: Sequence[str]) -> None:
         """Take away all that was added; running it again, after being cut off, does the rest."""
