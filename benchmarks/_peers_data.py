@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector import Document, Embedding
+from connector.core.sources import Source
+from connector.core.types import passage_text
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, load_judged
-from connector.sources import Source
-from connector.types import passage_text
 from connector.writing import WINDOW
 
 SEED = 0

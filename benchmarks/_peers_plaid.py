@@ -15,7 +15,7 @@ import numpy as np
 from _peers_data import Task
 from _peers_systems import Answer, Facts, allocated
 
-from connector.types import Float32
+from connector.core.types import Float32
 
 REQUIREMENT = "fast-plaid==1.7.0.2110"
 

@@ -18,14 +18,14 @@ from qdrant_client import QdrantClient, models
 from sentence_transformers.util import similarity
 
 from connector import Recipe, open_store
-from connector.batching import batched
 from connector.collection import Collection
+from connector.core.ids import point_id
+from connector.core.io import batched
 from connector.encoders import Encoder
 from connector.ingest import ingest
 from connector.passages import Chunking
 from connector.search import fetch, rank
 from connector.stores import api_key_from_environment
-from connector.types import point_id
 from connector.writing import WINDOW
 
 TOP, CANDIDATES = 10, 200

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from connector import Embedding, load_encoder
+from connector.core.sources import Source
+from connector.core.types import Float32, passage_text
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, Run, load_judged, load_qrels, load_queries, measure
-from connector.ingest import WINDOW
-from connector.sources import Source
-from connector.types import Float32, passage_text
+from connector.writing import WINDOW
 
 SETS = ("scifact", "msmarco_dl19")
 

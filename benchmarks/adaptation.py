@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from connector import Document, Embedding, load_encoder
 from connector.adaptation import ALIGNMENTS, STRATEGIES, ndcg, pick, steps_from
+from connector.core.sources import Source
+from connector.core.types import passage_text
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, load_judged
-from connector.ingest import WINDOW
 from connector.scoring import aligned, products
-from connector.sources import Source
-from connector.types import passage_text
+from connector.writing import WINDOW
 
 Values = NDArray[np.float64]
 

@@ -21,8 +21,8 @@ import torch
 
 from connector.alignment import TopK, TopP
 from connector.codecs import parse_codec
+from connector.core.types import Float32
 from connector.scoring import aligned, maxsim
-from connector.types import Float32
 
 PASSAGES, TOKENS, WIDTH, QUERY = 1_000, 128, 128, 32
 ROUNDS = 25

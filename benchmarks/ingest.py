@@ -19,11 +19,11 @@ import torch
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
 from connector import RECIPES, Connector, Document, Embedding, Recipe, load_encoder
+from connector.core.types import passage_text
 from connector.demo import standard_library
 from connector.encoders.multivector import SentenceTransformersEncoder
-from connector.ingest import WINDOW
 from connector.reduction import parse_reduction
-from connector.types import passage_text
+from connector.writing import WINDOW
 
 ROUNDS = 5
 PASSAGES = WINDOW // 2

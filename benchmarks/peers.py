@@ -37,8 +37,8 @@ from _peers_systems import BM25, Edge, Exhaustive, Ours, System, server
 from threadpoolctl import threadpool_limits
 
 from connector import Recipe, load_encoder
+from connector.core.errors import one_line
 from connector.encoders.cache import CachedEncoder
-from connector.errors import one_line
 from connector.evaluation import measure
 from connector.recipes import get_recipe
 

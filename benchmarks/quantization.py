@@ -18,13 +18,13 @@ from typing import get_args
 
 from connector import Embedding, Recipe, load_encoder, open_store
 from connector.collection import Collection
+from connector.core.sources import Source
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, Run, load_judged, measure
 from connector.ingest import ingest
 from connector.passages import Chunking
 from connector.recipes import Quantization, get_recipe
 from connector.search import rank
-from connector.sources import Source
 
 CANDIDATES = 200
 OVERSAMPLINGS = (1.0, 2.0, 4.0)

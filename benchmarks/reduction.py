@@ -18,9 +18,9 @@ import numpy as np
 from _rerank import Task, ndcg, tasks
 
 from connector import Embedding
+from connector.core.types import Float32
 from connector.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
 from connector.scoring import maxsim, products
-from connector.types import Float32
 
 SHARES = ("50%", "25%", "10%")
 SIZED = [

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from connector.codecs import parse_codec
+from connector.core.types import Float32
 from connector.schema import CollectionSchema, VectorSchema
 from connector.scoring import maxsim
 from connector.stores import Nearest, Point, Store, open_store
-from connector.types import Float32
 
 PASSAGES, TOKENS, WIDTH, QUERY = 1_000, 128, 128, 32
 ROUNDS = 25

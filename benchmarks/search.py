@@ -21,12 +21,13 @@ import numpy as np
 
 from connector import Document, Embedding, Encoder, Recipe, load_encoder, open_store
 from connector.collection import Collection
+from connector.core.ids import point_id
+from connector.core.types import Float32
 from connector.demo import standard_library
 from connector.passages import Passage, payload_of
 from connector.schema import CLS, TOKENS
 from connector.search import fetch, rank
 from connector.stores import Point, Store
-from connector.types import Float32, point_id
 
 TOKENS_EACH, CANDIDATES, ROUNDS = 60, 1_000, 5
 SIZES = (2_000, 20_000, 200_000)

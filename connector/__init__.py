@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from connector.adaptation import Adaptation, Strategy
     from connector.asynchronous import AsyncConnector
     from connector.connector import Connector
+    from connector.core.errors import ConnectorError
+    from connector.core.explanation import Explanation
+    from connector.core.types import Document, Embedding, Hit, Hits
     from connector.encoders import Encoder, load_encoder
-    from connector.errors import ConnectorError
-    from connector.explanation import Explanation
     from connector.recipes import RECIPES, Recipe
     from connector.reranker import Reranker
     from connector.schema import Copies
     from connector.stats import Stats
     from connector.stores import open_store
-    from connector.types import Document, Embedding, Hit, Hits
     from connector.writing import IngestReport
 
 __all__ = [
@@ -51,14 +51,14 @@ _HOMES = {
     "Adaptation": "adaptation",
     "AsyncConnector": "asynchronous",
     "Connector": "connector",
-    "ConnectorError": "errors",
+    "ConnectorError": "core.errors",
     "Copies": "schema",
-    "Document": "types",
-    "Embedding": "types",
+    "Document": "core.types",
+    "Embedding": "core.types",
     "Encoder": "encoders",
-    "Explanation": "explanation",
-    "Hit": "types",
-    "Hits": "types",
+    "Explanation": "core.explanation",
+    "Hit": "core.types",
+    "Hits": "core.types",
     "IngestReport": "writing",
     "Recipe": "recipes",
     "Reranker": "reranker",

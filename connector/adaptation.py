@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from connector.alignment import Alignment, TopK, TopP
 from connector.collection import Collection
+from connector.core.errors import CollectionError, InputError
+from connector.core.types import Embedding, Float32, check_text
 from connector.encoders import Encoder
-from connector.errors import CollectionError, InputError
 from connector.rerank import Asked, Stored, asked, codec_of, fold, scores, stored
 from connector.scoring import maxsim
 from connector.search import rank
 from connector.stores import Record
-from connector.types import Embedding, Float32, check_text
 
 Float64 = NDArray[np.float64]
 

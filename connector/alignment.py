@@ -16,8 +16,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.errors import InputError, RecipeError
-from connector.types import Float32
+from connector.core.errors import InputError, RecipeError
+from connector.core.types import Float32
 
 __all__ = ["Alignment", "TopK", "TopP", "aligned_cells", "parse_alignment"]
 

@@ -19,8 +19,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from qdrant_client import AsyncQdrantClient
 
 from connector.connector import Connector
+from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Encoder
-from connector.errors import InputError
 from connector.recipes import Recipe
 from connector.schema import Copies
 from connector.stores import open_store

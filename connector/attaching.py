@@ -17,9 +17,10 @@ from qdrant_client import models
 
 from connector.coding import code
 from connector.collection import Collection
+from connector.core.errors import CollectionError, DocumentError, InputError
+from connector.core.types import Document
 from connector.description import new_description, schema_of
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
-from connector.errors import CollectionError, DocumentError, InputError
 from connector.ingest import ingest
 from connector.passages import Chunking
 from connector.recipes import RECIPES, Recipe
@@ -27,7 +28,6 @@ from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import Store
 from connector.stores.attached import AttachedStore, attached
 from connector.stores.layouts import ADDED, OWN, TEXT_KEYS, Layout, recognised
-from connector.types import Document
 from connector.writing import IngestReport
 
 DEFAULT_RECIPE = "compact"

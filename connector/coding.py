@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from connector.codecs import Codec
 from connector.codecs.base import stored_bytes
+from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.points import salience, tokens_of
 from connector.recipes import Recipe
 from connector.reduction import Setting
 from connector.rerank import Stored
-from connector.types import Embedding
 from connector.writing import WAITING, WINDOW
 
 

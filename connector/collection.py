@@ -16,10 +16,12 @@ from qdrant_client import models
 
 from connector.alignment import Alignment, TopK, parse_alignment
 from connector.codecs import Codec
+from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
+from connector.core.ids import point_id
+from connector.core.types import Embedding, Float32
 from connector.counts import Counts
 from connector.description import check_description, new_description, schema_of
 from connector.encoders import Encoder
-from connector.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
 from connector.lexical import BM25
 from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
@@ -28,7 +30,6 @@ from connector.saliency import Side
 from connector.schema import CollectionSchema, Copies
 from connector.stores import PayloadKind, Store
 from connector.stores.attached import seen_through
-from connector.types import Embedding, Float32, point_id
 from connector.versions import first_version
 
 logger = logging.getLogger(__name__)

@@ -16,11 +16,12 @@ from connector.adaptation import Adaptation, adapt
 from connector.alignment import Alignment
 from connector.attaching import attach, detach
 from connector.collection import Collection
+from connector.core.errors import CollectionExists, InputError
+from connector.core.explanation import Explanation
+from connector.core.types import Document, Embedding, Hit, Hits, check_text
 from connector.documents import checked_ids, documents_of, matching
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
-from connector.errors import CollectionExists, InputError
 from connector.explain import best_passage, explain
-from connector.explanation import Explanation
 from connector.ingest import ingest
 from connector.live import Live
 from connector.passages import Chunking
@@ -29,7 +30,6 @@ from connector.schema import Copies
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
 from connector.stores import Store, open_store
-from connector.types import Document, Embedding, Hit, Hits, check_text
 from connector.versions import check_name, drop_all, names
 from connector.writing import IngestReport
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connector.core.types import Embedding
 from connector.reduction import Frequencies
 from connector.stores import Store
-from connector.types import Embedding
 
 FREQUENCIES_FILE = "frequencies.safetensors"
 _SAID = "frequencies"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from connector.connector import Connector
-from connector.types import Document, Hits, passage_text
+from connector.core.types import Document, Hits, passage_text
 
 QUESTIONS = (
     "How do I walk through all files below a folder?",

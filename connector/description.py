@@ -39,8 +39,8 @@ import uuid
 from collections.abc import Mapping
 from importlib.metadata import version
 
+from connector.core.errors import CollectionError
 from connector.encoders import Encoder
-from connector.errors import CollectionError
 from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
 from connector.reduction import Setting

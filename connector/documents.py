@@ -14,13 +14,13 @@ from typing import Any
 
 from qdrant_client import models
 
-from connector.batching import batched
 from connector.collection import Collection
-from connector.errors import InputError
+from connector.core.errors import InputError
+from connector.core.io import batched
+from connector.core.types import Document
 from connector.passages import Passage
 from connector.stores import Point, Record
 from connector.stores.filters import on_metadata
-from connector.types import Document
 
 _WINDOW = 256
 _STATE = ["hash", "passages", "revised"]

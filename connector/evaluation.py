@@ -15,17 +15,17 @@ from ir_measures import RR, P, R, nDCG
 
 from connector.alignment import parse_alignment
 from connector.collection import Collection
+from connector.core.errors import DocumentError, InputError, SourceError, one_line
+from connector.core.sources import Source, json_lines, text_lines
+from connector.core.types import check_text
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
-from connector.errors import DocumentError, InputError, SourceError, one_line
 from connector.ingest import ingest
 from connector.passages import Chunking
 from connector.recipes import Recipe
 from connector.search import CandidatesBy, check_finding, fetch, rank
-from connector.sources import Source, json_lines, text_lines
 from connector.stats import scored_by
 from connector.stores import Store, open_store
-from connector.types import check_text
 from connector.writing import IngestReport
 
 Run = dict[str, dict[str, float]]

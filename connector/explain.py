@@ -14,16 +14,16 @@ from qdrant_client import models
 
 from connector.alignment import Alignment, aligned_cells, parse_alignment
 from connector.collection import Collection
+from connector.core.errors import CollectionError, InputError
+from connector.core.explanation import WHOLE, Explanation, Pair, Word, summed
+from connector.core.types import Embedding, Float32, Hit, check_text, passage_text
 from connector.encoders import Encoder
-from connector.errors import CollectionError, InputError
-from connector.explanation import WHOLE, Explanation, Pair, Word, summed
 from connector.origins import encoded_again, token_names, words_of
 from connector.reduction.base import Rows
 from connector.rerank import Asked, Stored, asked, codec_of, keys_of, stored
 from connector.schema import CLS, TOKENS
 from connector.search import fetch, rank
 from connector.stores import Nearest, Record
-from connector.types import Embedding, Float32, Hit, check_text, passage_text
 
 _OWN_ROUNDING = 1e-3
 """The same of scores made here."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connector import recoding
-from connector.batching import batched
 from connector.collection import Collection
+from connector.core.errors import CollectionError
+from connector.core.io import batched
 from connector.documents import read, states
-from connector.errors import CollectionError
 from connector.passages import Passage
 from connector.points import text_of
 from connector.schema import FDE, LEXICAL

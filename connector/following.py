@@ -18,10 +18,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from connector import recoding
-from connector.batching import batched
 from connector.collection import Collection
+from connector.core.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
+from connector.core.io import batched
 from connector.documents import State, mark, read, remove, states, unmake
-from connector.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
 from connector.filling import TRIES, fill
 from connector.passages import Passage
 from connector.points import assembled

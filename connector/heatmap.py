@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from connector.explanation import Explanation, Pair, Word, split_at
+from connector.core.explanation import Explanation, Pair, Word, split_at
 from connector.terminal import plain
 
 _PAIRS = 4

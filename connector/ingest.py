@@ -15,14 +15,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
-from connector.batching import batched
 from connector.collection import Collection
+from connector.core.errors import CollectionNotFound, DocumentError, StoreError
+from connector.core.io import batched
+from connector.core.types import Document
 from connector.documents import State, scan, states, unmake
 from connector.encoders import Encoder
-from connector.errors import CollectionNotFound, DocumentError, StoreError
 from connector.following import check_thawed, delete, settle
 from connector.passages import Checker, Chunking, Passage, content_hash, split_document
-from connector.types import Document
 from connector.writing import WINDOW, EncoderOf, IngestReport, Writer
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import qdrant_edge as edge
 
-from connector.errors import RecipeError
-from connector.types import Sparse
+from connector.core.errors import RecipeError
+from connector.core.types import Sparse
 
 
 class BM25:

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from connector import scoring
 from connector.collection import Collection
+from connector.core.errors import CollectionError, StoreError
 from connector.encoders import Encoder, load_encoder
-from connector.errors import CollectionError, StoreError
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from connector.connector import Connector
+from connector.core.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
+from connector.core.sources import Source
+from connector.core.types import Document
 from connector.encoders import DEFAULT_MODEL, Encoder
-from connector.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
 from connector.passages import Checker, Chunking
 from connector.recipes import RECIPES, Recipe, get_recipe
 from connector.schema import Copies
-from connector.sources import Source
-from connector.types import Document
 from connector.writing import IngestReport
 
 Started = Callable[[int], Callable[[IngestReport], None] | None]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from connector.errors import MissingExtra
-from connector.types import Float32
+from connector.core.errors import MissingExtra
+from connector.core.types import Float32
 
 _PARTITIONS, _PROJECTED, _REPETITIONS = 4, 16, 20
 """Hyperplanes, dimensions a partition and repetitions: 20 · 2⁴ · 16 dimensions."""

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection import Collection
+from connector.core.errors import CollectionError
+from connector.core.explanation import Word
+from connector.core.types import Embedding, Float32, Hit, passage_text
 from connector.counts import FREQUENCIES_FILE
 from connector.encoders import Encoder
-from connector.errors import CollectionError
-from connector.explanation import Word
 from connector.reduction import Frequencies, Reduction, Setting, TokenPooling
 from connector.reduction.base import Labels, Rows, assign, regroup
 from connector.rerank import Stored, codec_of
-from connector.types import Embedding, Float32, Hit, passage_text
 
 _SAME = 0.9
 """Least cosine of a stored row and of the same one made again. The signs of equal tokens of which one was

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from connector.explanation import Explanation, Pair, Word, split_at
-from connector.html import html_page
+from connector.core.explanation import Explanation, Pair, Word, split_at
+from connector.core.html import html_page
 
 LEVELS = 8
 """Of shading, the strongest last."""

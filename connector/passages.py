@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from connector.core.errors import DocumentError, InputError
+from connector.core.io import to_json
+from connector.core.types import Document
 from connector.encoders import Encoder
-from connector.errors import DocumentError, InputError
-from connector.types import Document, to_json
 
 MAX_PASSAGE_CHARS = 100_000
 """A longer text is refused unless it is split: an encoder would see less than a hundredth of it."""

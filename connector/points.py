@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from connector.codecs import Codec
 from connector.collection import Collection
-from connector.errors import InputError
+from connector.core.errors import InputError
+from connector.core.types import Embedding, Float32, Sparse, passage_text
 from connector.passages import Passage, payload_of
 from connector.rerank import fold
 from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import Point
-from connector.types import Embedding, Float32, Sparse, passage_text
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from connector.alignment import parse_alignment
 from connector.codecs import Codec, parse_codec
 from connector.codecs.base import Datatype
-from connector.errors import RecipeError, one_line
+from connector.core.errors import RecipeError, one_line
 from connector.heads import OWN, head_folder, shipped_for
 from connector.lexical import BM25
 from connector.reduction import (

@@ -10,13 +10,13 @@ import numpy as np
 from connector.codecs import Codec
 from connector.codecs.base import Datatype
 from connector.collection import Collection
-from connector.errors import CollectionError
+from connector.core.errors import CollectionError
+from connector.core.types import Float32
 from connector.points import Material
 from connector.recipes import Recipe
 from connector.rerank import codec_of, keys_of, stored
 from connector.schema import CLS
 from connector.stores import Record
-from connector.types import Float32
 
 _PRECISION: tuple[Datatype, ...] = ("turbo4", "turbo8", "float16", "float32")
 _TURBO = ("turbo4", "turbo8")

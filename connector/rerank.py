@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from connector.alignment import Alignment
 from connector.codecs import Codec
 from connector.collection import Collection
-from connector.errors import CollectionError
+from connector.core.errors import CollectionError
+from connector.core.types import Embedding, Float32
 from connector.schema import TOKENS
 from connector.scoring import aligned, maxsim
 from connector.stores import Record
-from connector.types import Embedding, Float32
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ import numpy as np
 from connector.alignment import parse_alignment
 from connector.coding import code
 from connector.connector import check_query
+from connector.core.errors import InputError, RecipeError
+from connector.core.types import Float32
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
-from connector.errors import InputError, RecipeError
 from connector.recipes import RECIPES, Recipe, get_recipe
 from connector.rerank import asking, scores
-from connector.types import Float32
 
 
 class Reranker:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.arrays import check_learned, load_arrays
-from connector.errors import InputError, RecipeError
-from connector.types import Embedding, Float32
+from connector.core.errors import InputError, RecipeError
+from connector.core.io import check_learned, load_arrays
+from connector.core.types import Embedding, Float32
 
 if TYPE_CHECKING:
     from torch import Tensor

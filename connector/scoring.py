@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.alignment import Alignment
-from connector.errors import InputError
+from connector.core.errors import InputError
+from connector.core.types import Float32
 from connector.largest import Room, Selection, largest
-from connector.types import Float32
 
 if TYPE_CHECKING:
     import torch

@@ -10,13 +10,13 @@ from qdrant_client import models
 
 from connector.alignment import Alignment, TopK, parse_alignment
 from connector.collection import Collection
-from connector.errors import CollectionError, InputError, RecipeError
+from connector.core.errors import CollectionError, InputError, RecipeError
+from connector.core.types import Embedding, Hit, Hits
 from connector.recipes import Layout, Recipe
 from connector.rerank import Asked, asked, codec_of, keys_of, scores, stored
 from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
-from connector.types import Embedding, Hit, Hits
 
 Rerank = Literal["auto", "client", "server"]
 Mode = Literal["client", "server"] | None

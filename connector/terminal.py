@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from connector.adaptation import Adaptation, Measured
     from connector.attaching import Planned
     from connector.connector import Connector
+    from connector.core.registry import Method
+    from connector.core.types import Hit, Hits
     from connector.evaluation import Evaluation
-    from connector.methods import Method
     from connector.recipes import Recipe
     from connector.stats import Stats
-    from connector.types import Hit, Hits
     from connector.writing import IngestReport
 
 _BAD_SHOWN = 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from connector.html import html_page
+from connector.core.html import html_page
 from connector.tuning import Trial, Tuning
 
 _WIDTH, _HEIGHT = 800, 460

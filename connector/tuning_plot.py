@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connector.errors import InputError, MissingExtra
+from connector.core.errors import InputError, MissingExtra
 from connector.tuning import Trial, Tuning
 
 if TYPE_CHECKING:

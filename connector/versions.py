@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from connector.errors import CollectionExists, CollectionNotFound, InputError
+from connector.core.errors import CollectionExists, CollectionNotFound, InputError
 from connector.stores import Store
 
 _DROPPED = "dropped"

@@ -6,16 +6,16 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from connector.batching import batched
 from connector.collection import Collection
+from connector.core.errors import CollectionNotFound, PointsRefused, StoreError
+from connector.core.io import batched
+from connector.core.types import Embedding
 from connector.documents import State, mark, states, unmake
 from connector.encoders import Encoder
-from connector.errors import CollectionNotFound, PointsRefused, StoreError
 from connector.passages import Passage
 from connector.points import points_of, text_of
 from connector.schema import CLS, FDE
 from connector.stores import Point
-from connector.types import Embedding
 
 WORD_BYTES = 8
 """Of a word in a sparse vector: its number and its weight."""

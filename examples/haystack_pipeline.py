@@ -14,8 +14,8 @@ from haystack.components.builders import PromptBuilder
 from haystack.components.writers import DocumentWriter
 
 from connector import load_encoder
+from connector.core.types import passage_text
 from connector.integrations import haystack as late
-from connector.types import passage_text
 
 PROMPT = "{% for it in documents %}[{{ it.id }}] {{ it.content }}\n{% endfor %}\nQuestion: {{ question }}"
 

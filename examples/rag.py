@@ -19,7 +19,7 @@ from collections.abc import Callable
 from _corpus import corpus
 
 from connector import Connector, Hit, Hits
-from connector.explanation import Pair
+from connector.core.explanation import Pair
 
 Model = Callable[[str], str]
 

@@ -32,7 +32,7 @@ from connector.adaptation import (
 from connector.alignment import TopK, TopP
 from connector.cli import main
 from connector.cli.adapt import load_examples
-from connector.errors import CollectionError, DocumentError, InputError, SourceError
+from connector.core.errors import CollectionError, DocumentError, InputError, SourceError
 from connector.rerank import asked, stored
 from connector.search import rank
 from connector.terminal import print_adaptation

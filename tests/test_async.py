@@ -14,7 +14,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector import AsyncConnector, Connector, ConnectorError, Document, Encoder
-from connector.errors import CollectionNotFound, InputError, StoreUnavailable
+from connector.core.errors import CollectionNotFound, InputError, StoreUnavailable
 
 QUERY = "how do bees share where food is"
 

@@ -18,7 +18,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from connector import AsyncConnector, Connector, Document, Encoder, load_encoder
 from connector.cli import main
-from connector.errors import CollectionError, CollectionNotFound, InputError, StoreLocked
+from connector.core.errors import CollectionError, CollectionNotFound, InputError, StoreLocked
 from connector.migrate import Migrations
 from connector.recipes import RECIPES
 from connector.stores import Store, open_store

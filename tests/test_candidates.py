@@ -14,12 +14,12 @@ from qdrant_client import models
 from connector import Connector, Document, Embedding, Encoder, Hits, IngestReport, Recipe
 from connector import ingest as ingest_module
 from connector.codecs import Codec, parse_codec
+from connector.core.errors import CollectionError, ConnectorError, InputError, StoreError
+from connector.core.types import Float32
 from connector.counts import FREQUENCIES_FILE
-from connector.errors import CollectionError, ConnectorError, InputError, StoreError
 from connector.lexical import BM25
 from connector.reduction import Frequencies
 from connector.stores import open_store
-from connector.types import Float32
 from connector.writing import Writer
 from tests.test_connector import Remembering
 

@@ -28,8 +28,8 @@ from connector.codecs.bits import byte_places, byte_tables, pack, unpack
 from connector.codecs.codebook import Product, Residual
 from connector.codecs.projection import PCA, Rotation
 from connector.codecs.quantization import Hamming, Int8, Signs
-from connector.errors import InputError, MissingExtra, RecipeError
-from connector.types import Float32
+from connector.core.errors import InputError, MissingExtra, RecipeError
+from connector.core.types import Float32
 from tests.conftest import TEXTS
 
 WIDTH, NARROW = 32, 16

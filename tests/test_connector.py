@@ -21,7 +21,7 @@ from connector import RECIPES, Connector, Document, Embedding, Encoder, Hits, In
 from connector import ingest as ingest_module
 from connector.codecs import Codec
 from connector.collection import Collection
-from connector.errors import (
+from connector.core.errors import (
     CollectionError,
     CollectionExists,
     CollectionNotFound,

@@ -13,10 +13,10 @@ from qdrant_client import models
 
 from connector import Connector, Document, Encoder
 from connector.cli import main
+from connector.core.errors import InputError, PointsRefused
+from connector.core.ids import point_id
 from connector.documents import scan
-from connector.errors import InputError, PointsRefused
 from connector.stores import Point
-from connector.types import point_id
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from connector import Connector, Document, Encoder, IngestReport
 from connector.collection import Collection
-from connector.errors import CollectionExists
-from connector.ingest import WINDOW
+from connector.core.errors import CollectionExists
 from connector.migrate import Migrations
 from connector.stores import open_store
 from connector.stores.edge import EdgeStore
+from connector.writing import WINDOW
 
 COUNT = 700
 STEMS = ("otter", "river", "compiler", "bread", "moon", "table", "violin", "flower", "lake", "engine")

@@ -27,8 +27,8 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from transformers.utils import logging
 
 from connector import Embedding, Encoder, load_encoder
+from connector.core.errors import InputError, ModelError
 from connector.encoders import DEFAULT_MODEL
-from connector.errors import InputError, ModelError
 from tests.conftest import TEXTS
 
 HIDDEN, HEAD, WINDOW = 32, 16, 48

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from connector import Encoder
 from connector.cli import main
+from connector.core.errors import SourceError
 from connector.encoders.cache import CachedEncoder
-from connector.errors import SourceError
 from connector.evaluation import Judged, evaluate, load_judged, measure
 from connector.recipes import get_recipe
 from tests.conftest import TEXTS

@@ -19,8 +19,8 @@ from safetensors.numpy import save_file
 from connector import Connector, Document, Encoder, Explanation, Hit, Recipe
 from connector.alignment import TopK
 from connector.cli import main
-from connector.errors import CollectionError, DocumentError, InputError
-from connector.explanation import Word, split_at
+from connector.core.errors import CollectionError, DocumentError, InputError
+from connector.core.explanation import Word, split_at
 from connector.heatmap import print_explanation, shades
 from connector.origins import in_order, traced
 from connector.recipes import RECIPES

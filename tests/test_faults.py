@@ -22,18 +22,13 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from connector import Connector, Document, Encoder
-from connector.errors import (
-    CollectionExists,
-    PointsRefused,
-    StoreError,
-    StoreUnavailable,
-)
+from connector.core.errors import CollectionExists, PointsRefused, StoreError, StoreUnavailable
+from connector.core.ids import point_id
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import EdgeStore, Point, ServerStore, Store, open_store
 from connector.stores import edge as edge_module
 from connector.stores import retry as retry_module
 from connector.stores import server as server_module
-from connector.types import point_id
 
 WIDTH, TOKEN_WIDTH = 8, 16
 SCHEMA = CollectionSchema(

@@ -12,11 +12,11 @@ import pytest
 from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 
-from connector.errors import InputError
+from connector.core.errors import InputError
+from connector.core.ids import point_id
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import Nearest, Point, Store, open_store
 from connector.stores.filters import on_metadata, to_edge
-from connector.types import point_id
 
 COUNT = 60
 COLORS = ["red", "green", "blue", "dark red"]

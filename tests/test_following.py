@@ -12,8 +12,9 @@ from connector import Connector, Document, Encoder
 from connector import filling as filling_module
 from connector import following as following_module
 from connector.collection import Collection
+from connector.core.errors import CollectionError, MigrationError, StoreLocked
+from connector.core.ids import point_id
 from connector.documents import mark, scan, states
-from connector.errors import CollectionError, MigrationError, StoreLocked
 from connector.migrate import Migrations, collect
 from connector.migrate import in_place as in_place_module
 from connector.migrate import rebuild as rebuild_module
@@ -22,7 +23,6 @@ from connector.passages import Chunking, split_document
 from connector.points import points_of
 from connector.recipes import get_recipe
 from connector.stores import Point
-from connector.types import point_id
 from connector.versions import versions
 from connector.writing import Writer
 from tests.conftest import TEXTS

@@ -25,8 +25,11 @@ from connector import Connector, Document, Encoder
 from connector.cli import main
 from connector.cli.adapt import load_examples
 from connector.codecs import parse_codec
+from connector.core.errors import ConnectorError
+from connector.core.io import to_json
+from connector.core.sources import Source
+from connector.core.types import Float32
 from connector.encoders.heads import with_saliency
-from connector.errors import ConnectorError
 from connector.evaluation import load_judged
 from connector.heads import head_folder
 from connector.migrate import Context, load_revisions
@@ -34,12 +37,10 @@ from connector.migrate.context import steps_of
 from connector.migrate.steps import Shape
 from connector.recipes import RECIPES, Recipe, load_recipe
 from connector.reduction import Frequencies
-from connector.sources import Source
 from connector.stores.edge import EdgeStore
 from connector.training.head import _description
 from connector.transfer import export_collection, import_collection, read_manifest
 from connector.transfer.manifest import File, Manifest
-from connector.types import Float32, to_json
 
 T = TypeVar("T")
 

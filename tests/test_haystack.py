@@ -37,7 +37,8 @@ from haystack.utils.filters import document_matches_filter
 
 import connector
 from connector import Connector, Encoder
-from connector.errors import DocumentError, InputError, RecipeError
+from connector.core.errors import DocumentError, InputError, RecipeError
+from connector.core.ids import point_id
 from connector.integrations.haystack import (
     LateInteractionDocumentStore,
     LateInteractionRanker,
@@ -45,7 +46,6 @@ from connector.integrations.haystack import (
 )
 from connector.integrations.haystack.filters import on_payload
 from connector.recipes import RECIPES
-from connector.types import point_id
 from tests.conftest import TEXTS
 from tests.test_deleting import refusing
 

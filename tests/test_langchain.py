@@ -16,7 +16,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from connector import AsyncConnector, Connector, Encoder, Recipe
 from connector import Document as Own
 from connector.alignment import TopK
-from connector.errors import (
+from connector.core.errors import (
     CollectionError,
     CollectionNotFound,
     DocumentError,
@@ -432,7 +432,7 @@ def test_a_collection_of_langchains_own_store_is_told_apart(encoder: Encoder) ->
 def test_without_langchain_the_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['langchain_core'] = None\n"
-        "from connector.errors import MissingExtra\n"
+        "from connector.core.errors import MissingExtra\n"
         "try: import connector.integrations.langchain\n"
         "except MissingExtra as error: print(error)"
     )

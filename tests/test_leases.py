@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient
 
-from connector.errors import InputError, StoreLocked
+from connector.core.errors import InputError, StoreLocked
 from connector.stores import ServerStore, leases
 from connector.stores.leases import ServerLease
 

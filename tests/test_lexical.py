@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connector.errors import RecipeError
+from connector.core.errors import RecipeError
 from connector.lexical import BM25
 
 

@@ -19,10 +19,10 @@ from qdrant_client import models
 from connector import Connector, Document, Encoder
 from connector import documents as documents_module
 from connector.collection import Collection
+from connector.core.ids import point_id
 from connector.migrate import Migrations, collect
 from connector.passages import Chunking, payload_of, split_document
 from connector.stores import Point
-from connector.types import point_id
 from connector.versions import versions
 from tests.conftest import TEXTS
 

@@ -15,7 +15,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from connector import AsyncConnector, Connector, Document, Encoder, Reranker
-from connector.errors import DocumentError, InputError, RecipeError
+from connector.core.errors import DocumentError, InputError, RecipeError
 from connector.recipes import RECIPES
 from tests.conftest import TEXTS
 
@@ -613,6 +613,6 @@ def test_without_llama_index() -> None:
     code = "import sys; sys.modules['llama_index'] = None; import connector.integrations.llama_index"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stderr.splitlines()[-1] == (
-        "connector.errors.MissingExtra: llama_index.core is not installed; "
+        "connector.core.errors.MissingExtra: llama_index.core is not installed; "
         "install it with: pip install 'qdrant-late-interaction[llama-index]'"
     )

@@ -17,14 +17,14 @@ from qdrant_client import models
 from connector import Connector, Copies, Document, Encoder
 from connector.cli import main
 from connector.collection import Collection
+from connector.core.errors import MigrationError, RecipeError, StoreLocked
+from connector.core.ids import point_id
 from connector.documents import mark
-from connector.errors import MigrationError, RecipeError, StoreLocked
 from connector.migrate import Migrations, Planned, collect, compare, load_revisions, versions_of
 from connector.migrate import rebuild as rebuild_module
 from connector.migrate import verify as verify_module
 from connector.migrate.ledger import Ledger
 from connector.stores import Point, open_store
-from connector.types import point_id
 from connector.versions import names, versions
 
 HEAD = 'revision = "{0:04d}"\ndown_revision = {1}\n'

@@ -11,13 +11,13 @@ from qdrant_client import QdrantClient
 
 from connector import Connector, Document, Encoder, recoding
 from connector.collection import Collection
-from connector.errors import ConnectorError
+from connector.core.errors import ConnectorError
+from connector.core.types import Embedding
 from connector.live import Live
 from connector.migrate import Migrations
 from connector.recipes import RECIPES
 from connector.stores import EdgeStore, Store
 from connector.stores import retry as retry_module
-from connector.types import Embedding
 from tests.conftest import TEXTS
 from tests.test_faults import PASSING, Faulty, by_chance
 from tests.test_migrate import steps, texts, write

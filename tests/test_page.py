@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connector.explanation import WHOLE, Explanation, Pair, Word
+from connector.core.explanation import WHOLE, Explanation, Pair, Word
 from connector.page import LEVELS, heat, page
 
 EVIL = "</title></p><script>window.evil = alert(1)</script><img src=x onerror='window.evil = alert(2)'>"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sentence_transformers.base.modules import Dense
 
 from connector import Encoder
-from connector.errors import RecipeError
+from connector.core.errors import RecipeError
 from connector.recipes import RECIPES, Quantization, Recipe, get_recipe, load_recipe
 from connector.schema import CollectionSchema, VectorSchema
 

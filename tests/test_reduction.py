@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from connector import Embedding, Encoder
-from connector.errors import InputError, RecipeError
+from connector.core.errors import InputError, RecipeError
+from connector.core.types import ROW_FIELDS, Float32
 from connector.heads import head_folder
 from connector.reduction import (
     PASSAGE_METHODS,
@@ -30,7 +31,6 @@ from connector.reduction.base import TokenPooling, assign
 from connector.reduction.voronoi import Voronoi, removal_errors
 from connector.reduction.words import _LISTS, fold
 from connector.saliency import Saliency
-from connector.types import ROW_FIELDS, Float32
 from tests.conftest import TEXTS
 
 WORDS = ["The", "otter", "holds", "hands", "with", "its", "mate", ",", "ashore", "!"]

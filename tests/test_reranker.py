@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from connector import Connector, Document, Encoder, Reranker
-from connector.errors import InputError, RecipeError
+from connector.core.errors import InputError, RecipeError
 from connector.recipes import RECIPES
 from tests.conftest import TEXTS
 

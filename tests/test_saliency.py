@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 
 from connector import Encoder
 from connector.codecs import parse_codec
+from connector.core.errors import InputError, RecipeError
 from connector.encoders.modules import SaliencyHead
-from connector.errors import InputError, RecipeError
 from connector.reduction import parse_query_reduction, parse_reduction
 from connector.saliency import Saliency, gate, salience
 from tests.conftest import TEXTS

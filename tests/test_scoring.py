@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from connector import scoring
 from connector.codecs.bits import byte_places
-from connector.errors import InputError
+from connector.core.errors import InputError
+from connector.core.types import Float32
 from connector.scoring import Scorer, lookups, maxsim, products
-from connector.types import Float32
 
 KINDS = ["products", "lookups", "scaled"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient
 
-from connector.errors import ConnectorError, InputError, StoreUnavailable
+from connector.core.errors import ConnectorError, InputError, StoreUnavailable
 from connector.stores import ServerStore, api_key_from_environment, connection, open_store
 from connector.stores import retry as retry_module
 from connector.stores.secrets import Secrets, redacted

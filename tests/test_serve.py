@@ -24,7 +24,7 @@ from click.testing import CliRunner
 
 from connector import AsyncConnector, Connector, Document, Encoder, Recipe
 from connector.cli import main
-from connector.errors import InputError, MissingExtra, StoreUnavailable
+from connector.core.errors import InputError, MissingExtra, StoreUnavailable
 from connector.serve import LOOPBACK, Address, app
 from connector.serve.keys import is_loopback
 from connector.serve.limits import Limits

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from connector import Document
-from connector.errors import DocumentError, SourceError
-from connector.sources import Source
+from connector.core.errors import DocumentError, SourceError
+from connector.core.sources import Source
 
 EXPECTED = [
     Document(id="a", text="Otters, and rivers.", title="One", metadata={"year": 2001}),

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from connector.errors import (
+from connector.core.errors import (
     CollectionExists,
     CollectionNotFound,
     InputError,
@@ -28,12 +28,13 @@ from connector.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from connector.core.ids import point_id
+from connector.core.types import Sparse
 from connector.recipes import Quantization
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import EdgeStore, Fused, Nearest, Point, Query, ServerStore, Store, open_store
 from connector.stores import batches as batches_module
 from connector.stores import requests as requests_module
-from connector.types import Sparse, point_id
 
 WIDTH, TOKEN_WIDTH = 8, 16
 ID = point_id("0", 0)

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 from connector import Connector, Document, Encoder, Recipe, load_encoder
 from connector.cli import main
 from connector.codecs.projection import PCA, Rotation
+from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.encoders.heads import with_saliency
-from connector.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.heads import head_folder
 from connector.reduction import parse_reduction
 from connector.training import HeadTraining, TrainingSet, load_training_set, train_head

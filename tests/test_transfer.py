@@ -27,13 +27,14 @@ from safetensors.numpy import load, save
 from connector import RECIPES, Connector, Document, Encoder, Recipe
 from connector.cli.transfer import export_command, import_command
 from connector.collection import Collection
-from connector.errors import (
+from connector.core.errors import (
     CollectionExists,
     CollectionNotFound,
     InputError,
     MissingExtra,
     TransferError,
 )
+from connector.core.ids import point_id
 from connector.heads import head_folder
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import Point, Store, open_store
@@ -46,7 +47,6 @@ from connector.transfer import (
     parts,
     read_manifest,
 )
-from connector.types import point_id
 from connector.versions import versions
 
 from .conftest import TEXTS

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from connector import Connector, Encoder, Recipe
 from connector.cli import main
 from connector.coding import code
+from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.demo import standard_library
 from connector.encoders.cache import CachedEncoder
-from connector.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.evaluation import evaluate
 from connector.heads import head_folder
 from connector.recipes import get_recipe

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.errors import ConnectorError, DocumentError, InputError
-from connector.types import Document, Embedding, Hit, Hits, passage_text, point_id, to_json
+from connector.core.errors import ConnectorError, DocumentError, InputError
+from connector.core.ids import point_id
+from connector.core.io import to_json
+from connector.core.types import Document, Embedding, Hit, Hits, passage_text
 
 BAD_DOCUMENTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"id": ""}, ["id", "''", "non-empty"]),

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from connector.cli.options import json_option, place, where
-from connector.errors import DocumentError, SourceError, one_line
-from connector.sources import csv_rows, json_lines
+from connector.core.errors import DocumentError, SourceError, one_line
+from connector.core.sources import csv_rows, json_lines
+from connector.core.types import check_text
 from connector.terminal import adaptation_json, print_adaptation, print_json
-from connector.types import check_text
 
 
 @click.command("adapt")

@@ -8,7 +8,7 @@ import click
 
 from connector.cli.options import candidates as candidate_options
 from connector.cli.options import json_option, recipe_parts
-from connector.errors import InputError
+from connector.core.errors import InputError
 from connector.terminal import print_evaluation, print_json, progress_bar
 
 
@@ -59,11 +59,11 @@ def evaluate_command(
     Ingests the corpus into an embedded Qdrant in a temporary folder, searches every judged query, and
     prints the measures, bytes a passage and milliseconds a query (without encoding it).
     """
+    from connector.core.sources import Source
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.evaluation import as_json as to_dict
     from connector.evaluation import evaluate, load_judged, write_run
     from connector.recipes import get_recipe
-    from connector.sources import Source
 
     chosen = get_recipe(recipe).varied(**parts)
     load_judged(folder, split)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from connector.cli.options import json_option, place, where
-from connector.errors import InputError
+from connector.core.errors import InputError
 from connector.terminal import print_json
 
 

@@ -67,10 +67,10 @@ def ingest_command(
     the same command again is harmless: what is there unchanged is passed over. Exit code 1 says that some
     documents were refused; they are named.
     """
+    from connector.core.sources import Source
     from connector.loading import ingest_source
     from connector.recipes import get_recipe
     from connector.schema import Copies
-    from connector.sources import Source
 
     at = where(path, url)
     spread = {"shards": shards, "replicas": replicas, "acknowledged": acknowledged}

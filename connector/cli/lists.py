@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from connector.cli.options import json_option
-from connector.methods import Method
+from connector.core.registry import Method
 from connector.terminal import methods_json, print_json, print_methods, print_recipe
 
 

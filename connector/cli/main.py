@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from connector.errors import ConnectorError
+from connector.core.errors import ConnectorError
 
 
 class _Commands(click.Group):

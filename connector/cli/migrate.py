@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connector.cli.options import confirm, json_option, place, where
-from connector.errors import InputError
+from connector.core.errors import InputError
 from connector.terminal import plain, print_json, steps_bar
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 
 Command = Callable[..., Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from connector.cli.options import place, where
-from connector.errors import CollectionNotFound
+from connector.core.errors import CollectionNotFound
 
 
 @click.command("serve")

@@ -11,7 +11,7 @@ import click
 
 from connector.cli.adapt import load_examples
 from connector.cli.options import json_option, where
-from connector.errors import InputError
+from connector.core.errors import InputError
 from connector.terminal import print_json, steps_bar
 
 if TYPE_CHECKING:

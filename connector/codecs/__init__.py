@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
-from connector.arrays import check_learned, load_arrays
 from connector.codecs import codebook, quantization
 from connector.codecs import projection as projecting
 from connector.codecs.base import Datatype, Ending, Projection, Quantizer, State
-from connector.errors import InputError, RecipeError
-from connector.methods import Method, made, named
+from connector.core.errors import InputError, RecipeError
+from connector.core.io import check_learned, load_arrays
+from connector.core.registry import Method, made, named
+from connector.core.types import Float32, check_rows
 from connector.saliency import Saliency
 from connector.scoring import Scorer, one_blas_thread
-from connector.types import Float32, check_rows
 
 logger = logging.getLogger(__name__)
 

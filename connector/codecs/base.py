@@ -7,9 +7,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.errors import RecipeError
+from connector.core.errors import RecipeError
+from connector.core.types import Float32
 from connector.scoring import Scorer
-from connector.types import Float32
 
 State = dict[str, NDArray[Any]]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.types import Float32
+from connector.core.types import Float32
 
 if TYPE_CHECKING:
     import torch

@@ -12,10 +12,10 @@ from connector.codecs.base import Datatype, Ending, State, number
 from connector.codecs.bits import byte_places, byte_tables, pack, part_tables, unpack
 from connector.codecs.projection import OPQ, Rotation
 from connector.codecs.trainer import CODEWORDS, faiss, product_trainer, repeated
-from connector.errors import InputError, RecipeError
-from connector.methods import Method
+from connector.core.errors import InputError, RecipeError
+from connector.core.registry import Method
+from connector.core.types import Float32
 from connector.scoring import Scorer, lookups
-from connector.types import Float32
 
 if TYPE_CHECKING:
     import torch

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from connector.arrays import check_learned
 from connector.codecs.base import Projection, State, number
 from connector.codecs.trainer import faiss, product_trainer, repeated
-from connector.errors import InputError, RecipeError, one_line
-from connector.methods import Method
-from connector.types import Float32
+from connector.core.errors import InputError, RecipeError, one_line
+from connector.core.io import check_learned
+from connector.core.registry import Method
+from connector.core.types import Float32
 
 
 class _Linear:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from connector.codecs.base import Datatype, Ending, State, stored_bytes
 from connector.codecs.bits import byte_places, byte_tables, pack, unpack
 from connector.codecs.projection import Rotation
-from connector.errors import RecipeError
-from connector.methods import Method
+from connector.core.errors import RecipeError
+from connector.core.registry import Method
+from connector.core.types import Float32
 from connector.scoring import Scorer, lookups, products
-from connector.types import Float32
 
 
 class _Unlearned:

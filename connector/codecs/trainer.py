@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from connector.errors import MissingExtra
-from connector.types import Float32
+from connector.core.errors import MissingExtra
+from connector.core.types import Float32
 
 CODEWORDS = 256
 """Of one byte."""

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from connector.core.errors import ModelError
 from connector.encoders.base import Encoder
-from connector.errors import ModelError
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder

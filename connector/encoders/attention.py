@@ -19,7 +19,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from connector.errors import ModelError
+from connector.core.errors import ModelError
 
 _NAME = "connector_sdpa"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from connector.types import Embedding
+from connector.core.types import Embedding
 
 
 class Encoder(Protocol):

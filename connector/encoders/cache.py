@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from connector.core.io import to_json
+from connector.core.types import ROW_FIELDS, Embedding
 from connector.encoders.base import Encoder
-from connector.types import ROW_FIELDS, Embedding, to_json
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from sentence_transformers.base.modules import Module, Transformer
 from torch import Tensor
 
+from connector.core.errors import InputError
+from connector.core.types import OPTIONAL_FIELDS, Embedding, Int32
 from connector.encoders.attention import write_attention
 from connector.encoders.places import places, prompt_of
-from connector.errors import InputError
 from connector.reduction import Frequencies, Setting, parse_reduction
 from connector.reduction.base import Labels, assign, grouped, regroup
 from connector.saliency import salience
-from connector.types import OPTIONAL_FIELDS, Embedding, Int32
 
 
 class _Saved(Module):  # type: ignore[misc]

@@ -19,11 +19,11 @@ from tokenizers import Encoding
 from torch import Tensor
 from transformers import BatchEncoding
 
+from connector.core.errors import InputError, ModelError
+from connector.core.types import OPTIONAL_FIELDS, Embedding, Float32
 from connector.encoders.attention import make_recordable, recording, spread
 from connector.encoders.modules import ScoreMix, TokenReduction
 from connector.encoders.places import places, prompt_of
-from connector.errors import InputError, ModelError
-from connector.types import OPTIONAL_FIELDS, Embedding, Float32
 
 BATCH_SIZE = 32
 

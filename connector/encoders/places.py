@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from connector.types import Int32
+from connector.core.types import Int32
 
 
 def prompt_of(prompts: Mapping[str, str | None], task: str | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from connector.errors import MigrationError
+from connector.core.errors import MigrationError
 from connector.migrate.in_place import AddVector, CreatePayloadIndex, DropVector, MapPayload
 from connector.migrate.reshape import Recode, Reindex, SetHnsw, SetQuantization
 from connector.migrate.revisions import Revision, line_of, said_of

@@ -11,10 +11,11 @@ from typing import Any, get_args
 from qdrant_client import models
 
 from connector import recoding
-from connector.batching import batched
 from connector.collection import Collection
+from connector.core.errors import ConnectorError, MigrationError, StoreLocked, one_line
+from connector.core.io import batched
+from connector.core.types import Document
 from connector.documents import State, read, scan
-from connector.errors import ConnectorError, MigrationError, StoreLocked, one_line
 from connector.filling import fill
 from connector.migrate.rebuild import rebuild
 from connector.migrate.reshape import rebuilt
@@ -22,7 +23,6 @@ from connector.migrate.steps import Measure, Planned, Progress, Shape, Work
 from connector.recipes import Recipe
 from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import PayloadKind, Point
-from connector.types import Document
 from connector.writing import WINDOW
 
 _ADDED = (LEXICAL, FDE)

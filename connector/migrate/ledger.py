@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connector.collection import Collection
-from connector.errors import MigrationError
+from connector.core.errors import MigrationError
 from connector.migrate.revisions import Revision
 
 PREFIX = "migration"

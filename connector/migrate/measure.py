@@ -7,10 +7,11 @@ import json
 from functools import cached_property
 
 from connector.collection import Collection
+from connector.core.errors import ConnectorError
+from connector.core.types import Embedding, passage_text
 from connector.description import schema_of
 from connector.documents import read, scan
 from connector.encoders import Encoder
-from connector.errors import ConnectorError
 from connector.migrate.steps import Shape
 from connector.passages import Passage
 from connector.points import text_of
@@ -18,7 +19,6 @@ from connector.recipes import Recipe, load_recipe
 from connector.reduction import Setting
 from connector.schema import CLS, FDE, LEXICAL
 from connector.stores import Record
-from connector.types import Embedding, passage_text
 from connector.versions import versions
 from connector.writing import WORD_BYTES, EncoderOf
 

@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Mapping
 
 from connector import recoding
-from connector.batching import batched
 from connector.collection import CANARIES_FILE, Collection
+from connector.core.errors import CollectionNotFound, MigrationError
+from connector.core.io import batched
 from connector.description import schema_of
 from connector.documents import read, scan, states, unmake
 from connector.encoders import Encoder
-from connector.errors import CollectionNotFound, MigrationError
 from connector.following import carry
 from connector.migrate.ledger import keys_of
 from connector.migrate.steps import Progress, Work

@@ -7,7 +7,7 @@ from typing import Any
 
 from connector import recoding
 from connector.collection import Collection
-from connector.errors import MigrationError, RecipeError
+from connector.core.errors import MigrationError, RecipeError
 from connector.migrate.rebuild import rebuild
 from connector.migrate.steps import Measure, Planned, Shape, Work
 from connector.recipes import Recipe, get_recipe

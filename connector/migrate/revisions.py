@@ -12,7 +12,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from connector.errors import MigrationError, one_line
+from connector.core.errors import MigrationError, one_line
 
 _NUMBERED = re.compile(r"\d+(_\w+)?\.py")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

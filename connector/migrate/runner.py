@@ -9,8 +9,8 @@ from pathlib import Path
 
 from connector.collection import Collection
 from connector.connector import Connector
+from connector.core.errors import MigrationError
 from connector.encoders import Encoder, load_encoder
-from connector.errors import MigrationError
 from connector.migrate.context import Context, steps_of
 from connector.migrate.kept import Version, versions_of
 from connector.migrate.ledger import (

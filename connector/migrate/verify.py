@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from connector import recoding
-from connector.batching import batched
 from connector.collection import CANARIES_FILE, Collection
+from connector.core.errors import ConnectorError, StoreError
+from connector.core.io import batched
+from connector.core.types import Float32
 from connector.documents import State, mark, read, scan, states
-from connector.errors import ConnectorError, StoreError
 from connector.following import carry
 from connector.passages import Passage
 from connector.points import assembled, points_of, text_of
@@ -22,7 +23,6 @@ from connector.rerank import codec_of, keys_of, stored
 from connector.schema import CLS
 from connector.search import rank
 from connector.stores import Point, Record
-from connector.types import Float32
 from connector.writing import WINDOW, EncoderOf
 
 _SAMPLE = 20

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from connector.errors import RecipeError
-from connector.methods import Method, made, named
+from connector.core.errors import RecipeError
+from connector.core.registry import Method, made, named
+from connector.core.types import Embedding, Float32
 from connector.reduction import pooling, pruning, query, voronoi, words
 from connector.reduction.base import (
     Budget,
@@ -28,7 +29,6 @@ from connector.reduction.base import (
 )
 from connector.reduction.frequencies import Frequencies
 from connector.reduction.query import IDFWeights, QueryStep
-from connector.types import Embedding, Float32
 
 __all__ = [
     "PASSAGE_METHODS",

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_chec
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.errors import InputError, RecipeError
+from connector.core.errors import InputError, RecipeError
+from connector.core.types import Embedding, Float32
 from connector.reduction.frequencies import Frequencies
-from connector.types import Embedding, Float32
 
 Labels = NDArray[np.intp]
 Rows = NDArray[np.intp]

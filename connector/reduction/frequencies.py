@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
-from connector.arrays import load_arrays
-from connector.errors import InputError
-from connector.types import Embedding, Float32, Int32
+from connector.core.errors import InputError
+from connector.core.io import load_arrays
+from connector.core.types import Embedding, Float32, Int32
 
 Counts = NDArray[np.int64]
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from connector.errors import InputError, RecipeError
-from connector.methods import Method
+from connector.core.errors import InputError, RecipeError
+from connector.core.registry import Method
+from connector.core.types import Embedding, Float32, Int32
 from connector.reduction.base import Budget, Need, Rows, Setting, Step, highest
-from connector.types import Embedding, Float32, Int32
 
 _LASSANCE = "Lassance, Maachou, Park and Clinchant, Learned Token Pruning, SIGIR 2022"
 

@@ -7,12 +7,12 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from connector.errors import RecipeError
-from connector.methods import Method
+from connector.core.errors import RecipeError
+from connector.core.registry import Method
+from connector.core.types import Embedding, Float32
 from connector.reduction.base import Budget, Need, PruningPolicy, Setting
 from connector.reduction.frequencies import Frequencies
 from connector.reduction.pruning import MostSalient, Rarest
-from connector.types import Embedding, Float32
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from connector.methods import Method
+from connector.core.registry import Method
+from connector.core.types import Embedding, Float32
 from connector.reduction.base import Budget, Need, Rows, Setting, Step
-from connector.types import Embedding, Float32
 
 _QUERIES = 256
 """Random queries that stand for all of them. 512 and 1,024 gave no better rankings on SciFact."""

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from connector.errors import InputError, MissingExtra, RecipeError
-from connector.methods import Method
+from connector.core.errors import InputError, MissingExtra, RecipeError
+from connector.core.registry import Method
+from connector.core.types import Embedding
 from connector.reduction.base import Labels, Need, Rows, Setting, Step
-from connector.types import Embedding
 
 
 @dataclass(frozen=True, slots=True)

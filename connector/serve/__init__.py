@@ -4,7 +4,7 @@
 the server of `connector serve`. Both need the extra `serve`.
 """
 
-from connector.errors import MissingExtra
+from connector.core.errors import MissingExtra
 
 try:
     from connector.serve.application import app

@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 
 from connector.connector import Connector
-from connector.errors import CollectionError, InputError, StoreError, one_line
-from connector.explanation import Explanation
+from connector.core.errors import CollectionError, InputError, StoreError, one_line
+from connector.core.explanation import Explanation
+from connector.core.types import Hit, passage_text
 from connector.schema import CLS, FDE
 from connector.serve.bodies import HitAnswer, Match, Milliseconds, SearchAnswer, SearchRequest
-from connector.types import Hit, passage_text
 from connector.writing import WORD_BYTES
 
 

@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 
 from connector.connector import Connector
-from connector.errors import InputError
+from connector.core.errors import InputError
+from connector.core.types import Document
 from connector.loading import count_checked
 from connector.passages import Chunking
 from connector.serve.answers import searched
@@ -32,7 +33,6 @@ from connector.serve.page import HEADERS, page
 from connector.serve.troubles import SENT, answer_errors, documented
 from connector.serve.turns import Turns
 from connector.stores.secrets import check_key
-from connector.types import Document
 from connector.writing import IngestReport
 
 _HEALTH_SECONDS = 5.0

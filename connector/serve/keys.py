@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 
 KEY_VARIABLE = "CONNECTOR_API_KEY"
 

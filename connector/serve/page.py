@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from html import escape
 
-from connector.html import html_page
+from connector.core.html import html_page
 
 HEADERS = {
     "Cache-Control": "no-cache",

@@ -14,7 +14,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 
 _BACKLOG = 2048
 """Connections that wait to be taken."""

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from connector.errors import CollectionError, CollectionNotFound, ConnectorError, InputError, one_line
+from connector.core.errors import CollectionError, CollectionNotFound, ConnectorError, InputError, one_line
 from connector.serve.bodies import Problem
 from connector.stores.batches import Refusal
 

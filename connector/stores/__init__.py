@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 from connector.stores.attached import AttachedStore
 from connector.stores.awaited import Awaited
 from connector.stores.base import (

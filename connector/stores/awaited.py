@@ -8,7 +8,7 @@ from typing import Any
 
 from qdrant_client import AsyncQdrantClient
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 
 
 class Awaited:

@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol
 
 from qdrant_client import models
 
+from connector.core.types import Float32, Sparse
 from connector.schema import CollectionSchema, VectorSchema
-from connector.types import Float32, Sparse
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 
-from connector.errors import InputError, PointsRefused, StoreError
+from connector.core.errors import InputError, PointsRefused, StoreError
+from connector.core.types import Sparse
 from connector.stores.base import Point
-from connector.types import Sparse
 
 MAX_MULTIVECTOR_FLOATS = 1_048_576
 """Rows × width of one multivector that Qdrant takes. Edge does not check it, so we do."""

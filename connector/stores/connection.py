@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from connector.errors import InputError, StoreError, StoreUnavailable
+from connector.core.errors import InputError, StoreError, StoreUnavailable
 from connector.stores.awaited import Awaited
 from connector.stores.secrets import Secrets, check_key, redacted
 from connector.stores.server import ServerStore

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import qdrant_edge as edge
 from qdrant_client import models
 
-from connector.errors import CollectionExists, StoreError, StoreLocked
+from connector.core.errors import CollectionExists, StoreError, StoreLocked
+from connector.core.io import sealed, unsealed, write_atomically
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.artifacts import sealed, unsealed
 from connector.stores.base import (
     Capabilities,
     Lease,
@@ -38,7 +38,7 @@ from connector.stores.edge_requests import (
 )
 from connector.stores.edge_schema import Taken
 from connector.stores.filters import to_edge
-from connector.stores.folder import shared_folder, write_atomically
+from connector.stores.folder import shared_folder
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import qdrant_edge as edge
 
+from connector.core.types import Float32, Sparse
 from connector.recipes import Quantization
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores.base import Fused, Nearest, Point, Query, Record
-from connector.types import Float32, Sparse
 
 DATATYPES = {
     "float32": edge.VectorStorageDatatype.Float32,

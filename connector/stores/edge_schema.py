@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from connector.core.types import Float32, Sparse
 from connector.stores.base import Point
 from connector.stores.batches import Refusal
-from connector.types import Float32, Sparse
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from connector.errors import StoreError, StoreUnavailable
+from connector.core.errors import StoreError, StoreUnavailable
 from connector.stores.batches import Refusal
 from connector.stores.secrets import Secrets
 

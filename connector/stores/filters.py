@@ -15,7 +15,7 @@ import qdrant_edge as edge
 from pydantic import BaseModel
 from qdrant_client import models
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 
 _PREFIX = "metadata."
 

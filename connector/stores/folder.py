@@ -15,7 +15,6 @@ import json
 import os
 import re
 import threading
-import uuid
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,8 @@ from typing import Any
 import portalocker
 import qdrant_edge as edge
 
-from connector.errors import CollectionNotFound, StoreError, StoreLocked
+from connector.core.errors import CollectionNotFound, StoreError, StoreLocked
+from connector.core.io import write_atomically
 
 _FORMAT = 1
 
@@ -179,6 +179,8 @@ def _check_entry(entry: Any) -> None:
 
 
 _folders: weakref.WeakValueDictionary[Path, Folder] = weakref.WeakValueDictionary()
+
+
 _folders_mutex = threading.Lock()
 
 
@@ -190,22 +192,3 @@ def shared_folder(path: str | os.PathLike[str]) -> Folder:
         if folder is None:
             folder = _folders[resolved] = Folder(resolved)
         return folder
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old content or the new, never a part.
-
-    Raises:
-        StoreError: it cannot be written; the old content stays.
-    """
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error}; make room, or allow writing") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from connector.errors import CollectionError
+from connector.core.errors import CollectionError
 
 OWN = "late_"
 """Before the payload keys, vectors and descriptions that this library adds to points of other programs."""

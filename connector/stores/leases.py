@@ -23,8 +23,8 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from connector.errors import ConnectorError, StoreLocked
-from connector.types import point_id
+from connector.core.errors import ConnectorError, StoreLocked
+from connector.core.ids import point_id
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from tenacity import (
     wait_random,
 )
 
-from connector.errors import ConnectorError
+from connector.core.errors import ConnectorError
 from connector.stores.failures import Failure, failure_of
 from connector.stores.secrets import Secrets
 

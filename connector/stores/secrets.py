@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qdrant_client import QdrantClient
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 
 KEY_VARIABLE = "QDRANT_API_KEY"
 _HIDDEN = "***"

@@ -13,15 +13,16 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from connector.errors import (
+from connector.core.errors import (
     CollectionError,
     CollectionExists,
     CollectionNotFound,
     StoreError,
     StoreUnavailable,
 )
+from connector.core.ids import point_id
+from connector.core.io import sealed, unsealed
 from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.artifacts import sealed, unsealed
 from connector.stores.base import Capabilities, Lease, PayloadKind, Point, Query, Record
 from connector.stores.batches import amend_there, batches, write_in_order
 from connector.stores.leases import hold
@@ -39,7 +40,6 @@ from connector.stores.requests import (
 )
 from connector.stores.retry import answered
 from connector.stores.secrets import Secrets, redacted
-from connector.types import point_id
 
 T = TypeVar("T")
 

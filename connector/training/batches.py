@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from connector.core.types import Float32
 from connector.training.examples import Float16, TrainingSet
-from connector.types import Float32
 
 _SAMPLE = 50_000
 """Token vectors that a projection begins with the principal directions of."""

@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from connector.codecs.projection import PCA, Rotation
+from connector.core.errors import InputError
+from connector.core.io import to_json
 from connector.encoders.modules import SaliencyHead
-from connector.errors import InputError
 from connector.saliency import FOLDER, gate
 from connector.training.batches import Batch, Batches
 from connector.training.examples import TrainingSet
 from connector.training.loop import check_checkpoint, run
-from connector.types import to_json
 
 _TEMPERATURE = 0.05
 _RATE = 3e-3

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 
 Loss = Callable[[int], Tensor]
 """The loss of the batch of a step; the same for the same step and weights."""

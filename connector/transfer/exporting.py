@@ -15,7 +15,7 @@ from pathlib import Path
 import portalocker
 
 from connector.collection import CANARIES_FILE, Collection
-from connector.errors import StoreError, TransferError
+from connector.core.errors import StoreError, TransferError
 from connector.stores import Record
 from connector.transfer.manifest import (
     ARTIFACT_FILES,

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 from connector.collection import CODEC_FILE, Collection
+from connector.core.errors import CollectionExists, InputError, TransferError, one_line
 from connector.counts import FREQUENCIES_FILE
 from connector.description import FORMAT, schema_of
-from connector.errors import CollectionExists, InputError, TransferError, one_line
 from connector.lexical import BM25
 from connector.recipes import load_recipe
 from connector.reduction import Frequencies

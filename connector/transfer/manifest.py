@@ -22,8 +22,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connector.collection import CANARIES_FILE, CODEC_FILE
+from connector.core.errors import TransferError
 from connector.counts import FREQUENCIES_FILE
-from connector.errors import TransferError
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"

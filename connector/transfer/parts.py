@@ -29,13 +29,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
-from connector.arrays import Arrays, load_arrays
-from connector.errors import MissingExtra, TransferError, one_line
+from connector.core.errors import MissingExtra, TransferError, one_line
+from connector.core.ids import point_id
+from connector.core.io import Arrays, load_arrays, to_json
+from connector.core.types import Document, Float32, Sparse, passage_text
 from connector.lexical import BM25
 from connector.schema import FDE, LEXICAL, CollectionSchema, VectorSchema
 from connector.stores import Point, Record
 from connector.transfer.manifest import MAX_BYTES, MAX_POINTS
-from connector.types import Document, Float32, Sparse, passage_text, point_id, to_json
 
 BLOBS = ("codes", "saliency")
 COLUMNS: dict[str, type] = {

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from connector.coding import Coded
-from connector.errors import InputError
+from connector.core.errors import InputError
+from connector.core.io import to_json
 from connector.recipes import Recipe
 from connector.tuning.frontier import Trial
-from connector.types import to_json
 
 _STORED = ("reduction", "codec", "head", "saliency")
 """What of a recipe decides the codes of its tokens."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connector.codecs.base import Datatype
+from connector.core.errors import MissingExtra, RecipeError
 from connector.encoders import Encoder
-from connector.errors import MissingExtra, RecipeError
 from connector.heads import OWN, head_folder, shipped_for
 from connector.recipes import Recipe
 

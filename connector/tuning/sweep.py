@@ -11,9 +11,10 @@ from pathlib import Path
 
 from connector.codecs.base import stored_bytes
 from connector.coding import Coded, code
+from connector.core.errors import InputError
+from connector.core.io import to_json
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
-from connector.errors import InputError
 from connector.heads import OWN
 from connector.recipes import RECIPES, Recipe
 from connector.tuning.frontier import Trial, best, frontier, smallest_alike
@@ -22,7 +23,6 @@ from connector.tuning.ledger import Ledger
 from connector.tuning.space import CLS, Point, around, check_head, coarse, digest_of, usable
 from connector.tuning.task import Task
 from connector.tuning.trial import Float64, agreement, by_cls, by_tokens, milliseconds, ndcg
-from connector.types import to_json
 
 _BEYOND = 2
 """Times the budget up to which recipes are tried: what more bytes would buy is worth knowing."""

@@ -10,15 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector.batching import batched
 from connector.collection import Collection
+from connector.core.errors import DocumentError, InputError, SourceError, one_line
+from connector.core.io import batched, to_json
+from connector.core.sources import Source
 from connector.documents import read, scan
-from connector.errors import DocumentError, InputError, SourceError, one_line
 from connector.evaluation import Judged, load_judged, load_queries
 from connector.passages import Checker, Chunking, Passage, content_hash
 from connector.points import text_of
-from connector.sources import Source
-from connector.types import to_json
 from connector.writing import WINDOW
 
 PASSAGES = 10_000

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.alignment import parse_alignment
-from connector.batching import batched
 from connector.coding import Coded
 from connector.collection import Collection
+from connector.core.io import batched
 from connector.points import Material, assembled
 from connector.recipes import Recipe
 from connector.rerank import asking, scores

@@ -4,7 +4,7 @@ Haystack loads a saved pipeline of these only from sources that you trust:
 `Pipeline.loads(text, allowed_modules=["connector.*"])`.
 """
 
-from connector.errors import MissingExtra
+from connector.core.errors import MissingExtra
 
 try:
     import haystack  # noqa: F401

@@ -12,8 +12,8 @@ from typing import Any
 
 from haystack import Document as HaystackDocument
 
-from connector.errors import DocumentError, InputError
-from connector.types import Document, Hit
+from connector.core.errors import DocumentError, InputError
+from connector.core.types import Document, Hit
 
 _REST = "_haystack"
 

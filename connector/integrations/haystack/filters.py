@@ -16,7 +16,7 @@ from typing import Any
 from haystack.errors import FilterError
 from qdrant_client import models
 
-from connector.types import point_id
+from connector.core.ids import point_id
 
 Conditions = list[models.Condition]
 

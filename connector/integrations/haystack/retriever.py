@@ -8,7 +8,7 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 from connector.integrations.haystack.documents import restored
 from connector.integrations.haystack.filters import on_payload
 from connector.integrations.haystack.store import LateInteractionDocumentStore

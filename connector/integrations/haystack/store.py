@@ -18,18 +18,18 @@ from haystack.errors import FilterError
 from haystack.utils import Secret
 from qdrant_client import QdrantClient
 
-from connector.batching import batched
 from connector.collection import Collection
 from connector.connector import Connector
+from connector.core.errors import InputError
+from connector.core.io import batched
+from connector.core.types import Document
 from connector.documents import State, scan, states
 from connector.encoders import Encoder
-from connector.errors import InputError
 from connector.integrations.haystack.documents import checked, restored, stored
 from connector.integrations.haystack.filters import on_payload
 from connector.loading import count_checked, opened
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe, load_recipe
-from connector.types import Document
 from connector.versions import check_name
 
 _WINDOW = 256

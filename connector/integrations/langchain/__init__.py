@@ -4,7 +4,7 @@ Texts are encoded by the collection's own encoder, so that no LangChain embeddin
 texts itself, so that each of its documents is one document here, with the same id.
 """
 
-from connector.errors import MissingExtra
+from connector.core.errors import MissingExtra
 
 try:
     import langchain_core  # noqa: F401

@@ -8,9 +8,9 @@ from typing import Any
 
 from langchain_core.documents import Document
 
-from connector import types
 from connector.connector import Connector
-from connector.errors import InputError, PointsRefused
+from connector.core import types
+from connector.core.errors import InputError, PointsRefused
 from connector.loading import count_checked
 from connector.passages import Chunking
 

@@ -9,9 +9,9 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
+from connector.core.types import Hit
 from connector.integrations.langchain.documents import found
 from connector.integrations.langchain.held import Held, in_thread, synchronous
-from connector.types import Hit
 
 MATCH = "late_interaction"
 """The metadata key under which a retriever says, if asked, how a document matches."""

@@ -13,8 +13,8 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
 from connector.connector import Connector
+from connector.core.errors import InputError
 from connector.encoders import Encoder
-from connector.errors import InputError
 from connector.integrations.langchain.documents import checked, found, of_texts, shown, write
 from connector.integrations.langchain.held import Held, in_thread, synchronous
 from connector.loading import opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connector.errors import MissingExtra
+from connector.core.errors import MissingExtra
 
 try:
     import llama_index.core  # noqa: F401

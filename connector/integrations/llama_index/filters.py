@@ -15,7 +15,7 @@ from llama_index.core.vector_stores.types import (
 from pydantic import ValidationError
 from qdrant_client import models
 
-from connector.errors import InputError
+from connector.core.errors import InputError
 
 _BOUNDS = {
     FilterOperator.GT: "gt",

@@ -8,8 +8,8 @@ from typing import Any
 from llama_index.core import schema
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 
-from connector.errors import DocumentError
-from connector.types import Document, Hit
+from connector.core.errors import DocumentError
+from connector.core.types import Document, Hit
 
 _REST = "_llama_index"
 """The metadata key under which all else of a node is stored."""

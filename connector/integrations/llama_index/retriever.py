@@ -14,11 +14,11 @@ from qdrant_client import models
 from connector.alignment import Alignment
 from connector.asynchronous import AsyncConnector
 from connector.connector import Connector
-from connector.errors import InputError
+from connector.core.errors import InputError
+from connector.core.types import Hits
 from connector.integrations.llama_index.filters import filter_of
 from connector.integrations.llama_index.nodes import node_of
 from connector.search import CandidatesBy, Rerank
-from connector.types import Hits
 
 
 class SearchOptions(TypedDict, total=False):

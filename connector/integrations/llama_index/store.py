@@ -19,7 +19,7 @@ from pydantic import PrivateAttr
 from qdrant_client import models
 
 from connector.connector import Connector
-from connector.errors import InputError, PointsRefused
+from connector.core.errors import InputError, PointsRefused
 from connector.integrations.llama_index.filters import filter_of
 from connector.integrations.llama_index.nodes import SOURCE, documents_of, node_of
 from connector.loading import count_checked

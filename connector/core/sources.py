@@ -11,15 +11,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from connector.errors import DocumentError, MissingExtra, SourceError, one_line
-from connector.types import Document
+from connector.core.errors import DocumentError, MissingExtra, SourceError, one_line
+from connector.core.types import Document
 
 ID_FIELDS = ("_id", "id", "doc_id")
+
+
 TEXT_FIELDS = ("text", "contents", "content", "body", "passage", "page_content")
+
+
 TITLE_FIELDS = ("title",)
+
+
 TEXT_SUFFIXES = (".txt", ".md")
 
+
 Record = dict[str, Any]
+
+
 Rows = Iterator[tuple[str, Record | DocumentError]]
 """Where each record stands, such as "docs.jsonl line 3", and the record or what is wrong with it."""
 

@@ -21,6 +21,8 @@
 Each message names the value that was received and what to do about it.
 """
 
+from __future__ import annotations
+
 
 class ConnectorError(Exception):
     """Base of all errors raised by this library."""

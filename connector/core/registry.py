@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from connector.errors import RecipeError
+from connector.core.errors import RecipeError
 
 S = TypeVar("S")
+
+
 C = TypeVar("C")
 
 

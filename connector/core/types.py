@@ -5,9 +5,7 @@ All are frozen and validated when they are made, so that no later stage has to l
 
 from __future__ import annotations
 
-import json
 import math
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.errors import DocumentError, InputError
-from connector.explanation import Explanation
+from connector.core.errors import DocumentError, InputError
+from connector.core.explanation import Explanation
 
 Float32 = NDArray[np.float32]
-Int32 = NDArray[np.int32]
 
-_POINT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "qdrant-late-interaction")
+
+Int32 = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +66,6 @@ class Document:
 def passage_text(title: str | None, text: str) -> str:
     """What the encoder sees of a passage: its title, if any, a space, and its text."""
     return f"{title} {text}" if title and title.strip() else text
-
-
-def point_id(document_id: str, passage: int) -> str:
-    """The UUIDv5 under which passage number `passage` of a document is stored."""
-    return str(uuid.uuid5(_POINT_NAMESPACE, f"{document_id}\0{passage}"))
 
 
 def check_text(text: str, what: str) -> None:
@@ -148,6 +141,7 @@ ROW_FIELDS: dict[str, tuple[int, ...]] = {
     "saliency": (),
 }
 """What an `Embedding` says of each token beside its vector, with the shape of one row."""
+
 
 OPTIONAL_FIELDS = ("attention", "saliency")
 """Those of them that may be None."""
@@ -298,8 +292,3 @@ class Hits(list[Hit]):
     def __init__(self, hits: list[Hit], ms: dict[str, float]) -> None:
         super().__init__(hits)
         self.ms = ms
-
-
-def to_json(value: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
