@@ -29,7 +29,7 @@ from connector.core.sources import Source
 from connector.core.types import passage_text
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, load_judged
-from connector.scoring import aligned, products
+from connector.scoring.maxsim import aligned, products
 from connector.writing import WINDOW
 
 Values = NDArray[np.float64]

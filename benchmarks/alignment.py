@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from connector.alignment import TopK, TopP
 from connector.codecs import parse_codec
 from connector.core.types import Float32
-from connector.scoring import aligned, maxsim
+from connector.scoring.alignment import TopK, TopP
+from connector.scoring.maxsim import aligned, maxsim
 
 PASSAGES, TOKENS, WIDTH, QUERY = 1_000, 128, 128, 32
 ROUNDS = 25

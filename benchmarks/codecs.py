@@ -23,7 +23,7 @@ from connector.codecs import parse_codec
 from connector.core.types import Float32
 from connector.reduction import parse_reduction
 from connector.schema import CollectionSchema, VectorSchema
-from connector.scoring import maxsim
+from connector.scoring.maxsim import maxsim
 from connector.stores import Point, open_store
 
 FULL = ["float32", "float16", "turbo8", "turbo4", "int8", "binary", "hamming", "residual-2", "residual-1"]

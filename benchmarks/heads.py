@@ -26,7 +26,6 @@ from _rerank import Task, dl19, encode, ndcg, scifact
 from numpy.typing import NDArray
 
 from connector import Embedding, load_encoder
-from connector.alignment import TopK
 from connector.codecs import Codec, parse_codec
 from connector.core.types import Float32
 from connector.encoders.cache import CachedEncoder
@@ -34,7 +33,8 @@ from connector.evaluation import Judged, load_judged
 from connector.heads import head_folder
 from connector.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
 from connector.saliency import Saliency
-from connector.scoring import aligned, maxsim
+from connector.scoring.alignment import TopK
+from connector.scoring.maxsim import aligned, maxsim
 
 SETS = ("scifact", "msmarco_dl19", "nfcorpus_nostop", "squadshifts_reddit", "cisi", "checkthat2020")
 OWN_HEAD = "all-MiniLM-L6-v2"

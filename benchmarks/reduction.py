@@ -20,7 +20,7 @@ from _rerank import Task, ndcg, tasks
 from connector import Embedding
 from connector.core.types import Float32
 from connector.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
-from connector.scoring import maxsim, products
+from connector.scoring.maxsim import maxsim, products
 
 SHARES = ("50%", "25%", "10%")
 SIZED = [

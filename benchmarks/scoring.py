@@ -26,7 +26,7 @@ import torch
 from connector.codecs import parse_codec
 from connector.core.types import Float32
 from connector.schema import CollectionSchema, VectorSchema
-from connector.scoring import maxsim
+from connector.scoring.maxsim import maxsim
 from connector.stores import Nearest, Point, Store, open_store
 
 PASSAGES, TOKENS, WIDTH, QUERY = 1_000, 128, 128, 32

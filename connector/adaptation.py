@@ -17,13 +17,13 @@ import ir_measures
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.alignment import Alignment, TopK, TopP
 from connector.collection import Collection
 from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding, Float32, check_text
 from connector.encoders import Encoder
 from connector.rerank import Asked, Stored, asked, codec_of, fold, scores, stored
-from connector.scoring import maxsim
+from connector.scoring.alignment import Alignment, TopK, TopP
+from connector.scoring.maxsim import maxsim
 from connector.search import rank
 from connector.stores import Record
 

@@ -14,7 +14,6 @@ from functools import cached_property
 
 from qdrant_client import models
 
-from connector.alignment import Alignment, TopK, parse_alignment
 from connector.codecs import Codec
 from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
 from connector.core.ids import point_id
@@ -22,12 +21,13 @@ from connector.core.types import Embedding, Float32
 from connector.counts import Counts
 from connector.description import check_description, new_description, schema_of
 from connector.encoders import Encoder
-from connector.lexical import BM25
-from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
 from connector.reduction import QueryReduction, Reduction, Setting
 from connector.saliency import Side
 from connector.schema import CollectionSchema, Copies
+from connector.scoring.alignment import Alignment, TopK, parse_alignment
+from connector.scoring.bm25 import BM25
+from connector.scoring.muvera import Muvera
 from connector.stores import PayloadKind, Store
 from connector.stores.attached import seen_through
 from connector.versions import first_version

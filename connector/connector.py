@@ -13,7 +13,6 @@ from qdrant_client import QdrantClient, models
 
 from connector import following
 from connector.adaptation import Adaptation, adapt
-from connector.alignment import Alignment
 from connector.attaching import attach, detach
 from connector.collection import Collection
 from connector.core.errors import CollectionExists, InputError
@@ -27,6 +26,7 @@ from connector.live import Live
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
 from connector.schema import Copies
+from connector.scoring.alignment import Alignment
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
 from connector.stores import Store, open_store

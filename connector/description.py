@@ -41,10 +41,10 @@ from importlib.metadata import version
 
 from connector.core.errors import CollectionError
 from connector.encoders import Encoder
-from connector.muvera import Muvera
 from connector.recipes import Recipe, load_recipe
 from connector.reduction import Setting
 from connector.schema import CollectionSchema, Copies, Hnsw
+from connector.scoring.muvera import Muvera
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import ir_measures
 import numpy as np
 from ir_measures import RR, P, R, nDCG
 
-from connector.alignment import parse_alignment
 from connector.collection import Collection
 from connector.core.errors import DocumentError, InputError, SourceError, one_line
 from connector.core.sources import Source, json_lines, text_lines
@@ -23,6 +22,7 @@ from connector.encoders.cache import CachedEncoder
 from connector.ingest import ingest
 from connector.passages import Chunking
 from connector.recipes import Recipe
+from connector.scoring.alignment import parse_alignment
 from connector.search import CandidatesBy, check_finding, fetch, rank
 from connector.stats import scored_by
 from connector.stores import Store, open_store

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
-from connector.alignment import Alignment, aligned_cells, parse_alignment
 from connector.collection import Collection
 from connector.core.errors import CollectionError, InputError
 from connector.core.explanation import WHOLE, Explanation, Pair, Word, summed
@@ -22,6 +21,7 @@ from connector.origins import encoded_again, token_names, words_of
 from connector.reduction.base import Rows
 from connector.rerank import Asked, Stored, asked, codec_of, keys_of, stored
 from connector.schema import CLS, TOKENS
+from connector.scoring.alignment import Alignment, aligned_cells, parse_alignment
 from connector.search import fetch, rank
 from connector.stores import Nearest, Record
 

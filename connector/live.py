@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from connector import scoring
 from connector.collection import Collection
 from connector.core.errors import CollectionError, StoreError
 from connector.encoders import Encoder, load_encoder
+from connector.scoring import maxsim as scoring
 
 T = TypeVar("T")
 

@@ -7,12 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from connector.alignment import parse_alignment
 from connector.codecs import Codec, parse_codec
 from connector.codecs.base import Datatype
 from connector.core.errors import RecipeError, one_line
 from connector.heads import OWN, head_folder, shipped_for
-from connector.lexical import BM25
 from connector.reduction import (
     Frequencies,
     QueryReduction,
@@ -21,6 +19,8 @@ from connector.reduction import (
     parse_query_reduction,
     parse_reduction,
 )
+from connector.scoring.alignment import parse_alignment
+from connector.scoring.bm25 import BM25
 
 Layout = Literal["dense", "multivector", "codes"]
 Quantization = Literal[

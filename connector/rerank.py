@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.alignment import Alignment
 from connector.codecs import Codec
 from connector.collection import Collection
 from connector.core.errors import CollectionError
 from connector.core.types import Embedding, Float32
 from connector.schema import TOKENS
-from connector.scoring import aligned, maxsim
+from connector.scoring.alignment import Alignment
+from connector.scoring.maxsim import aligned, maxsim
 from connector.stores import Record
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from connector.alignment import parse_alignment
 from connector.coding import code
 from connector.connector import check_query
 from connector.core.errors import InputError, RecipeError
@@ -14,6 +13,7 @@ from connector.core.types import Float32
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.recipes import RECIPES, Recipe, get_recipe
 from connector.rerank import asking, scores
+from connector.scoring.alignment import parse_alignment
 
 
 class Reranker:

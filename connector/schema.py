@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector.codecs.base import Datatype, stored_bytes
-from connector.muvera import Muvera
 from connector.recipes import Quantization, Recipe
+from connector.scoring.muvera import Muvera
 
 CLS = "cls"
 TOKENS = "tokens"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connector.alignment import Alignment
 from connector.collection import Collection
 from connector.schema import CLS, FDE
+from connector.scoring.alignment import Alignment
 from connector.stores import Store
 from connector.writing import WORD_BYTES
 

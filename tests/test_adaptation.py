@@ -29,11 +29,11 @@ from connector.adaptation import (
     steps_from,
     strategies_from,
 )
-from connector.alignment import TopK, TopP
 from connector.cli import main
 from connector.cli.adapt import load_examples
 from connector.core.errors import CollectionError, DocumentError, InputError, SourceError
 from connector.rerank import asked, stored
+from connector.scoring.alignment import TopK, TopP
 from connector.search import rank
 from connector.terminal import print_adaptation
 from tests.conftest import TEXTS

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.alignment import Alignment, TopK, TopP, aligned_cells, coarse, parse_alignment
 from connector.codecs import parse_codec
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Float32
-from connector.largest import ABSENT, largest
-from connector.scoring import aligned, maxsim, products
+from connector.scoring.alignment import Alignment, TopK, TopP, aligned_cells, coarse, parse_alignment
+from connector.scoring.maxsim import aligned, maxsim, products
+from connector.scoring.topk import ABSENT, largest
 
 S = np.array([[0.1, 0.9, 0.5], [0.4, 0.2, 0.3]], np.float32)
 

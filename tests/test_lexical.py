@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from connector.core.errors import RecipeError
-from connector.lexical import BM25
+from connector.scoring.bm25 import BM25
 
 
 def weight(frequency: int, words: int) -> float:

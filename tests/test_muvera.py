@@ -13,7 +13,7 @@ from qdrant_client import models
 from connector import Connector, Document, Encoder, Recipe
 from connector.core.errors import MissingExtra, RecipeError
 from connector.core.types import Float32
-from connector.muvera import Muvera
+from connector.scoring.muvera import Muvera
 
 ENCODED = Recipe(name="encoded", layout="codes", codec="pca-64+binary", fde="muvera")
 QUERY = "the garbage collector of a compiler frees memory of the program"

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from connector import scoring
 from connector.codecs.bits import byte_places
 from connector.core.errors import InputError
 from connector.core.types import Float32
-from connector.scoring import Scorer, lookups, maxsim, products
+from connector.scoring import maxsim as scoring
+from connector.scoring.maxsim import Scorer, lookups, maxsim, products
 
 KINDS = ["products", "lookups", "scaled"]
 

@@ -23,7 +23,7 @@ from connector.core.io import check_learned, load_arrays
 from connector.core.registry import Method, made, named
 from connector.core.types import Float32, check_rows
 from connector.saliency import Saliency
-from connector.scoring import Scorer, one_blas_thread
+from connector.scoring.maxsim import Scorer, one_blas_thread
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,8 @@ class Codec:
             device: "cpu" or a CUDA device.
 
         Returns:
-            For `connector.scoring.maxsim`; its similarities are `decode(codes) @ query.T` up to rounding.
+            For `connector.scoring.maxsim.maxsim`; its similarities are `decode(codes) @ query.T` up to
+            rounding.
         """
         self._fitted_width()
         with one_blas_thread():

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from connector.core.errors import RecipeError
 from connector.core.types import Float32
-from connector.scoring import Scorer
+from connector.scoring.maxsim import Scorer
 
 State = dict[str, NDArray[Any]]
 

@@ -15,7 +15,7 @@ from connector.codecs.trainer import CODEWORDS, faiss, product_trainer, repeated
 from connector.core.errors import InputError, RecipeError
 from connector.core.registry import Method
 from connector.core.types import Float32
-from connector.scoring import Scorer, lookups
+from connector.scoring.maxsim import Scorer, lookups
 
 if TYPE_CHECKING:
     import torch

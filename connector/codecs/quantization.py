@@ -14,7 +14,7 @@ from connector.codecs.projection import Rotation
 from connector.core.errors import RecipeError
 from connector.core.registry import Method
 from connector.core.types import Float32
-from connector.scoring import Scorer, lookups, products
+from connector.scoring.maxsim import Scorer, lookups, products
 
 
 class _Unlearned:

@@ -116,7 +116,7 @@ class Sampled:
         return self._encoder_of(self._collection).encode_documents(texts)
 
     def _words(self, recipe: Recipe) -> float:
-        from connector.lexical import BM25
+        from connector.scoring.bm25 import BM25
 
         if recipe.lexical is None:
             return 0.0

@@ -13,10 +13,10 @@ from connector.collection import CODEC_FILE, Collection
 from connector.core.errors import CollectionExists, InputError, TransferError, one_line
 from connector.counts import FREQUENCIES_FILE
 from connector.description import FORMAT, schema_of
-from connector.lexical import BM25
 from connector.recipes import load_recipe
 from connector.reduction import Frequencies
 from connector.schema import CollectionSchema
+from connector.scoring.bm25 import BM25
 from connector.stores import PayloadKind, Point, Store
 from connector.transfer.exporting import Progress
 from connector.transfer.manifest import ARTIFACTS, PASSING, Manifest, Part, check_file, read_manifest

@@ -10,13 +10,13 @@ import ir_measures
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.alignment import parse_alignment
 from connector.coding import Coded
 from connector.collection import Collection
 from connector.core.io import batched
 from connector.points import Material, assembled
 from connector.recipes import Recipe
 from connector.rerank import asking, scores
+from connector.scoring.alignment import parse_alignment
 from connector.search import fetch, rank
 from connector.stores import open_store
 from connector.tuning.ground import DEPTH, Ground, Ranking

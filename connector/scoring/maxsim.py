@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.alignment import Alignment
 from connector.core.errors import InputError
 from connector.core.types import Float32
-from connector.largest import Room, Selection, largest
+from connector.scoring.alignment import Alignment
+from connector.scoring.topk import Room, Selection, largest
 
 if TYPE_CHECKING:
     import torch
     from threadpoolctl import ThreadpoolController
 
+
 _CPU_ROWS = 16_384
 """Rows of a block on a CPU: their similarities with 32 query tokens take 2 MiB, and stay in the cache."""
+
 
 _CUDA_ROWS = 2**20
 
@@ -141,8 +143,8 @@ def aligned(
     """Means of the aligned similarities, weighted by the saliences of both sides.
 
     score = (1/Z) Σᵢⱼ Sᵢⱼ Ãᵢⱼ uᵢuⱼ with Z = Σᵢⱼ Ãᵢⱼ uᵢuⱼ: Qian et al., "Multi-Vector Retrieval as Sparse
-    Alignment", 2022, section 2; `connector.alignment` has it for one passage. With `TopK(1)` and without
-    saliences it is MaxSim over the number of query tokens. The scale of the saliences cancels out.
+    Alignment", 2022, section 2; `connector.scoring.alignment` has it for one passage. With `TopK(1)` and
+    without saliences it is MaxSim over the number of query tokens. The scale of the saliences cancels out.
 
     Args:
         scorer: of the query; `Codec.scorer` makes it.

@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Float32
 
-__all__ = ["Alignment", "TopK", "TopP", "aligned_cells", "parse_alignment"]
-
-
 _MOST = 2**31
 """More tokens than a passage has."""
 

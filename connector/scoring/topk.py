@@ -20,8 +20,10 @@ from connector.core.types import Float32
 if TYPE_CHECKING:
     import torch
 
+
 ABSENT = -3.0e38
 """Less than any similarity; stands where a passage has no token."""
+
 
 _ROWS = 8192
 """Tokens that are laid side by side at a time; with 32 query tokens they take 1 MiB."""
