@@ -19,9 +19,9 @@ import uuid
 import numpy as np
 from _rerank import Task, ndcg, tasks
 
-from connector.codecs import parse_codec
+from connector.compression.codecs import parse_codec
+from connector.compression.reduction import parse_reduction
 from connector.core.types import Float32
-from connector.reduction import parse_reduction
 from connector.schema import CollectionSchema, VectorSchema
 from connector.scoring.maxsim import maxsim
 from connector.stores import Point, open_store

@@ -26,13 +26,13 @@ from _rerank import Task, dl19, encode, ndcg, scifact
 from numpy.typing import NDArray
 
 from connector import Embedding, load_encoder
-from connector.codecs import Codec, parse_codec
+from connector.compression.codecs import Codec, parse_codec
+from connector.compression.heads import head_folder
+from connector.compression.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
+from connector.compression.saliency import Saliency
 from connector.core.types import Float32
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, load_judged
-from connector.heads import head_folder
-from connector.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
-from connector.saliency import Saliency
 from connector.scoring.alignment import TopK
 from connector.scoring.maxsim import aligned, maxsim
 

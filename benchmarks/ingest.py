@@ -19,10 +19,10 @@ import torch
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
 from connector import RECIPES, Connector, Document, Embedding, Recipe, load_encoder
+from connector.compression.reduction import parse_reduction
 from connector.core.types import passage_text
 from connector.demo import standard_library
 from connector.encoders.multivector import SentenceTransformersEncoder
-from connector.reduction import parse_reduction
 from connector.writing import WINDOW
 
 ROUNDS = 5

@@ -18,8 +18,8 @@ import numpy as np
 from _rerank import Task, ndcg, tasks
 
 from connector import Embedding
+from connector.compression.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
 from connector.core.types import Float32
-from connector.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
 from connector.scoring.maxsim import maxsim, products
 
 SHARES = ("50%", "25%", "10%")

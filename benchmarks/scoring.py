@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from connector.codecs import parse_codec
+from connector.compression.codecs import parse_codec
 from connector.core.types import Float32
 from connector.schema import CollectionSchema, VectorSchema
 from connector.scoring.maxsim import maxsim

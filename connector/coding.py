@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.codecs import Codec
-from connector.codecs.base import stored_bytes
+from connector.compression.codecs import Codec
+from connector.compression.codecs.base import stored_bytes
+from connector.compression.reduction import Setting
 from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.points import salience, tokens_of
 from connector.recipes import Recipe
-from connector.reduction import Setting
 from connector.rerank import Stored
 from connector.writing import WAITING, WINDOW
 

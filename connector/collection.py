@@ -14,7 +14,9 @@ from functools import cached_property
 
 from qdrant_client import models
 
-from connector.codecs import Codec
+from connector.compression.codecs import Codec
+from connector.compression.reduction import QueryReduction, Reduction, Setting
+from connector.compression.saliency import Side
 from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
 from connector.core.ids import point_id
 from connector.core.types import Embedding, Float32
@@ -22,8 +24,6 @@ from connector.counts import Counts
 from connector.description import check_description, new_description, schema_of
 from connector.encoders import Encoder
 from connector.recipes import Recipe, load_recipe
-from connector.reduction import QueryReduction, Reduction, Setting
-from connector.saliency import Side
 from connector.schema import CollectionSchema, Copies
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
 from connector.scoring.bm25 import BM25

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connector.compression.reduction import Frequencies
 from connector.core.types import Embedding
-from connector.reduction import Frequencies
 from connector.stores import Store
 
 FREQUENCIES_FILE = "frequencies.safetensors"

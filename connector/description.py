@@ -39,10 +39,10 @@ import uuid
 from collections.abc import Mapping
 from importlib.metadata import version
 
+from connector.compression.reduction import Setting
 from connector.core.errors import CollectionError
 from connector.encoders import Encoder
 from connector.recipes import Recipe, load_recipe
-from connector.reduction import Setting
 from connector.schema import CollectionSchema, Copies, Hnsw
 from connector.scoring.muvera import Muvera
 

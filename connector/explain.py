@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from connector.collection import Collection
+from connector.compression.reduction.base import Rows
 from connector.core.errors import CollectionError, InputError
 from connector.core.explanation import WHOLE, Explanation, Pair, Word, summed
 from connector.core.types import Embedding, Float32, Hit, check_text, passage_text
 from connector.encoders import Encoder
 from connector.origins import encoded_again, token_names, words_of
-from connector.reduction.base import Rows
 from connector.rerank import Asked, Stored, asked, codec_of, keys_of, stored
 from connector.schema import CLS, TOKENS
 from connector.scoring.alignment import Alignment, aligned_cells, parse_alignment

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection import Collection
+from connector.compression.reduction import Frequencies, Reduction, Setting, TokenPooling
+from connector.compression.reduction.base import Labels, Rows, assign, regroup
 from connector.core.errors import CollectionError
 from connector.core.explanation import Word
 from connector.core.types import Embedding, Float32, Hit, passage_text
 from connector.counts import FREQUENCIES_FILE
 from connector.encoders import Encoder
-from connector.reduction import Frequencies, Reduction, Setting, TokenPooling
-from connector.reduction.base import Labels, Rows, assign, regroup
 from connector.rerank import Stored, codec_of
 
 _SAME = 0.9

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.codecs import Codec
 from connector.collection import Collection
+from connector.compression.codecs import Codec
 from connector.core.errors import InputError
 from connector.core.types import Embedding, Float32, Sparse, passage_text
 from connector.passages import Passage, payload_of

@@ -7,11 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from connector.codecs import Codec, parse_codec
-from connector.codecs.base import Datatype
-from connector.core.errors import RecipeError, one_line
-from connector.heads import OWN, head_folder, shipped_for
-from connector.reduction import (
+from connector.compression.codecs import Codec, parse_codec
+from connector.compression.codecs.base import Datatype
+from connector.compression.heads import OWN, head_folder, shipped_for
+from connector.compression.reduction import (
     Frequencies,
     QueryReduction,
     Reduction,
@@ -19,6 +18,7 @@ from connector.reduction import (
     parse_query_reduction,
     parse_reduction,
 )
+from connector.core.errors import RecipeError, one_line
 from connector.scoring.alignment import parse_alignment
 from connector.scoring.bm25 import BM25
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from connector.codecs import Codec
-from connector.codecs.base import Datatype
 from connector.collection import Collection
+from connector.compression.codecs import Codec
+from connector.compression.codecs.base import Datatype
 from connector.core.errors import CollectionError
 from connector.core.types import Float32
 from connector.points import Material

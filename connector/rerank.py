@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.codecs import Codec
 from connector.collection import Collection
+from connector.compression.codecs import Codec
 from connector.core.errors import CollectionError
 from connector.core.types import Embedding, Float32
 from connector.schema import TOKENS

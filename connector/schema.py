@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from connector.codecs.base import Datatype, stored_bytes
+from connector.compression.codecs.base import Datatype, stored_bytes
 from connector.recipes import Quantization, Recipe
 from connector.scoring.muvera import Muvera
 

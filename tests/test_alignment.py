@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.codecs import parse_codec
+from connector.compression.codecs import parse_codec
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Float32
 from connector.scoring.alignment import Alignment, TopK, TopP, aligned_cells, coarse, parse_alignment

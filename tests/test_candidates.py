@@ -13,11 +13,11 @@ from qdrant_client import models
 
 from connector import Connector, Document, Embedding, Encoder, Hits, IngestReport, Recipe
 from connector import ingest as ingest_module
-from connector.codecs import Codec, parse_codec
+from connector.compression.codecs import Codec, parse_codec
+from connector.compression.reduction import Frequencies
 from connector.core.errors import CollectionError, ConnectorError, InputError, StoreError
 from connector.core.types import Float32
 from connector.counts import FREQUENCIES_FILE
-from connector.reduction import Frequencies
 from connector.scoring.bm25 import BM25
 from connector.stores import open_store
 from connector.writing import Writer

@@ -23,11 +23,11 @@ from safetensors.numpy import save as save_safetensors
 from sentence_transformers.base.modules import Dense
 
 from connector import Encoder
-from connector.codecs import PROJECTIONS, QUANTIZERS, Codec, parse_codec
-from connector.codecs.bits import byte_places, byte_tables, pack, unpack
-from connector.codecs.codebook import Product, Residual
-from connector.codecs.projection import PCA, Rotation
-from connector.codecs.quantization import Hamming, Int8, Signs
+from connector.compression.codecs import PROJECTIONS, QUANTIZERS, Codec, parse_codec
+from connector.compression.codecs.bit_packing import byte_places, byte_tables, pack, unpack
+from connector.compression.codecs.projection import PCA, Rotation
+from connector.compression.codecs.scalar_quantization import Hamming, Int8, Signs
+from connector.compression.codecs.vector_quantization import Product, Residual
 from connector.core.errors import InputError, MissingExtra, RecipeError
 from connector.core.types import Float32
 from tests.conftest import TEXTS

@@ -19,8 +19,8 @@ from qdrant_client import models
 
 from connector import RECIPES, Connector, Document, Embedding, Encoder, Hits, IngestReport, load_encoder
 from connector import ingest as ingest_module
-from connector.codecs import Codec
 from connector.collection import Collection
+from connector.compression.codecs import Codec
 from connector.core.errors import (
     CollectionError,
     CollectionExists,

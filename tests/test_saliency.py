@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from connector import Encoder
-from connector.codecs import parse_codec
+from connector.compression.codecs import parse_codec
+from connector.compression.reduction import parse_query_reduction, parse_reduction
+from connector.compression.saliency import Saliency, gate, salience
 from connector.core.errors import InputError, RecipeError
 from connector.encoders.modules import SaliencyHead
-from connector.reduction import parse_query_reduction, parse_reduction
-from connector.saliency import Saliency, gate, salience
 from tests.conftest import TEXTS
 
 

@@ -27,6 +27,7 @@ from safetensors.numpy import load, save
 from connector import RECIPES, Connector, Document, Encoder, Recipe
 from connector.cli.transfer import export_command, import_command
 from connector.collection import Collection
+from connector.compression.heads import head_folder
 from connector.core.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -35,7 +36,6 @@ from connector.core.errors import (
     TransferError,
 )
 from connector.core.ids import point_id
-from connector.heads import head_folder
 from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import Point, Store, open_store
 from connector.transfer import (

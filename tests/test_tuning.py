@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from connector import Connector, Encoder, Recipe
 from connector.cli import main
 from connector.coding import code
+from connector.compression.heads import head_folder
 from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.demo import standard_library
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation import evaluate
-from connector.heads import head_folder
 from connector.recipes import get_recipe
 from connector.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
 from connector.tuning import sweep as sweeping
@@ -279,7 +279,7 @@ def test_what_an_encoder_lacks_is_left_out_with_the_reason(
     def missing(*_: Any) -> None:
         raise MissingExtra("faiss-cpu", "faiss")
 
-    monkeypatch.setattr("connector.codecs.codebook.faiss", missing)
+    monkeypatch.setattr("connector.compression.codecs.vector_quantization.faiss", missing)
     residual = next(it for it in coarse() if "residual" in it.recipe("own").codec)
     assert "faiss" in str(usable(residual.recipe("own"), encoder))
     other = replace_fingerprint(encoder)

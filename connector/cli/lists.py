@@ -33,7 +33,7 @@ def reductions_command(as_json: bool) -> None:
     pool to: to-32, to-25%, to-512B. Steps are joined with "+", and done from left to right, as in
     punctuation+ward-4.
     """
-    from connector.reduction import PASSAGE_METHODS, QUERY_METHODS
+    from connector.compression.reduction import PASSAGE_METHODS, QUERY_METHODS
 
     steps: dict[str, tuple[Method[Any, Any], ...]] = {
         "reduction": PASSAGE_METHODS,
@@ -57,7 +57,7 @@ def codecs_command(as_json: bool) -> None:
     A codec ends in one of the quantizers, and may have projections before it, joined with "+" as in
     pca-128+residual-1.
     """
-    from connector.codecs import PROJECTIONS, QUANTIZERS
+    from connector.compression.codecs import PROJECTIONS, QUANTIZERS
 
     parts: dict[str, tuple[Method[Any, Any], ...]] = {"projections": PROJECTIONS, "quantizers": QUANTIZERS}
     if as_json:

@@ -81,11 +81,11 @@ def train_saliency_command(
     run again, the command goes on where it was. DIR/training/log.jsonl has the losses, a JSON object a line.
     The last line says how to use the head.
     """
+    from connector.compression.reduction import parse_reduction
     from connector.core.errors import InputError
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.encoders.cache import CachedEncoder
     from connector.evaluation import load_judged
-    from connector.reduction import parse_reduction
     from connector.training import HeadTraining, load_training_set, train_head
 
     training = HeadTraining(

@@ -124,7 +124,7 @@ def tune_command(
 
     Cut off, the same command goes on where it was.
     """
-    from connector.heads import OWN
+    from connector.compression.heads import OWN
     from connector.tuning import tune
     from connector.tuning_plot import check_plot
     from connector.tuning_plot import plot as draw

@@ -16,11 +16,11 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from connector.compression.saliency import FOLDER, Saliency
 from connector.core.errors import ModelError, one_line
 from connector.encoders import local_place
 from connector.encoders.modules import SaliencyGate, SaliencyHead, ScoreMix, TokenReduction
 from connector.encoders.places import prompt_names, prompt_of
-from connector.saliency import FOLDER, Saliency
 
 
 def me_bert(base: str, vectors: int = 4) -> MultiVectorEncoder:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from sentence_transformers.base.modules import Module, Transformer
 from torch import Tensor
 
+from connector.compression.reduction import Frequencies, Setting, parse_reduction
+from connector.compression.reduction.base import Labels, assign, grouped, regroup
+from connector.compression.saliency import salience
 from connector.core.errors import InputError
 from connector.core.types import OPTIONAL_FIELDS, Embedding, Int32
 from connector.encoders.attention import write_attention
 from connector.encoders.places import places, prompt_of
-from connector.reduction import Frequencies, Setting, parse_reduction
-from connector.reduction.base import Labels, assign, grouped, regroup
-from connector.saliency import salience
 
 
 class _Saved(Module):  # type: ignore[misc]
@@ -205,7 +205,7 @@ class SaliencyGate(_Saved):
 
 
 class SaliencyHead(_Saved):
-    """Writes "saliency" (B, T), what each token of a query or a passage counts; see `connector.saliency`.
+    """Writes "saliency" (B, T), what each token counts (`connector.compression.saliency`).
 
     The vectors stay as they are. A new head weighs all tokens of a text alike: w = 0, b = 1.
 

@@ -7,6 +7,7 @@ import json
 from functools import cached_property
 
 from connector.collection import Collection
+from connector.compression.reduction import Setting
 from connector.core.errors import ConnectorError
 from connector.core.types import Embedding, passage_text
 from connector.description import schema_of
@@ -16,7 +17,6 @@ from connector.migrate.steps import Shape
 from connector.passages import Passage
 from connector.points import text_of
 from connector.recipes import Recipe, load_recipe
-from connector.reduction import Setting
 from connector.schema import CLS, FDE, LEXICAL
 from connector.stores import Record
 from connector.versions import versions

@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.compression.reduction import Reduction
 from connector.core.errors import MissingExtra, RecipeError, SourceError
 from connector.core.io import to_json
 from connector.core.sources import Source
 from connector.core.types import Document, Float32, passage_text
 from connector.encoders import Encoder
 from connector.evaluation import load_judged
-from connector.reduction import Reduction
 from connector.writing import WINDOW
 
 Negatives = Literal["dense", "lexical", "both"]

@@ -21,11 +21,11 @@ from sentence_transformers.base.modules import Dense
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from connector.codecs.projection import PCA, Rotation
+from connector.compression.codecs.projection import PCA, Rotation
+from connector.compression.saliency import FOLDER, gate
 from connector.core.errors import InputError
 from connector.core.io import to_json
 from connector.encoders.modules import SaliencyHead
-from connector.saliency import FOLDER, gate
 from connector.training.batches import Batch, Batches
 from connector.training.examples import TrainingSet
 from connector.training.loop import check_checkpoint, run

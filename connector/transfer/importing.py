@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import get_args
 
 from connector.collection import CODEC_FILE, Collection
+from connector.compression.reduction import Frequencies
 from connector.core.errors import CollectionExists, InputError, TransferError, one_line
 from connector.counts import FREQUENCIES_FILE
 from connector.description import FORMAT, schema_of
 from connector.recipes import load_recipe
-from connector.reduction import Frequencies
 from connector.schema import CollectionSchema
 from connector.scoring.bm25 import BM25
 from connector.stores import PayloadKind, Point, Store

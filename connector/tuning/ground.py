@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.compression.reduction import Frequencies
 from connector.core.errors import InputError
 from connector.core.types import Embedding, Float32
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
-from connector.reduction import Frequencies
 from connector.tuning.task import Task
 from connector.writing import WINDOW
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from connector.codecs.base import Datatype
+from connector.compression.codecs.base import Datatype
+from connector.compression.heads import OWN, head_folder, shipped_for
 from connector.core.errors import MissingExtra, RecipeError
 from connector.encoders import Encoder
-from connector.heads import OWN, head_folder, shipped_for
 from connector.recipes import Recipe
 
 CLS: Datatype = "turbo4"

@@ -9,13 +9,13 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from connector.codecs.base import stored_bytes
 from connector.coding import Coded, code
+from connector.compression.codecs.base import stored_bytes
+from connector.compression.heads import OWN
 from connector.core.errors import InputError
 from connector.core.io import to_json
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
-from connector.heads import OWN
 from connector.recipes import RECIPES, Recipe
 from connector.tuning.frontier import Trial, best, frontier, smallest_alike
 from connector.tuning.ground import DEPTH, FOR_TRIALS, Clock, Ground, OutOfTime, Progress, Ranking, ground_of

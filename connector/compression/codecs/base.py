@@ -13,10 +13,14 @@ from connector.scoring.maxsim import Scorer
 
 State = dict[str, NDArray[Any]]
 
+
 Datatype = Literal["float32", "float16", "turbo8", "turbo4"]
 """How Qdrant stores a coordinate. The turbo types are its own rotated quantization to 8 and 4 bits."""
 
+
 _BITS: dict[Datatype, int] = {"float32": 32, "float16": 16, "turbo8": 8, "turbo4": 4}
+
+
 _TURBO_HEADER = 4
 """Bytes that Qdrant keeps with each vector of a turbo type, measured on the engine's files."""
 

@@ -24,11 +24,16 @@ from connector.core.types import Embedding, Float32
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 Side = Literal["query", "document"]
+
+
 SIDES: tuple[Side, Side] = ("query", "document")
+
 
 FOLDER = "saliency"
 """Of the saliency in a head's folder."""
+
 
 _LEVELS = 255
 

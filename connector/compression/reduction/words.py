@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from connector.compression.reduction.base import Labels, Need, Rows, Setting, Step
 from connector.core.errors import InputError, MissingExtra, RecipeError
 from connector.core.registry import Method
 from connector.core.types import Embedding
-from connector.reduction.base import Labels, Need, Rows, Setting, Step
 
 
 @dataclass(frozen=True, slots=True)

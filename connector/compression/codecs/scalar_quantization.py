@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.codecs.base import Datatype, Ending, State, stored_bytes
-from connector.codecs.bits import byte_places, byte_tables, pack, unpack
-from connector.codecs.projection import Rotation
+from connector.compression.codecs.base import Datatype, Ending, State, stored_bytes
+from connector.compression.codecs.bit_packing import byte_places, byte_tables, pack, unpack
+from connector.compression.codecs.projection import Rotation
 from connector.core.errors import RecipeError
 from connector.core.registry import Method
 from connector.core.types import Float32

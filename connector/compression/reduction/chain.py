@@ -13,47 +13,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from connector.core.errors import RecipeError
-from connector.core.registry import Method, made, named
-from connector.core.types import Embedding, Float32
-from connector.reduction import pooling, pruning, query, voronoi, words
-from connector.reduction.base import (
-    Budget,
+from connector.compression.reduction import pooling, pruning, query_weighting, words
+from connector.compression.reduction.base import (
     Need,
-    PruningPolicy,
     S,
     Setting,
     Step,
-    TokenPooling,
     reduce,
 )
-from connector.reduction.frequencies import Frequencies
-from connector.reduction.query import IDFWeights, QueryStep
-
-__all__ = [
-    "PASSAGE_METHODS",
-    "QUERY_METHODS",
-    "Budget",
-    "Frequencies",
-    "PruningPolicy",
-    "QueryReduction",
-    "Reduction",
-    "Setting",
-    "TokenPooling",
-    "parse_query_reduction",
-    "parse_reduction",
-    "reduce",
-]
+from connector.compression.reduction.query_weighting import IDFWeights, QueryStep
+from connector.core.errors import RecipeError
+from connector.core.registry import Method, made, named
+from connector.core.types import Embedding, Float32
 
 PASSAGE_METHODS: tuple[Method[Step, Setting], ...] = (
     *pruning.METHODS,
     *words.METHODS,
     *pooling.METHODS,
-    *voronoi.METHODS,
 )
 """The steps for passages, as recipes name them."""
 
-QUERY_METHODS: tuple[Method[QueryStep, Setting], ...] = query.METHODS
+
+QUERY_METHODS: tuple[Method[QueryStep, Setting], ...] = query_weighting.METHODS
 """The steps for queries, as recipes name them."""
 
 

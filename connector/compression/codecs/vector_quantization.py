@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.codecs.base import Datatype, Ending, State, number
-from connector.codecs.bits import byte_places, byte_tables, pack, part_tables, unpack
-from connector.codecs.projection import OPQ, Rotation
-from connector.codecs.trainer import CODEWORDS, faiss, product_trainer, repeated
-from connector.core.errors import InputError, RecipeError
+from connector.compression.codecs.base import Datatype, Ending, State, number
+from connector.compression.codecs.bit_packing import byte_places, byte_tables, pack, part_tables, unpack
+from connector.compression.codecs.projection import Linear, Rotation
+from connector.core.errors import InputError, MissingExtra, RecipeError
 from connector.core.registry import Method
 from connector.core.types import Float32
 from connector.scoring.maxsim import Scorer, lookups
@@ -20,8 +19,10 @@ from connector.scoring.maxsim import Scorer, lookups
 if TYPE_CHECKING:
     import torch
 
+
 _CENTROID_ROWS = 16
 """Vectors of a sample that a centroid stands for, at least."""
+
 
 _ROWS = 8192
 """Rows whose distances to a codebook are computed at a time."""
@@ -233,6 +234,29 @@ def _numbers(codes: NDArray[Any], dtype: str) -> NDArray[Any]:
     return np.ascontiguousarray(codes).view(dtype)[:, 0]
 
 
+class OPQ(Linear):
+    """The rotation under which product quantization errs least.
+
+    Ge, He, Ke and Sun, "Optimized Product Quantization", TPAMI 2014, the non-parametric solution, by faiss.
+
+    Args:
+        parts: of the product quantizer that follows.
+    """
+
+    def __init__(self, parts: int) -> None:
+        super().__init__(f"opq-{parts}")
+        self.parts = parts
+
+    def fit(self, tokens: Float32, seed: int) -> Float32:
+        library, width = faiss(), tokens.shape[1]
+        rotation = library.OPQMatrix(width, self.parts)
+        trainer = product_trainer(width, self.parts, seed)
+        rotation.pq = trainer
+        rotation.train(repeated(tokens))
+        matrix = library.vector_to_array(rotation.A).reshape(width, width).T
+        return self._take(matrix, tokens)
+
+
 METHODS: tuple[Method[Ending, None], ...] = (
     Method(
         "residual-B",
@@ -253,3 +277,37 @@ METHODS: tuple[Method[Ending, None], ...] = (
         lambda parts, _: ([OPQ(number(parts))], Product(number(parts))),
     ),
 )
+
+
+CODEWORDS = 256
+"""Of one byte."""
+
+
+def faiss() -> Any:
+    """The package.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import faiss as library
+    except ImportError as error:
+        raise MissingExtra("faiss", "faiss") from error
+    return library
+
+
+def product_trainer(width: int, parts: int, seed: int) -> Any:
+    """An untrained product quantizer of one byte a part."""
+    trainer = faiss().ProductQuantizer(width, parts, 8)
+    trainer.cp.seed = seed + 1  # faiss takes 0 for no seed
+    trainer.cp.min_points_per_centroid = 1  # it would print what we log
+    return trainer
+
+
+def repeated(tokens: Float32) -> Float32:
+    """The sample, repeated until there are as many rows as codewords and as dimensions.
+
+    For fewer codewords faiss raises, for fewer dimensions its OPQ breaks its memory.
+    """
+    rows = np.resize(np.arange(len(tokens)), max(len(tokens), CODEWORDS, tokens.shape[1]))
+    return np.ascontiguousarray(tokens[rows])

@@ -14,7 +14,9 @@ from connector.core.types import Embedding, Float32, Int32
 
 Counts = NDArray[np.int64]
 
+
 _NONE: Counts = np.zeros(0, np.int64)
+
 
 _MOST = 2**53
 """That anything is counted to; floats hold all whole numbers up to it."""

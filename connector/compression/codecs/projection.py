@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from connector.codecs.base import Projection, State, number
-from connector.codecs.trainer import faiss, product_trainer, repeated
+from connector.compression.codecs.base import Projection, State, number
 from connector.core.errors import InputError, RecipeError, one_line
 from connector.core.io import check_learned
 from connector.core.registry import Method
 from connector.core.types import Float32
 
 
-class _Linear:
+class Linear:
     """x ↦ xM / ‖xM‖ for a learned or drawn matrix M (w, d)."""
 
     _matrix: Float32 | None = None
@@ -61,7 +60,7 @@ class _Linear:
         return self.apply(tokens)
 
 
-class PCA(_Linear):
+class PCA(Linear):
     """The d directions that keep most of the inner products: eigenvectors of Σ xxᵀ.
 
     The second moment is not centred, because late interaction scores inner products, not differences
@@ -89,7 +88,7 @@ class PCA(_Linear):
         return self._take(directions * signs, tokens)
 
 
-class Trained(_Linear):
+class Trained(Linear):
     """A projection that was trained: the linear layer of a sentence-transformers `Dense`.
 
     "Fitting" takes it over; from then on it is kept with the codec, and the folder is not needed any more.
@@ -174,7 +173,7 @@ def _dense(folder: str) -> Float32:
     return weight
 
 
-class Rotation(_Linear):
+class Rotation(Linear):
     """A random rotation, which spreads the information of a vector evenly over its coordinates.
 
     After it, the signs alone estimate angles without bias towards any axis: Charikar, "Similarity
@@ -189,29 +188,6 @@ class Rotation(_Linear):
         gaussian = np.random.default_rng(seed).normal(size=(width, width))
         orthogonal, upper = np.linalg.qr(gaussian)
         return self._take(orthogonal * np.sign(np.diag(upper)), tokens)
-
-
-class OPQ(_Linear):
-    """The rotation under which product quantization errs least.
-
-    Ge, He, Ke and Sun, "Optimized Product Quantization", TPAMI 2014, the non-parametric solution, by faiss.
-
-    Args:
-        parts: of the product quantizer that follows.
-    """
-
-    def __init__(self, parts: int) -> None:
-        super().__init__(f"opq-{parts}")
-        self.parts = parts
-
-    def fit(self, tokens: Float32, seed: int) -> Float32:
-        library, width = faiss(), tokens.shape[1]
-        rotation = library.OPQMatrix(width, self.parts)
-        trainer = product_trainer(width, self.parts, seed)
-        rotation.pq = trainer
-        rotation.train(repeated(tokens))
-        matrix = library.vector_to_array(rotation.A).reshape(width, width).T
-        return self._take(matrix, tokens)
 
 
 METHODS: tuple[Method[Projection, str | None], ...] = (

@@ -9,10 +9,10 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.compression.reduction.base import Budget, Labels, Need, Setting, Step, grouped
 from connector.core.errors import RecipeError
 from connector.core.registry import Method
 from connector.core.types import Embedding, Float32
-from connector.reduction.base import Budget, Labels, Need, Setting, Step, grouped
 
 
 @dataclass(frozen=True, slots=True)

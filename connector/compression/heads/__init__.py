@@ -15,6 +15,7 @@ __all__ = ["OWN", "head_folder", "shipped_for"]
 OWN = "own"
 """As a recipe's head: the one that comes with this library for the collection's model."""
 
+
 _HERE = Path(__file__).parent
 
 

@@ -12,6 +12,7 @@ from connector.core.types import Float32
 if TYPE_CHECKING:
     import torch
 
+
 UInt8 = NDArray[np.uint8]
 
 

@@ -7,12 +7,12 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
+from connector.compression.reduction.base import Budget, Need, PruningPolicy, Setting
+from connector.compression.reduction.frequencies import Frequencies
+from connector.compression.reduction.pruning import MostSalient, Rarest
 from connector.core.errors import RecipeError
 from connector.core.registry import Method
 from connector.core.types import Embedding, Float32
-from connector.reduction.base import Budget, Need, PruningPolicy, Setting
-from connector.reduction.frequencies import Frequencies
-from connector.reduction.pruning import MostSalient, Rarest
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ def _count_or_share(text: str) -> Budget:
 
 
 QueryStep: TypeAlias = PruningPolicy | IDFWeights
+
 
 METHODS: tuple[Method[QueryStep, Setting], ...] = (
     Method(

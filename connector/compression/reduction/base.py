@@ -10,12 +10,16 @@ from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_chec
 import numpy as np
 from numpy.typing import NDArray
 
+from connector.compression.reduction.frequencies import Frequencies
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Embedding, Float32
-from connector.reduction.frequencies import Frequencies
 
 Labels = NDArray[np.intp]
+
+
 Rows = NDArray[np.intp]
+
+
 Need = Literal["attention", "frequencies", "saliency", "text"]
 
 

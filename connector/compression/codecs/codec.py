@@ -15,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
-from connector.codecs import codebook, quantization
-from connector.codecs import projection as projecting
-from connector.codecs.base import Datatype, Ending, Projection, Quantizer, State
+from connector.compression.codecs import projection as projections
+from connector.compression.codecs import scalar_quantization, vector_quantization
+from connector.compression.codecs.base import Datatype, Ending, Projection, Quantizer, State
+from connector.compression.saliency import Saliency
 from connector.core.errors import InputError, RecipeError
 from connector.core.io import check_learned, load_arrays
 from connector.core.registry import Method, made, named
 from connector.core.types import Float32, check_rows
-from connector.saliency import Saliency
 from connector.scoring.maxsim import Scorer, one_blas_thread
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["PROJECTIONS", "QUANTIZERS", "Codec", "parse_codec"]
 
 _SALIENCY = "saliency."
 """Before the names of its arrays in a saved codec."""
+
 
 _SAMPLE = 10_000
 """Token vectors that projections are fitted on."""
@@ -96,7 +96,7 @@ class Codec:
     @property
     def learns(self) -> bool:
         """Whether `fit` learns from its sample; else any sample does."""
-        drawn = projecting.Trained | projecting.Rotation
+        drawn = projections.Trained | projections.Rotation
         return self._quantizer.sample > 1 or not all(isinstance(it, drawn) for it in self._projections)
 
     @property
@@ -344,10 +344,14 @@ def _below(prefix: str, arrays: State) -> State:
     return {key[len(prefix) :]: it for key, it in arrays.items() if key.startswith(prefix)}
 
 
-PROJECTIONS: tuple[Method[Projection, str | None], ...] = projecting.METHODS
+PROJECTIONS: tuple[Method[Projection, str | None], ...] = projections.METHODS
 """What may come before the last part of a codec, as recipes name it."""
 
-QUANTIZERS: tuple[Method[Ending, None], ...] = (*quantization.METHODS, *codebook.METHODS)
+
+QUANTIZERS: tuple[Method[Ending, None], ...] = (
+    *scalar_quantization.METHODS,
+    *vector_quantization.METHODS,
+)
 """What a codec ends in, as recipes name it."""
 
 
