@@ -43,7 +43,7 @@ from connector.compression.reduction import Setting
 from connector.core.errors import CollectionError
 from connector.encoders import Encoder
 from connector.recipes import Recipe, load_recipe
-from connector.schema import CollectionSchema, Copies, Hnsw
+from connector.schema import CLS, FDE, LEXICAL, TOKENS, CollectionSchema, Copies, Hnsw, VectorSchema
 from connector.scoring.muvera import Muvera
 
 logger = logging.getLogger(__name__)
@@ -105,10 +105,30 @@ def check_description(name: str, info: Mapping[str, str]) -> None:
 def schema_of(info: Mapping[str, str]) -> CollectionSchema:
     """The schema of the collection that a description is of."""
     hnsw, copies = info.get("hnsw"), info.get("copies")
-    return CollectionSchema.of(
+    return schema_for(
         load_recipe(info["recipe"]),
         int(info["cls_width"]),
         int(info["token_width"]),
         Hnsw.model_validate_json(hnsw) if hnsw else None,
         Copies.model_validate_json(copies) if copies else None,
     )
+
+
+def schema_for(
+    recipe: Recipe,
+    cls_width: int,
+    token_width: int,
+    hnsw: Hnsw | None = None,
+    copies: Copies | None = None,
+) -> CollectionSchema:
+    """The schema of a recipe under an encoder of these widths."""
+    vectors = [VectorSchema(CLS, cls_width, recipe.cls, hnsw=hnsw)]
+    if recipe.layout != "dense":
+        codec = recipe.make_codec()
+        width = codec.width(token_width)
+        if codec.datatype is not None and recipe.layout == "multivector":
+            vectors.append(VectorSchema(TOKENS, width, codec.datatype, True, recipe.quantization))
+        if recipe.fde is not None:
+            vectors.append(VectorSchema(FDE, Muvera.size(width), "turbo4"))
+    sparse = () if recipe.lexical is None else (LEXICAL,)
+    return CollectionSchema(tuple(vectors), sparse, copies or Copies())

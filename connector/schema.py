@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector.compression.codecs.base import Datatype, stored_bytes
-from connector.recipes import Quantization, Recipe
-from connector.scoring.muvera import Muvera
+from connector.recipes import Quantization
 
 CLS = "cls"
 TOKENS = "tokens"
@@ -85,26 +84,6 @@ class CollectionSchema:
     vectors: tuple[VectorSchema, ...]
     sparse: tuple[str, ...] = ()
     copies: Copies = field(default_factory=Copies)
-
-    @classmethod
-    def of(
-        cls,
-        recipe: Recipe,
-        cls_width: int,
-        token_width: int,
-        hnsw: Hnsw | None = None,
-        copies: Copies | None = None,
-    ) -> CollectionSchema:
-        """The schema of a recipe under an encoder of these widths."""
-        vectors = [VectorSchema(CLS, cls_width, recipe.cls, hnsw=hnsw)]
-        if recipe.layout != "dense":
-            codec = recipe.make_codec()
-            width = codec.width(token_width)
-            if codec.datatype is not None and recipe.layout == "multivector":
-                vectors.append(VectorSchema(TOKENS, width, codec.datatype, True, recipe.quantization))
-            if recipe.fde is not None:
-                vectors.append(VectorSchema(FDE, Muvera.size(width), "turbo4"))
-        return cls(tuple(vectors), () if recipe.lexical is None else (LEXICAL,), copies or Copies())
 
     def vector(self, name: str) -> VectorSchema:
         """The dense vector of this name."""

@@ -14,6 +14,7 @@ from sentence_transformers.base.modules import Dense
 
 from connector import Encoder
 from connector.core.errors import RecipeError
+from connector.description import schema_for
 from connector.recipes import RECIPES, Quantization, Recipe, get_recipe, load_recipe
 from connector.schema import CollectionSchema, VectorSchema
 
@@ -99,7 +100,7 @@ def test_tokens_of_a_multivector_may_be_quantized(quantization: Any) -> None:
     recipe = Recipe(name="mine", layout="multivector", codec="pca-64+float16", quantization=quantization)
     assert recipe.oversampling == 2
     assert load_recipe(recipe.model_dump_json()) == recipe
-    assert CollectionSchema.of(recipe, 384, 384).vectors == (
+    assert schema_for(recipe, 384, 384).vectors == (
         CLS,
         VectorSchema("tokens", 64, "float16", multivector=True, quantization=quantization),
     )
@@ -153,22 +154,22 @@ SCHEMAS = {
 
 @every_recipe
 def test_the_schema_of_a_recipe(recipe: Recipe) -> None:
-    assert CollectionSchema.of(recipe, 384, 384).vectors == SCHEMAS[recipe.name]
+    assert schema_for(recipe, 384, 384).vectors == SCHEMAS[recipe.name]
 
 
 def test_the_widths_of_a_schema_are_those_of_the_encoder_and_the_codec() -> None:
     recipe = Recipe(name="mine", layout="multivector", codec="pca-64+float32")
-    assert CollectionSchema.of(recipe, 768, 128).vectors == (
+    assert schema_for(recipe, 768, 128).vectors == (
         VectorSchema("cls", 768, "float32"),
         VectorSchema("tokens", 64, "float32", multivector=True),
     )
-    assert CollectionSchema.of(recipe, 768, 48).vectors[1].size == 48
+    assert schema_for(recipe, 768, 48).vectors[1].size == 48
 
 
 @pytest.mark.parametrize("datatype", ["turbo8", "turbo4"])
 def test_tokens_and_cls_may_be_of_qdrants_own_types(datatype: Any) -> None:
     recipe = Recipe(name="mine", layout="multivector", codec=f"pca-64+{datatype}", cls=datatype)
-    assert CollectionSchema.of(recipe, 768, 128) == CollectionSchema(
+    assert schema_for(recipe, 768, 128) == CollectionSchema(
         (VectorSchema("cls", 768, datatype), VectorSchema("tokens", 64, datatype, multivector=True))
     )
 
@@ -178,8 +179,8 @@ def test_tokens_and_cls_may_be_of_qdrants_own_types(datatype: Any) -> None:
 )
 def test_an_index_of_words_is_a_sparse_vector(layout: Any, codec: str | None) -> None:
     fields: dict[str, Any] = {"name": "mine", "layout": layout, "codec": codec}
-    assert CollectionSchema.of(Recipe(**fields), 384, 384).sparse == ()
-    assert CollectionSchema.of(Recipe(**fields, lexical="german"), 384, 384).sparse == ("lexical",)
+    assert schema_for(Recipe(**fields), 384, 384).sparse == ()
+    assert schema_for(Recipe(**fields, lexical="german"), 384, 384).sparse == ("lexical",)
 
 
 @pytest.mark.parametrize(
