@@ -22,9 +22,9 @@ from _rerank import Task, ndcg, tasks
 from connector.compression.codecs import parse_codec
 from connector.compression.reduction import parse_reduction
 from connector.core.types import Float32
-from connector.schema import CollectionSchema, VectorSchema
 from connector.scoring.maxsim import maxsim
 from connector.stores import Point, open_store
+from connector.stores.schema import CollectionSchema, VectorSchema
 
 FULL = ["float32", "float16", "turbo8", "turbo4", "int8", "binary", "hamming", "residual-2", "residual-1"]
 PROJECTED = [

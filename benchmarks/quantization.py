@@ -23,8 +23,9 @@ from connector.encoders.cache import CachedEncoder
 from connector.evaluation import Judged, Run, load_judged, measure
 from connector.ingest import ingest
 from connector.passages import Chunking
-from connector.recipes import Quantization, get_recipe
+from connector.recipes import get_recipe
 from connector.search import rank
+from connector.stores.schema import Quantization
 
 CANDIDATES = 200
 OVERSAMPLINGS = (1.0, 2.0, 4.0)

@@ -25,9 +25,9 @@ import torch
 
 from connector.compression.codecs import parse_codec
 from connector.core.types import Float32
-from connector.schema import CollectionSchema, VectorSchema
 from connector.scoring.maxsim import maxsim
 from connector.stores import Nearest, Point, Store, open_store
+from connector.stores.schema import CollectionSchema, VectorSchema
 
 PASSAGES, TOKENS, WIDTH, QUERY = 1_000, 128, 128, 32
 ROUNDS = 25

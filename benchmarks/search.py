@@ -25,9 +25,9 @@ from connector.core.ids import point_id
 from connector.core.types import Float32
 from connector.demo import standard_library
 from connector.passages import Passage, payload_of
-from connector.schema import CLS, TOKENS
 from connector.search import fetch, rank
 from connector.stores import Point, Store
+from connector.stores.schema import CLS, TOKENS
 
 TOKENS_EACH, CANDIDATES, ROUNDS = 60, 1_000, 5
 SIZES = (2_000, 20_000, 200_000)

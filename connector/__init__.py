@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from connector.encoders import Encoder, load_encoder
     from connector.recipes import RECIPES, Recipe
     from connector.reranker import Reranker
-    from connector.schema import Copies
     from connector.stats import Stats
     from connector.stores import open_store
+    from connector.stores.schema import Copies
     from connector.writing import IngestReport
 
 __all__ = [
@@ -52,7 +52,7 @@ _HOMES = {
     "AsyncConnector": "asynchronous",
     "Connector": "connector",
     "ConnectorError": "core.errors",
-    "Copies": "schema",
+    "Copies": "stores.schema",
     "Document": "core.types",
     "Embedding": "core.types",
     "Encoder": "encoders",

@@ -22,8 +22,8 @@ from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Encoder
 from connector.recipes import Recipe
-from connector.schema import Copies
 from connector.stores import open_store
+from connector.stores.schema import Copies
 from connector.writing import IngestReport
 
 P = ParamSpec("P")

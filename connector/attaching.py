@@ -24,10 +24,9 @@ from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.ingest import ingest
 from connector.passages import Chunking
 from connector.recipes import RECIPES, Recipe
-from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import Store
-from connector.stores.attached import AttachedStore, attached
-from connector.stores.layouts import ADDED, OWN, TEXT_KEYS, Layout, recognised
+from connector.stores.external import ADDED, OWN, TEXT_KEYS, AttachedStore, Layout, attached, recognised
+from connector.stores.schema import CollectionSchema, VectorSchema
 from connector.writing import IngestReport
 
 DEFAULT_RECIPE = "compact"

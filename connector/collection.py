@@ -24,12 +24,12 @@ from connector.counts import Counts
 from connector.description import check_description, new_description, schema_of
 from connector.encoders import Encoder
 from connector.recipes import Recipe, load_recipe
-from connector.schema import CollectionSchema, Copies
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
 from connector.scoring.bm25 import BM25
 from connector.scoring.muvera import Muvera
 from connector.stores import PayloadKind, Store
-from connector.stores.attached import seen_through
+from connector.stores.external import seen_through
+from connector.stores.schema import CollectionSchema, Copies
 from connector.versions import first_version
 
 logger = logging.getLogger(__name__)

@@ -25,11 +25,11 @@ from connector.ingest import ingest
 from connector.live import Live
 from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
-from connector.schema import Copies
 from connector.scoring.alignment import Alignment
 from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
 from connector.stores import Store, open_store
+from connector.stores.schema import Copies
 from connector.versions import check_name, drop_all, names
 from connector.writing import IngestReport
 

@@ -43,8 +43,8 @@ from connector.compression.reduction import Setting
 from connector.core.errors import CollectionError
 from connector.encoders import Encoder
 from connector.recipes import Recipe, load_recipe
-from connector.schema import CLS, FDE, LEXICAL, TOKENS, CollectionSchema, Copies, Hnsw, VectorSchema
 from connector.scoring.muvera import Muvera
+from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS, CollectionSchema, Copies, Hnsw, VectorSchema
 
 logger = logging.getLogger(__name__)
 

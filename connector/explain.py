@@ -20,10 +20,10 @@ from connector.core.types import Embedding, Float32, Hit, check_text, passage_te
 from connector.encoders import Encoder
 from connector.origins import encoded_again, token_names, words_of
 from connector.rerank import Asked, Stored, asked, codec_of, keys_of, stored
-from connector.schema import CLS, TOKENS
 from connector.scoring.alignment import Alignment, aligned_cells, parse_alignment
 from connector.search import fetch, rank
 from connector.stores import Nearest, Record
+from connector.stores.schema import CLS, TOKENS
 
 _OWN_ROUNDING = 1e-3
 """The same of scores made here."""

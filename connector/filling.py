@@ -11,8 +11,8 @@ from connector.core.io import batched
 from connector.documents import read, states
 from connector.passages import Passage
 from connector.points import text_of
-from connector.schema import FDE, LEXICAL
 from connector.stores import Point, Record
+from connector.stores.schema import FDE, LEXICAL
 from connector.writing import WINDOW, EncoderOf
 
 TRIES = 50

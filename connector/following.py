@@ -25,8 +25,8 @@ from connector.documents import State, mark, read, remove, states, unmake
 from connector.filling import TRIES, fill
 from connector.passages import Passage
 from connector.points import assembled
-from connector.schema import FDE, LEXICAL
 from connector.stores import Record
+from connector.stores.schema import FDE, LEXICAL
 from connector.writing import WINDOW, EncoderOf, IngestReport, Writer
 
 logger = logging.getLogger(__name__)

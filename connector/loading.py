@@ -14,7 +14,7 @@ from connector.core.types import Document
 from connector.encoders import DEFAULT_MODEL, Encoder
 from connector.passages import Checker, Chunking
 from connector.recipes import RECIPES, Recipe, get_recipe
-from connector.schema import Copies
+from connector.stores.schema import Copies
 from connector.writing import IngestReport
 
 Started = Callable[[int], Callable[[IngestReport], None] | None]

@@ -17,8 +17,8 @@ from connector.core.errors import InputError
 from connector.core.types import Embedding, Float32, Sparse, passage_text
 from connector.passages import Passage, payload_of
 from connector.rerank import fold
-from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import Point
+from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,7 @@ from connector.compression.reduction import (
 from connector.core.errors import RecipeError, one_line
 from connector.scoring.alignment import parse_alignment
 from connector.scoring.bm25 import BM25
-
-Layout = Literal["dense", "multivector", "codes"]
-Quantization = Literal[
-    "scalar", "turbo-4", "turbo-2", "turbo-1.5", "turbo-1", "binary-2", "binary-1.5", "binary", "product"
-]
+from connector.stores.schema import Layout, Quantization
 
 
 class Recipe(BaseModel):

@@ -15,8 +15,8 @@ from connector.core.types import Float32
 from connector.points import Material
 from connector.recipes import Recipe
 from connector.rerank import codec_of, keys_of, stored
-from connector.schema import CLS
 from connector.stores import Record
+from connector.stores.schema import CLS
 
 _PRECISION: tuple[Datatype, ...] = ("turbo4", "turbo8", "float16", "float32")
 _TURBO = ("turbo4", "turbo8")

@@ -14,10 +14,10 @@ from connector.collection import Collection
 from connector.compression.codecs import Codec
 from connector.core.errors import CollectionError
 from connector.core.types import Embedding, Float32
-from connector.schema import TOKENS
 from connector.scoring.alignment import Alignment
 from connector.scoring.maxsim import aligned, maxsim
 from connector.stores import Record
+from connector.stores.schema import TOKENS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from qdrant_client import models
 from connector.collection import Collection
 from connector.core.errors import CollectionError, InputError, RecipeError
 from connector.core.types import Embedding, Hit, Hits
-from connector.recipes import Layout, Recipe
+from connector.recipes import Recipe
 from connector.rerank import Asked, asked, codec_of, keys_of, scores, stored
-from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
 from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
+from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS, Layout
 
 Rerank = Literal["auto", "client", "server"]
 Mode = Literal["client", "server"] | None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from connector.collection import Collection
-from connector.schema import CLS, FDE
 from connector.scoring.alignment import Alignment
 from connector.stores import Store
+from connector.stores.schema import CLS, FDE
 from connector.writing import WORD_BYTES
 
 

@@ -14,8 +14,8 @@ from connector.documents import State, mark, states, unmake
 from connector.encoders import Encoder
 from connector.passages import Passage
 from connector.points import points_of, text_of
-from connector.schema import CLS, FDE
 from connector.stores import Point
+from connector.stores.schema import CLS, FDE
 
 WORD_BYTES = 8
 """Of a word in a sparse vector: its number and its weight."""

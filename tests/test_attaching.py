@@ -22,8 +22,8 @@ from connector.core.errors import CollectionError, CollectionNotFound, InputErro
 from connector.migrate import Migrations
 from connector.recipes import RECIPES
 from connector.stores import Store, open_store
-from connector.stores.layouts import Layout, recognised
-from connector.stores.server import ServerStore
+from connector.stores.external import Layout, recognised
+from connector.stores.server.store import ServerStore
 from connector.transfer import export_collection
 from tests.conftest import TEXTS
 

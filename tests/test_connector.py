@@ -31,8 +31,8 @@ from connector.core.errors import (
     RecipeError,
     StoreLocked,
 )
-from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import open_store
+from connector.stores.schema import CollectionSchema, VectorSchema
 
 QUERIES = {
     "how do bees tell each other the way": "doc 7",
@@ -987,7 +987,7 @@ def test_a_folder_in_use_by_another_process_is_refused(
 ) -> None:
     """Here the same process stands for another: its own store is hidden from it."""
     with Connector.create("a", path=tmp_path, model=encoder):
-        monkeypatch.setattr("connector.stores.folder._folders", {})
+        monkeypatch.setattr("connector.stores.edge.folder._folders", {})
         with pytest.raises(StoreLocked, match="another process"):
             Connector.open("a", path=tmp_path)
 

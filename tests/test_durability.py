@@ -27,7 +27,7 @@ from connector.collection import Collection
 from connector.core.errors import CollectionExists
 from connector.migrate import Migrations
 from connector.stores import open_store
-from connector.stores.edge import EdgeStore
+from connector.stores.edge.store import EdgeStore
 from connector.writing import WINDOW
 
 COUNT = 700

@@ -24,11 +24,11 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from connector import Connector, Document, Encoder
 from connector.core.errors import CollectionExists, PointsRefused, StoreError, StoreUnavailable
 from connector.core.ids import point_id
-from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import EdgeStore, Point, ServerStore, Store, open_store
-from connector.stores import edge as edge_module
-from connector.stores import retry as retry_module
-from connector.stores import server as server_module
+from connector.stores.edge import store as edge_module
+from connector.stores.schema import CollectionSchema, VectorSchema
+from connector.stores.server import retry as retry_module
+from connector.stores.server import store as server_module
 
 WIDTH, TOKEN_WIDTH = 8, 16
 SCHEMA = CollectionSchema(
@@ -293,7 +293,7 @@ def test_a_failure_that_passes_is_tried_again_and_logged_once(
     store = store_of(Faulty(client, lambda _: (faults.pop() if faults else None, None)))
     assert store.names() == []
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("connector.stores.retry", logging.WARNING)
+    assert (record.name, record.levelno) == ("connector.stores.server.retry", logging.WARNING)
     assert "http://qdrant.test:6333" in record.getMessage()
 
 

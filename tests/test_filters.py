@@ -14,9 +14,10 @@ from qdrant_client import QdrantClient, models
 
 from connector.core.errors import InputError
 from connector.core.ids import point_id
-from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import Nearest, Point, Store, open_store
-from connector.stores.filters import on_metadata, to_edge
+from connector.stores.edge.convert import to_edge
+from connector.stores.filters import on_metadata
+from connector.stores.schema import CollectionSchema, VectorSchema
 
 COUNT = 60
 COLORS = ["red", "green", "blue", "dark red"]

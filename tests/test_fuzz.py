@@ -37,7 +37,7 @@ from connector.migrate import Context, load_revisions
 from connector.migrate.context import steps_of
 from connector.migrate.steps import Shape
 from connector.recipes import RECIPES, Recipe, load_recipe
-from connector.stores.edge import EdgeStore
+from connector.stores.edge.store import EdgeStore
 from connector.training.head import _description
 from connector.transfer import export_collection, import_collection, read_manifest
 from connector.transfer.manifest import File, Manifest

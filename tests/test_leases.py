@@ -12,8 +12,9 @@ import pytest
 from qdrant_client import QdrantClient
 
 from connector.core.errors import InputError, StoreLocked
-from connector.stores import ServerStore, leases
-from connector.stores.leases import ServerLease
+from connector.stores import ServerStore
+from connector.stores.server import leases
+from connector.stores.server.leases import ServerLease
 
 KEY = "migration of c"
 SHORT = 0.6

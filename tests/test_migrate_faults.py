@@ -17,7 +17,7 @@ from connector.live import Live
 from connector.migrate import Migrations
 from connector.recipes import RECIPES
 from connector.stores import EdgeStore, Store
-from connector.stores import retry as retry_module
+from connector.stores.server import retry as retry_module
 from tests.conftest import TEXTS
 from tests.test_faults import PASSING, Faulty, by_chance
 from tests.test_migrate import steps, texts, write

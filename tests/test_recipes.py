@@ -15,8 +15,8 @@ from sentence_transformers.base.modules import Dense
 from connector import Encoder
 from connector.core.errors import RecipeError
 from connector.description import schema_for
-from connector.recipes import RECIPES, Quantization, Recipe, get_recipe, load_recipe
-from connector.schema import CollectionSchema, VectorSchema
+from connector.recipes import RECIPES, Recipe, get_recipe, load_recipe
+from connector.stores.schema import CollectionSchema, Quantization, VectorSchema
 
 CLS = VectorSchema("cls", 384, "float32")
 

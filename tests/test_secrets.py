@@ -15,9 +15,10 @@ import pytest
 from qdrant_client import QdrantClient
 
 from connector.core.errors import ConnectorError, InputError, StoreUnavailable
-from connector.stores import ServerStore, api_key_from_environment, connection, open_store
-from connector.stores import retry as retry_module
-from connector.stores.secrets import Secrets, redacted
+from connector.stores import ServerStore, api_key_from_environment, open_store
+from connector.stores.server import connection
+from connector.stores.server import retry as retry_module
+from connector.stores.server.credentials import Secrets, redacted
 
 KEY = 'k3y"of\\the.Cluster=='
 """With characters that JSON and Python write in another way."""

@@ -30,11 +30,10 @@ from connector.core.errors import (
 )
 from connector.core.ids import point_id
 from connector.core.types import Sparse
-from connector.recipes import Quantization
-from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import EdgeStore, Fused, Nearest, Point, Query, ServerStore, Store, open_store
-from connector.stores import batches as batches_module
-from connector.stores import requests as requests_module
+from connector.stores import batching as batches_module
+from connector.stores.schema import CollectionSchema, Quantization, VectorSchema
+from connector.stores.server import convert as requests_module
 
 WIDTH, TOKEN_WIDTH = 8, 16
 ID = point_id("0", 0)
@@ -720,7 +719,7 @@ def test_a_file_in_place_of_the_folder_is_a_store_error(folder: Path) -> None:
         open_store(path=folder)
 
 
-@pytest.mark.parametrize("broken", ["os.fsync", "connector.stores.edge.config"])
+@pytest.mark.parametrize("broken", ["os.fsync", "connector.stores.edge.store.config"])
 def test_a_create_that_fails_leaves_nothing(
     edge_store: EdgeStore, folder: Path, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

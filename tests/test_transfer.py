@@ -36,8 +36,8 @@ from connector.core.errors import (
     TransferError,
 )
 from connector.core.ids import point_id
-from connector.schema import CollectionSchema, VectorSchema
 from connector.stores import Point, Store, open_store
+from connector.stores.schema import CollectionSchema, VectorSchema
 from connector.transfer import (
     Manifest,
     export_collection,

@@ -70,7 +70,7 @@ def ingest_command(
     from connector.core.sources import Source
     from connector.loading import ingest_source
     from connector.recipes import get_recipe
-    from connector.schema import Copies
+    from connector.stores.schema import Copies
 
     at = where(path, url)
     spread = {"shards": shards, "replicas": replicas, "acknowledged": acknowledged}

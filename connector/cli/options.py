@@ -33,7 +33,7 @@ def where(path: str | None, url: str | None) -> dict[str, Any]:
     """The place as arguments of `Connector`."""
     if (path is None) == (url is None):
         raise click.UsageError("give one of --path DIR (embedded) and --url URL (a server)")
-    from connector.stores.secrets import api_key_from_environment
+    from connector.stores.server.credentials import api_key_from_environment
 
     return {"path": path, "url": url, "api_key": api_key_from_environment() if url else None}
 

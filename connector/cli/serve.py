@@ -55,7 +55,7 @@ def serve_command(
     from connector.serve.keys import KEY_VARIABLE, check_open_to
     from connector.serve.limits import MIB, Limits
     from connector.serve.server import Address, run
-    from connector.stores.secrets import api_key_from_environment
+    from connector.stores.server.credentials import api_key_from_environment
 
     key = api_key_from_environment(KEY_VARIABLE)
     check_open_to(host, key)

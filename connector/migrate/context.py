@@ -13,7 +13,7 @@ from connector.migrate.reshape import Recode, Reindex, SetHnsw, SetQuantization
 from connector.migrate.revisions import Revision, line_of, said_of
 from connector.migrate.steps import Shape, Step
 from connector.recipes import Recipe
-from connector.schema import Hnsw
+from connector.stores.schema import Hnsw
 
 
 class Context:

@@ -21,8 +21,8 @@ from connector.migrate.rebuild import rebuild
 from connector.migrate.reshape import rebuilt
 from connector.migrate.steps import Measure, Planned, Progress, Shape, Work
 from connector.recipes import Recipe
-from connector.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.stores import PayloadKind, Point
+from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
 from connector.writing import WINDOW
 
 _ADDED = (LEXICAL, FDE)

@@ -17,8 +17,8 @@ from connector.migrate.steps import Shape
 from connector.passages import Passage
 from connector.points import text_of
 from connector.recipes import Recipe, load_recipe
-from connector.schema import CLS, FDE, LEXICAL
 from connector.stores import Record
+from connector.stores.schema import CLS, FDE, LEXICAL
 from connector.versions import versions
 from connector.writing import WORD_BYTES, EncoderOf
 

@@ -23,8 +23,8 @@ from connector.migrate.ledger import keys_of
 from connector.migrate.steps import Progress, Work
 from connector.migrate.verify import verify
 from connector.recipes import Recipe
-from connector.schema import Hnsw
 from connector.stores import Record
+from connector.stores.schema import Hnsw
 from connector.versions import next_version, versions
 from connector.writing import WINDOW, IngestReport, Writer
 

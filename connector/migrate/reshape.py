@@ -11,7 +11,7 @@ from connector.core.errors import MigrationError, RecipeError
 from connector.migrate.rebuild import rebuild
 from connector.migrate.steps import Measure, Planned, Shape, Work
 from connector.recipes import Recipe, get_recipe
-from connector.schema import CLS, TOKENS, Hnsw
+from connector.stores.schema import CLS, TOKENS, Hnsw
 
 
 def _found(recipe: str | Recipe | None, before: Shape) -> Recipe:

@@ -24,8 +24,8 @@ from connector.migrate.measure import Sampled
 from connector.migrate.revisions import BASE, Revision, load_revisions
 from connector.migrate.steps import Planned, Progress, Shape, Step, Work
 from connector.migrate.verify import keep_canaries
-from connector.schema import CLS
 from connector.stores import Lease
+from connector.stores.schema import CLS
 
 MIN_OVERLAP = 0.5
 """Least mean overlap of the first ten hits of canary queries, by default."""

@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 from connector.collection import Collection
 from connector.encoders import Encoder
 from connector.recipes import RECIPES, Recipe
-from connector.schema import Hnsw
 from connector.stores import Lease, Store
+from connector.stores.schema import Hnsw
 from connector.writing import EncoderOf
 
 Route = Literal["nothing", "in place", "backfill", "rebuild"]

@@ -20,9 +20,9 @@ from connector.following import carry
 from connector.passages import Passage
 from connector.points import assembled, points_of, text_of
 from connector.rerank import codec_of, keys_of, stored
-from connector.schema import CLS
 from connector.search import rank
 from connector.stores import Point, Record
+from connector.stores.schema import CLS
 from connector.writing import WINDOW, EncoderOf
 
 _SAMPLE = 20

@@ -9,8 +9,8 @@ from connector.connector import Connector
 from connector.core.errors import CollectionError, InputError, StoreError, one_line
 from connector.core.explanation import Explanation
 from connector.core.types import Hit, passage_text
-from connector.schema import CLS, FDE
 from connector.serve.bodies import HitAnswer, Match, Milliseconds, SearchAnswer, SearchRequest
+from connector.stores.schema import CLS, FDE
 from connector.writing import WORD_BYTES
 
 

@@ -32,7 +32,7 @@ from connector.serve.limits import Limits
 from connector.serve.page import HEADERS, page
 from connector.serve.troubles import SENT, answer_errors, documented
 from connector.serve.turns import Turns
-from connector.stores.secrets import check_key
+from connector.stores.server.credentials import check_key
 from connector.writing import IngestReport
 
 _HEALTH_SECONDS = 5.0

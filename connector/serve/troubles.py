@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from connector.core.errors import CollectionError, CollectionNotFound, ConnectorError, InputError, one_line
 from connector.serve.bodies import Problem
-from connector.stores.batches import Refusal
+from connector.stores.batching import Refusal
 
 logger = logging.getLogger(__name__)
 

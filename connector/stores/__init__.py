@@ -9,8 +9,6 @@ from typing import Any, cast
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector.core.errors import InputError
-from connector.stores.attached import AttachedStore
-from connector.stores.awaited import Awaited
 from connector.stores.base import (
     Capabilities,
     Fused,
@@ -22,10 +20,11 @@ from connector.stores.base import (
     Record,
     Store,
 )
-from connector.stores.connection import connect
-from connector.stores.edge import EdgeStore
-from connector.stores.secrets import api_key_from_environment
-from connector.stores.server import ServerStore
+from connector.stores.edge.store import EdgeStore
+from connector.stores.external import AttachedStore
+from connector.stores.server.connection import Awaited, connect
+from connector.stores.server.credentials import api_key_from_environment
+from connector.stores.server.store import ServerStore
 
 __all__ = [
     "Capabilities",

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from qdrant_client import models
 
 from connector.core.types import Float32, Sparse
-from connector.schema import CollectionSchema, VectorSchema
+from connector.stores.schema import CollectionSchema, VectorSchema
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from connector.core.errors import CollectionExists, InputError, TransferError, o
 from connector.counts import FREQUENCIES_FILE
 from connector.description import FORMAT, schema_of
 from connector.recipes import load_recipe
-from connector.schema import CollectionSchema
 from connector.scoring.bm25 import BM25
 from connector.stores import PayloadKind, Point, Store
+from connector.stores.schema import CollectionSchema
 from connector.transfer.exporting import Progress
 from connector.transfer.manifest import ARTIFACTS, PASSING, Manifest, Part, check_file, read_manifest
 from connector.transfer.parts import parquet, read

@@ -33,9 +33,9 @@ from connector.core.errors import MissingExtra, TransferError, one_line
 from connector.core.ids import point_id
 from connector.core.io import Arrays, load_arrays, to_json
 from connector.core.types import Document, Float32, Sparse, passage_text
-from connector.schema import FDE, LEXICAL, CollectionSchema, VectorSchema
 from connector.scoring.bm25 import BM25
 from connector.stores import Point, Record
+from connector.stores.schema import FDE, LEXICAL, CollectionSchema, VectorSchema
 from connector.transfer.manifest import MAX_BYTES, MAX_POINTS
 
 BLOBS = ("codes", "saliency")

@@ -8,8 +8,8 @@ import numpy as np
 from qdrant_client import models
 
 from connector.core.types import Float32, Sparse
-from connector.schema import VectorSchema
 from connector.stores.base import Fused, Nearest, Point, Query, Record
+from connector.stores.schema import VectorSchema
 
 QUANTIZATIONS: dict[str, models.QuantizationConfig] = {
     "scalar": models.ScalarQuantization(

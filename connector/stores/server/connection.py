@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector.core.errors import InputError, StoreError, StoreUnavailable
-from connector.stores.awaited import Awaited
-from connector.stores.secrets import Secrets, check_key, redacted
-from connector.stores.server import ServerStore
+from connector.stores.server.credentials import Secrets, check_key, redacted
+from connector.stores.server.store import ServerStore
 
 logger = logging.getLogger(__name__)
 
+
 CONNECT_SECONDS = 2
 """How long to wait for a server's connection, and as long again for its first answer."""
+
 
 REQUEST_SECONDS = 60
 
@@ -76,3 +78,39 @@ def _can_be_read_on_the_way(url: str) -> bool:
     except ValueError:
         here = host == "localhost" or host.endswith(".localhost")
     return parts.scheme == "http" and not here
+
+
+class Awaited:
+    """Runs each call of an asynchronous client on its event loop, and waits for it in the calling thread.
+
+    Args:
+        client: whose methods have the names and arguments of `QdrantClient`'s.
+        loop: where it runs; calls come from other threads.
+    """
+
+    def __init__(self, client: AsyncQdrantClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._awaiting = client
+        self._client = client._client
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._awaiting, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            return self._wait(method, args, options)
+
+        return call
+
+    def _wait(self, method: Callable[..., Coroutine[Any, Any, Any]], args: Any, options: Any) -> Any:
+        if self._loop.is_closed():
+            raise InputError("the event loop of this connection is closed; open the collection again")
+        if _running() is self._loop:
+            raise InputError("the event loop would wait for itself; await the methods of AsyncConnector")
+        return asyncio.run_coroutine_threadsafe(method(*args, **options), self._loop).result()
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

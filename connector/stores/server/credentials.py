@@ -12,6 +12,8 @@ from qdrant_client import QdrantClient
 from connector.core.errors import InputError
 
 KEY_VARIABLE = "QDRANT_API_KEY"
+
+
 _HIDDEN = "***"
 
 

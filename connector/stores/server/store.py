@@ -22,11 +22,10 @@ from connector.core.errors import (
 )
 from connector.core.ids import point_id
 from connector.core.io import sealed, unsealed
-from connector.schema import CollectionSchema, VectorSchema
 from connector.stores.base import Capabilities, Lease, PayloadKind, Point, Query, Record
-from connector.stores.batches import amend_there, batches, write_in_order
-from connector.stores.leases import hold
-from connector.stores.requests import (
+from connector.stores.batching import amend_there, batches, write_in_order
+from connector.stores.schema import CollectionSchema, VectorSchema
+from connector.stores.server.convert import (
     QUANTIZATIONS,
     hnsw,
     native,
@@ -38,20 +37,29 @@ from connector.stores.requests import (
     search_params,
     vector_params,
 )
-from connector.stores.retry import answered
-from connector.stores.secrets import Secrets, redacted
+from connector.stores.server.credentials import Secrets, redacted
+from connector.stores.server.leases import hold
+from connector.stores.server.retry import answered
 
 T = TypeVar("T")
+
 
 MAX_REQUEST_BYTES = 16 * 2**20
 """Batches are cut here; a server refuses requests over 32 MiB."""
 
+
 _PAGE = 256
+
+
 _ARTIFACTS = "__artifacts"
+
+
 _LEASES = "connector__leases"
 
 
 _turns: weakref.WeakKeyDictionary[QdrantClient, threading.RLock] = weakref.WeakKeyDictionary()
+
+
 _turns_mutex = threading.Lock()
 
 

@@ -11,6 +11,7 @@ from connector.stores.base import Point
 MAX_MULTIVECTOR_FLOATS = 1_048_576
 """Rows × width of one multivector that Qdrant takes. Edge does not check it, so we do."""
 
+
 _BYTES_PER_FLOAT = 12
 """Of a float in a request, as JSON."""
 

@@ -28,10 +28,13 @@ from connector.core.ids import point_id
 
 logger = logging.getLogger(__name__)
 
+
 LEASE_SECONDS = 60.0
 """How long a key stays taken after its holder was last heard of."""
 
+
 _TRIES = 3
+
 
 Call = Callable[[Callable[[], Any]], Any]
 """Calls the client, and turns its errors into ours."""

@@ -16,18 +16,10 @@ from qdrant_client import models
 
 from connector.core.errors import CollectionExists, StoreError, StoreLocked
 from connector.core.io import sealed, unsealed, write_atomically
-from connector.schema import CollectionSchema, VectorSchema
-from connector.stores.base import (
-    Capabilities,
-    Lease,
-    Nearest,
-    PayloadKind,
-    Point,
-    Query,
-    Record,
-)
-from connector.stores.batches import Refusal, amend_there, write_in_order
-from connector.stores.edge_requests import (
+from connector.stores.base import Capabilities, Lease, Nearest, PayloadKind, Point, Query, Record
+from connector.stores.batching import Refusal, amend_there, write_in_order
+from connector.stores.edge.convert import (
+    Taken,
     config,
     listed,
     prefetches,
@@ -35,15 +27,17 @@ from connector.stores.edge_requests import (
     search_params,
     searched,
     struct,
+    to_edge,
 )
-from connector.stores.edge_schema import Taken
-from connector.stores.filters import to_edge
-from connector.stores.folder import shared_folder
+from connector.stores.edge.folder import shared_folder
+from connector.stores.schema import CollectionSchema, VectorSchema
 
 T = TypeVar("T")
 
+
 _BATCH_BYTES = 64 * 2**20
 """One update of the engine is logged as one, so a window of passages should fit."""
+
 
 _PAGE = 1000
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector.compression.codecs.base import Datatype, stored_bytes
-from connector.recipes import Quantization
 
 CLS = "cls"
+
+
 TOKENS = "tokens"
+
+
 LEXICAL = "lexical"
+
+
 FDE = "fde"
 
 
@@ -88,3 +94,11 @@ class CollectionSchema:
     def vector(self, name: str) -> VectorSchema:
         """The dense vector of this name."""
         return next(vector for vector in self.vectors if vector.name == name)
+
+
+Layout = Literal["dense", "multivector", "codes"]
+
+
+Quantization = Literal[
+    "scalar", "turbo-4", "turbo-2", "turbo-1.5", "turbo-1", "binary-2", "binary-1.5", "binary", "product"
+]
