@@ -22,8 +22,8 @@ from connector.collection import Collection
 from connector.core.ids import point_id
 from connector.core.io import batched
 from connector.encoders import Encoder
+from connector.encoders.chunking import Chunking
 from connector.ingest import ingest
-from connector.passages import Chunking
 from connector.search import fetch, rank
 from connector.stores import api_key_from_environment
 from connector.writing import WINDOW

@@ -22,7 +22,7 @@ from connector import RECIPES, Connector, Document, Embedding, Recipe, load_enco
 from connector.compression.reduction import parse_reduction
 from connector.core.types import passage_text
 from connector.demo import standard_library
-from connector.encoders.multivector import SentenceTransformersEncoder
+from connector.encoders.multi_vector import SentenceTransformersEncoder
 from connector.writing import WINDOW
 
 ROUNDS = 5

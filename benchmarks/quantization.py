@@ -20,9 +20,9 @@ from connector import Embedding, Recipe, load_encoder, open_store
 from connector.collection import Collection
 from connector.core.sources import Source
 from connector.encoders.cache import CachedEncoder
+from connector.encoders.chunking import Chunking
 from connector.evaluation import Judged, Run, load_judged, measure
 from connector.ingest import ingest
-from connector.passages import Chunking
 from connector.recipes import get_recipe
 from connector.search import rank
 from connector.stores.schema import Quantization

@@ -21,8 +21,8 @@ from connector.core.errors import CollectionError, DocumentError, InputError
 from connector.core.types import Document
 from connector.description import new_description, schema_of
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
+from connector.encoders.chunking import Chunking
 from connector.ingest import ingest
-from connector.passages import Chunking
 from connector.recipes import RECIPES, Recipe
 from connector.stores import Store
 from connector.stores.external import ADDED, OWN, TEXT_KEYS, AttachedStore, Layout, attached, recognised

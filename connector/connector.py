@@ -20,10 +20,10 @@ from connector.core.explanation import Explanation
 from connector.core.types import Document, Embedding, Hit, Hits, check_text
 from connector.documents import checked_ids, documents_of, matching
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
+from connector.encoders.chunking import Chunking
 from connector.explain import best_passage, explain
 from connector.ingest import ingest
 from connector.live import Live
-from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe
 from connector.scoring.alignment import Alignment
 from connector.search import CandidatesBy, Rerank, fetch, rank

@@ -19,8 +19,8 @@ from connector.core.sources import Source, json_lines, text_lines
 from connector.core.types import check_text
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
+from connector.encoders.chunking import Chunking
 from connector.ingest import ingest
-from connector.passages import Chunking
 from connector.recipes import Recipe
 from connector.scoring.alignment import parse_alignment
 from connector.search import CandidatesBy, check_finding, fetch, rank

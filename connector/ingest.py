@@ -21,8 +21,9 @@ from connector.core.io import batched
 from connector.core.types import Document
 from connector.documents import State, scan, states, unmake
 from connector.encoders import Encoder
+from connector.encoders.chunking import Chunking
 from connector.following import check_thawed, delete, settle
-from connector.passages import Checker, Chunking, Passage, content_hash, split_document
+from connector.passages import Checker, Passage, content_hash, split_document
 from connector.writing import WINDOW, EncoderOf, IngestReport, Writer
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from connector.core.errors import CollectionNotFound, ConnectorError, DocumentEr
 from connector.core.sources import Source
 from connector.core.types import Document
 from connector.encoders import DEFAULT_MODEL, Encoder
-from connector.passages import Checker, Chunking
+from connector.encoders.chunking import Chunking
+from connector.passages import Checker
 from connector.recipes import RECIPES, Recipe, get_recipe
 from connector.stores.schema import Copies
 from connector.writing import IngestReport

@@ -6,52 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-
-from connector.core.errors import DocumentError, InputError
+from connector.core.errors import DocumentError
 from connector.core.io import to_json
 from connector.core.types import Document
 from connector.encoders import Encoder
+from connector.encoders.chunking import Chunking
 
 MAX_PASSAGE_CHARS = 100_000
 """A longer text is refused unless it is split: an encoder would see less than a hundredth of it."""
-
-
-class Chunking(BaseModel):
-    """How long texts are split.
-
-    Args:
-        tokens: the most tokens of a chunk, special tokens not counted; None does not split.
-        overlap: tokens that a chunk shares with the one before.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tokens: int | None = None
-    overlap: int = 0
-
-    @classmethod
-    def checked(cls, tokens: int | None, overlap: int) -> Chunking:
-        """The same, with our own error.
-
-        Raises:
-            InputError: the numbers do not go together.
-        """
-        try:
-            return cls(tokens=tokens, overlap=overlap)
-        except ValidationError as error:
-            raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Chunking:
-        if self.tokens is None and self.overlap:
-            raise ValueError(f"chunk overlap is {self.overlap} but chunk tokens are not given; give both")
-        if self.tokens is not None and not 0 <= self.overlap < self.tokens:
-            raise ValueError(
-                f"chunk overlap is {self.overlap} for chunks of {self.tokens} tokens; "
-                "it must be at least 0 and less than the chunk"
-            )
-        return self
 
 
 class Checker:

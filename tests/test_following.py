@@ -15,11 +15,12 @@ from connector.collection import Collection
 from connector.core.errors import CollectionError, MigrationError, StoreLocked
 from connector.core.ids import point_id
 from connector.documents import mark, scan, states
+from connector.encoders.chunking import Chunking
 from connector.migrate import Migrations, collect
 from connector.migrate import in_place as in_place_module
 from connector.migrate import rebuild as rebuild_module
 from connector.migrate import verify as verify_module
-from connector.passages import Chunking, split_document
+from connector.passages import split_document
 from connector.points import points_of
 from connector.recipes import get_recipe
 from connector.stores import Point

@@ -31,7 +31,7 @@ from connector.core.errors import ConnectorError
 from connector.core.io import to_json
 from connector.core.sources import Source
 from connector.core.types import Float32
-from connector.encoders.heads import with_saliency
+from connector.encoders.architectures import with_saliency
 from connector.evaluation import load_judged
 from connector.migrate import Context, load_revisions
 from connector.migrate.context import steps_of

@@ -20,8 +20,9 @@ from connector import Connector, Document, Encoder
 from connector import documents as documents_module
 from connector.collection import Collection
 from connector.core.ids import point_id
+from connector.encoders.chunking import Chunking
 from connector.migrate import Migrations, collect
-from connector.passages import Chunking, payload_of, split_document
+from connector.passages import payload_of, split_document
 from connector.stores import Point
 from connector.versions import versions
 from tests.conftest import TEXTS

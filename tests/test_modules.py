@@ -19,8 +19,8 @@ from connector import Connector, Document, Embedding, Encoder, Recipe, load_enco
 from connector.compression.reduction import Frequencies, Setting, parse_reduction
 from connector.core.errors import CollectionError, EncoderMismatch, InputError, ModelError, RecipeError
 from connector.encoders import DEFAULT_MODEL
+from connector.encoders.architectures import colberter, me_bert, with_unused_tokens
 from connector.encoders.attention import recording
-from connector.encoders.heads import colberter, me_bert, with_unused_tokens
 from connector.encoders.modules import SaliencyGate, ScoreMix, TokenReduction
 from tests.conftest import TEXTS
 
@@ -105,7 +105,9 @@ def test_only_our_own_modules_load_without_trust(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trust_remote_code"):
         MultiVectorEncoder(str(tmp_path))
     modules = tmp_path / "modules.json"
-    modules.write_text(modules.read_text().replace("connector.encoders.modules.TokenReduction", "os.system"))
+    modules.write_text(
+        modules.read_text().replace("connector.encoders.loading.modules.TokenReduction", "os.system")
+    )
     with pytest.raises(ModelError, match="not part of Sentence Transformers"):
         load_encoder(str(tmp_path))
 
@@ -231,7 +233,7 @@ def test_attention_is_told_when_it_is_asked_for_and_changes_nothing_else(encoder
 
 def test_a_model_that_does_not_tell_its_attention_says_so() -> None:
     sentence = SentenceTransformer(BASE, device="cpu", model_kwargs={"attn_implementation": "eager"})
-    from connector.encoders.multivector import SentenceTransformersEncoder
+    from connector.encoders.multi_vector import SentenceTransformersEncoder
 
     model = MultiVectorEncoder(modules=[*sentence.children(), MultiVectorMask()])
     with pytest.raises(ModelError, match="does not tell its attention"):

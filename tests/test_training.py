@@ -17,7 +17,7 @@ from connector.compression.codecs.projection import PCA, Rotation
 from connector.compression.heads import head_folder
 from connector.compression.reduction import parse_reduction
 from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
-from connector.encoders.heads import with_saliency
+from connector.encoders.architectures import with_saliency
 from connector.training import HeadTraining, TrainingSet, load_training_set, train_head
 from connector.training.batches import Batch, Batches
 from connector.training.loop import run

@@ -21,7 +21,7 @@ from connector.compression.saliency import salience
 from connector.core.errors import InputError
 from connector.core.types import OPTIONAL_FIELDS, Embedding, Int32
 from connector.encoders.attention import write_attention
-from connector.encoders.places import places, prompt_of
+from connector.encoders.offsets import places, prompt_of
 
 
 class _Saved(Module):  # type: ignore[misc]

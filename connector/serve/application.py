@@ -15,8 +15,8 @@ from fastapi.security import HTTPBearer
 from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.core.types import Document
+from connector.encoders.chunking import Chunking
 from connector.loading import count_checked
-from connector.passages import Chunking
 from connector.serve.answers import searched
 from connector.serve.bodies import (
     ExplainAnswer,

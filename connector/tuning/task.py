@@ -15,8 +15,9 @@ from connector.core.errors import DocumentError, InputError, SourceError, one_li
 from connector.core.io import batched, to_json
 from connector.core.sources import Source
 from connector.documents import read, scan
+from connector.encoders.chunking import Chunking
 from connector.evaluation import Judged, load_judged, load_queries
-from connector.passages import Checker, Chunking, Passage, content_hash
+from connector.passages import Checker, Passage, content_hash
 from connector.points import text_of
 from connector.writing import WINDOW
 

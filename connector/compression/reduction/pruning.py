@@ -77,7 +77,7 @@ class Unused:
     """The rows of the k [unusedN] tokens that the encoder put before the passage.
 
     They are the last k rows before the text's own first token. The encoder must have put them there:
-    `connector.encoders.heads.with_unused_tokens`. Source: "unused-k", Lassance et al., SIGIR 2022.
+    `connector.encoders.architectures.with_unused_tokens`. Source: "unused-k", Lassance et al., SIGIR 2022.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -109,7 +109,7 @@ class Salient:
         if embedding.saliency is None:
             raise InputError(
                 "the embedding has no saliency; contextual-stopwords needs a model with a trained gate "
-                "(connector.encoders.modules.SaliencyGate)"
+                "(connector.encoders.loading.modules.SaliencyGate)"
             )
         return np.flatnonzero(embedding.saliency > 0)
 

