@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector import Document, Embedding
+from connector.collection.documents.writer import WINDOW
 from connector.core.sources import Source
 from connector.core.types import passage_text
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import Judged, load_judged
-from connector.writing import WINDOW
+from connector.evaluation.beir import Judged, load_judged
 
 SEED = 0
 

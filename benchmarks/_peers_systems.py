@@ -18,15 +18,15 @@ from qdrant_client import QdrantClient, models
 from sentence_transformers.util import similarity
 
 from connector import Recipe, open_store
-from connector.collection import Collection
+from connector.collection.collection import Collection
+from connector.collection.documents.writer import WINDOW
+from connector.collection.ingest import ingest
+from connector.collection.search.search import fetch, rank
 from connector.core.ids import point_id
 from connector.core.io import batched
 from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
-from connector.ingest import ingest
-from connector.search import fetch, rank
 from connector.stores import api_key_from_environment
-from connector.writing import WINDOW
 
 TOP, CANDIDATES = 10, 200
 _FLOAT = 4

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from connector import Embedding, load_encoder
+from connector.collection.documents.writer import WINDOW
 from connector.core.sources import Source
 from connector.core.types import Float32, passage_text
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import Judged, Run, load_judged, load_qrels, load_queries, measure
-from connector.writing import WINDOW
+from connector.evaluation.beir import Judged, load_judged, load_qrels, load_queries
+from connector.evaluation.metrics import Run, measure
 
 SETS = ("scifact", "msmarco_dl19")
 

@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector import Document, Embedding, load_encoder
-from connector.adaptation import ALIGNMENTS, STRATEGIES, ndcg, pick, steps_from
+from connector.collection.documents.writer import WINDOW
 from connector.core.sources import Source
 from connector.core.types import passage_text
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import Judged, load_judged
+from connector.evaluation.adaptation import ALIGNMENTS, STRATEGIES, pick, steps_from
+from connector.evaluation.beir import Judged, load_judged
+from connector.evaluation.metrics import ndcg
 from connector.scoring.maxsim import aligned, products
-from connector.writing import WINDOW
 
 Values = NDArray[np.float64]
 

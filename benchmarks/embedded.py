@@ -17,10 +17,10 @@ from pathlib import Path
 from qdrant_client import QdrantClient
 
 from connector import Connector, Document, Encoder, load_encoder
+from connector.collection.search.search import fetch, rank
 from connector.core.types import Embedding
 from connector.demo import standard_library
 from connector.encoders.cache import CachedEncoder
-from connector.search import fetch, rank
 
 PASSAGES = 5_000
 QUERIES = 50

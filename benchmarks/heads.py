@@ -32,7 +32,7 @@ from connector.compression.reduction import Frequencies, Setting, parse_query_re
 from connector.compression.saliency import Saliency
 from connector.core.types import Float32
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import Judged, load_judged
+from connector.evaluation.beir import Judged, load_judged
 from connector.scoring.alignment import TopK
 from connector.scoring.maxsim import aligned, maxsim
 

@@ -37,10 +37,10 @@ from _peers_systems import BM25, Edge, Exhaustive, Ours, System, server
 from threadpoolctl import threadpool_limits
 
 from connector import Recipe, load_encoder
+from connector.collection.recipe import get_recipe
 from connector.core.errors import one_line
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import measure
-from connector.recipes import get_recipe
+from connector.evaluation.metrics import measure
 
 OURS: dict[str, Recipe] = {
     "default": get_recipe("default"),

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import get_args
 
 from connector import Embedding, Recipe, load_encoder, open_store
-from connector.collection import Collection
+from connector.collection.collection import Collection
+from connector.collection.ingest import ingest
+from connector.collection.recipe import get_recipe
+from connector.collection.search.search import rank
 from connector.core.sources import Source
 from connector.encoders.cache import CachedEncoder
 from connector.encoders.chunking import Chunking
-from connector.evaluation import Judged, Run, load_judged, measure
-from connector.ingest import ingest
-from connector.recipes import get_recipe
-from connector.search import rank
+from connector.evaluation.beir import Judged, load_judged
+from connector.evaluation.metrics import Run, measure
 from connector.stores.schema import Quantization
 
 CANDIDATES = 200

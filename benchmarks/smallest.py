@@ -19,12 +19,12 @@ import numpy as np
 from _rerank import SETS, Task, dl19, encode, ndcg, scifact
 
 from connector import Recipe, load_encoder
-from connector.coding import Coded, code
+from connector.collection.pipeline import Coded, code
+from connector.collection.recipe import RECIPES, get_recipe
+from connector.collection.search.rerank import asking, scores
 from connector.core.types import Float32
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import Judged, load_judged
-from connector.recipes import RECIPES, get_recipe
-from connector.rerank import asking, scores
+from connector.evaluation.beir import Judged, load_judged
 
 REDDIT = "squadshifts_reddit"
 QUERIES, CANDIDATES = 1_000, 200

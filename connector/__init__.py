@@ -10,19 +10,19 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from connector.adaptation import Adaptation, Strategy
     from connector.asynchronous import AsyncConnector
+    from connector.collection.documents.writer import IngestReport
+    from connector.collection.recipe import RECIPES, Recipe
     from connector.connector import Connector
     from connector.core.errors import ConnectorError
     from connector.core.explanation import Explanation
     from connector.core.types import Document, Embedding, Hit, Hits
     from connector.encoders import Encoder, load_encoder
-    from connector.recipes import RECIPES, Recipe
+    from connector.evaluation.adaptation import Adaptation, Strategy
     from connector.reranker import Reranker
     from connector.stats import Stats
     from connector.stores import open_store
     from connector.stores.schema import Copies
-    from connector.writing import IngestReport
 
 __all__ = [
     "RECIPES",
@@ -47,8 +47,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "RECIPES": "recipes",
-    "Adaptation": "adaptation",
+    "RECIPES": "collection.recipe",
+    "Adaptation": "evaluation.adaptation",
     "AsyncConnector": "asynchronous",
     "Connector": "connector",
     "ConnectorError": "core.errors",
@@ -59,11 +59,11 @@ _HOMES = {
     "Explanation": "core.explanation",
     "Hit": "core.types",
     "Hits": "core.types",
-    "IngestReport": "writing",
-    "Recipe": "recipes",
+    "IngestReport": "collection.documents.writer",
+    "Recipe": "collection.recipe",
     "Reranker": "reranker",
     "Stats": "stats",
-    "Strategy": "adaptation",
+    "Strategy": "evaluation.adaptation",
     "load_encoder": "encoders",
     "open_store": "stores",
 }

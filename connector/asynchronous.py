@@ -18,13 +18,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from qdrant_client import AsyncQdrantClient
 
+from connector.collection.documents.writer import IngestReport
+from connector.collection.recipe import Recipe
 from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Encoder
-from connector.recipes import Recipe
 from connector.stores import open_store
 from connector.stores.schema import Copies
-from connector.writing import IngestReport
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,19 +15,19 @@ from typing import Any, cast
 
 from qdrant_client import models
 
-from connector.coding import code
-from connector.collection import Collection
+from connector.collection.collection import Collection
+from connector.collection.documents.writer import IngestReport
+from connector.collection.ingest import ingest
+from connector.collection.metadata import new_description, schema_of
+from connector.collection.pipeline import code
+from connector.collection.recipe import RECIPES, Recipe
 from connector.core.errors import CollectionError, DocumentError, InputError
 from connector.core.types import Document
-from connector.description import new_description, schema_of
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
-from connector.ingest import ingest
-from connector.recipes import RECIPES, Recipe
 from connector.stores import Store
 from connector.stores.external import ADDED, OWN, TEXT_KEYS, AttachedStore, Layout, attached, recognised
 from connector.stores.schema import CollectionSchema, VectorSchema
-from connector.writing import IngestReport
 
 DEFAULT_RECIPE = "compact"
 

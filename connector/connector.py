@@ -11,27 +11,27 @@ from types import TracebackType
 
 from qdrant_client import QdrantClient, models
 
-from connector import following
-from connector.adaptation import Adaptation, adapt
 from connector.attaching import attach, detach
-from connector.collection import Collection
+from connector.collection.aliases import check_name, drop_all, names
+from connector.collection.collection import Collection
+from connector.collection.documents.document_state import checked_ids, documents_of, matching
+from connector.collection.documents.writer import IngestReport
+from connector.collection.handle import CollectionHandle
+from connector.collection.ingest import ingest
+from connector.collection.recipe import Recipe, get_recipe
+from connector.collection.search.explain import best_passage, explain
+from connector.collection.search.search import CandidatesBy, Rerank, fetch, rank
+from connector.collection.versions import dual_write as following
 from connector.core.errors import CollectionExists, InputError
 from connector.core.explanation import Explanation
 from connector.core.types import Document, Embedding, Hit, Hits, check_text
-from connector.documents import checked_ids, documents_of, matching
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
-from connector.explain import best_passage, explain
-from connector.ingest import ingest
-from connector.live import Live
-from connector.recipes import Recipe, get_recipe
+from connector.evaluation.adaptation import Adaptation, adapt
 from connector.scoring.alignment import Alignment
-from connector.search import CandidatesBy, Rerank, fetch, rank
 from connector.stats import Stats, stats_of
 from connector.stores import Store, open_store
 from connector.stores.schema import Copies
-from connector.versions import check_name, drop_all, names
-from connector.writing import IngestReport
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Connector:
     manager, which closes it at the end.
     """
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: CollectionHandle) -> None:
         self._live = live
         self._store = live.collection.store
         self._name = live.collection.name
@@ -92,7 +92,9 @@ class Connector:
             encoder = load_encoder(model, device) if isinstance(model, str) else model
             if copies is not None and not store.capabilities.copies:
                 logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
-            return cls(Live(Collection.create(store, name, chosen, encoder, copies), encoder, device))
+            return cls(
+                CollectionHandle(Collection.create(store, name, chosen, encoder, copies), encoder, device)
+            )
         except BaseException:
             store.close()
             raise
@@ -130,7 +132,7 @@ class Connector:
                 logger.warning(
                     "attaching to %r was cut off, and some texts are not found; attach again", name
                 )
-            return cls(Live(collection, model, device))
+            return cls(CollectionHandle(collection, model, device))
         except BaseException:
             store.close()
             raise
@@ -180,7 +182,7 @@ class Connector:
             chosen = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
             fields = {"text_field": text_field, "metadata_field": metadata_field}
             collection, encoder = attach(store, name, chosen, model, device, progress=progress, **fields)
-            return cls(Live(collection, encoder, device))
+            return cls(CollectionHandle(collection, encoder, device))
         except BaseException:
             store.close()
             raise

@@ -7,16 +7,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from connector.collection.documents.passages import Checker
+from connector.collection.documents.writer import IngestReport
+from connector.collection.recipe import RECIPES, Recipe, get_recipe
 from connector.connector import Connector
 from connector.core.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
 from connector.core.sources import Source
 from connector.core.types import Document
 from connector.encoders import DEFAULT_MODEL, Encoder
 from connector.encoders.chunking import Chunking
-from connector.passages import Checker
-from connector.recipes import RECIPES, Recipe, get_recipe
 from connector.stores.schema import Copies
-from connector.writing import IngestReport
 
 Started = Callable[[int], Callable[[IngestReport], None] | None]
 """Told how many documents there are, gives what to call after each write."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from connector.coding import code
+from connector.collection.pipeline import code
+from connector.collection.recipe import RECIPES, Recipe, get_recipe
+from connector.collection.search.rerank import asking, scores
 from connector.connector import check_query
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Float32
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
-from connector.recipes import RECIPES, Recipe, get_recipe
-from connector.rerank import asking, scores
 from connector.scoring.alignment import parse_alignment
 
 

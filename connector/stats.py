@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connector.collection import Collection
+from connector.collection.collection import Collection
+from connector.collection.documents.writer import WORD_BYTES
 from connector.scoring.alignment import Alignment
 from connector.stores import Store
 from connector.stores.schema import CLS, FDE
-from connector.writing import WORD_BYTES
 
 
 @dataclass(frozen=True, slots=True)

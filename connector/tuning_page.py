@@ -10,7 +10,7 @@ import math
 from html import escape
 
 from connector.core.html import html_page
-from connector.tuning import Trial, Tuning
+from connector.evaluation.tuning import Trial, Tuning
 
 _WIDTH, _HEIGHT = 800, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 52

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connector.core.errors import InputError, MissingExtra
-from connector.tuning import Trial, Tuning
+from connector.evaluation.tuning import Trial, Tuning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

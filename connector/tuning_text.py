@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from connector.evaluation.tuning import Trial, Tuning
+from connector.evaluation.tuning.task import MANY_QUERIES
 from connector.terminal import plain
-from connector.tuning import Trial, Tuning
-from connector.tuning.task import MANY_QUERIES
 
 
 def tuning_json(tuning: Tuning) -> dict[str, Any]:

@@ -15,7 +15,12 @@ from ir_measures import nDCG
 from safetensors.numpy import save_file
 
 from connector import Connector, Document, Encoder, Recipe
-from connector.adaptation import (
+from connector.cli import main
+from connector.cli.adapt import load_examples
+from connector.collection.search.rerank import asked, stored
+from connector.collection.search.search import rank
+from connector.core.errors import CollectionError, DocumentError, InputError, SourceError
+from connector.evaluation.adaptation import (
     STRATEGIES,
     Adaptation,
     Measured,
@@ -24,17 +29,12 @@ from connector.adaptation import (
     best_first,
     current,
     leave_one_out,
-    ndcg,
     pick,
     steps_from,
     strategies_from,
 )
-from connector.cli import main
-from connector.cli.adapt import load_examples
-from connector.core.errors import CollectionError, DocumentError, InputError, SourceError
-from connector.rerank import asked, stored
+from connector.evaluation.metrics import ndcg
 from connector.scoring.alignment import TopK, TopP
-from connector.search import rank
 from connector.terminal import print_adaptation
 from tests.conftest import TEXTS
 

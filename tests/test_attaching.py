@@ -18,13 +18,13 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from connector import AsyncConnector, Connector, Document, Encoder, load_encoder
 from connector.cli import main
+from connector.collection.backup import export_collection
+from connector.collection.recipe import RECIPES
 from connector.core.errors import CollectionError, CollectionNotFound, InputError, StoreLocked
 from connector.migrate import Migrations
-from connector.recipes import RECIPES
 from connector.stores import Store, open_store
 from connector.stores.external import Layout, recognised
 from connector.stores.server.store import ServerStore
-from connector.transfer import export_collection
 from tests.conftest import TEXTS
 
 QUERY = "how do bees share where food is"
@@ -191,9 +191,9 @@ def test_an_attachment_that_was_cut_off_is_finished(
     client: QdrantClient, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(client, [langchain(text, number) for number, text in enumerate(TEXTS)])
-    monkeypatch.setattr("connector.ingest.WINDOW", 4)
-    monkeypatch.setattr("connector.writing.WINDOW", 4)
-    monkeypatch.setattr("connector.writing.WAITING", 4)
+    monkeypatch.setattr("connector.collection.ingest.WINDOW", 4)
+    monkeypatch.setattr("connector.collection.documents.writer.WINDOW", 4)
+    monkeypatch.setattr("connector.collection.documents.writer.WAITING", 4)
 
     def stop(report: Any) -> None:
         if report.documents >= 4:

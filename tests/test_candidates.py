@@ -12,15 +12,15 @@ import pytest
 from qdrant_client import models
 
 from connector import Connector, Document, Embedding, Encoder, Hits, IngestReport, Recipe
-from connector import ingest as ingest_module
+from connector.collection import ingest as ingest_module
+from connector.collection.documents.writer import Writer
+from connector.collection.metadata import FREQUENCIES_FILE
 from connector.compression.codecs import Codec, parse_codec
 from connector.compression.reduction import Frequencies
 from connector.core.errors import CollectionError, ConnectorError, InputError, StoreError
 from connector.core.types import Float32
-from connector.counts import FREQUENCIES_FILE
 from connector.scoring.bm25 import BM25
 from connector.stores import open_store
-from connector.writing import Writer
 from tests.test_connector import Remembering
 
 BY: Any = ["dense", "lexical", "hybrid", "hybrid-dbsf"]

@@ -18,8 +18,8 @@ import pytest
 from qdrant_client import models
 
 from connector import RECIPES, Connector, Document, Embedding, Encoder, Hits, IngestReport, load_encoder
-from connector import ingest as ingest_module
-from connector.collection import Collection
+from connector.collection import ingest as ingest_module
+from connector.collection.collection import Collection
 from connector.compression.codecs import Codec
 from connector.core.errors import (
     CollectionError,
@@ -624,7 +624,7 @@ def test_a_text_over_the_limit_must_be_split(
     connector = make("dense")
     with pytest.raises(DocumentError, match=r"100,001 characters.*chunk_tokens"):
         connector.ingest([Document(id="a", text="a" * 100_001)])
-    monkeypatch.setattr("connector.passages.MAX_PASSAGE_CHARS", len(LONG) - 1)
+    monkeypatch.setattr("connector.collection.documents.passages.MAX_PASSAGE_CHARS", len(LONG) - 1)
     too_long = [Document(id="a", text=LONG), Document(id="b", text=WHALES)]
     assert len(connector.ingest(too_long, skip_bad=True).bad) == 1
     assert connector.ingest(too_long, chunk_tokens=20).documents == 2

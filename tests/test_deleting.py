@@ -13,9 +13,9 @@ from qdrant_client import models
 
 from connector import Connector, Document, Encoder
 from connector.cli import main
+from connector.collection.documents.document_state import scan
 from connector.core.errors import InputError, PointsRefused
 from connector.core.ids import point_id
-from connector.documents import scan
 from connector.stores import Point
 
 

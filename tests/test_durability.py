@@ -23,12 +23,12 @@ import pytest
 from numpy.typing import NDArray
 
 from connector import Connector, Document, Encoder, IngestReport
-from connector.collection import Collection
+from connector.collection.collection import Collection
+from connector.collection.documents.writer import WINDOW
 from connector.core.errors import CollectionExists
 from connector.migrate import Migrations
 from connector.stores import open_store
 from connector.stores.edge.store import EdgeStore
-from connector.writing import WINDOW
 
 COUNT = 700
 STEMS = ("otter", "river", "compiler", "bread", "moon", "table", "violin", "flower", "lake", "engine")

@@ -12,10 +12,12 @@ from click.testing import CliRunner
 
 from connector import Encoder
 from connector.cli import main
+from connector.collection.recipe import get_recipe
 from connector.core.errors import SourceError
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import Judged, evaluate, load_judged, measure
-from connector.recipes import get_recipe
+from connector.evaluation.beir import Judged, load_judged
+from connector.evaluation.evaluate import evaluate
+from connector.evaluation.metrics import measure
 from tests.conftest import TEXTS
 
 QUERIES = {"q1": "telescope and moons", "q2": "yeast in bread", "q3": "memory of a program"}

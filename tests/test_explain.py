@@ -18,12 +18,12 @@ from safetensors.numpy import save_file
 
 from connector import Connector, Document, Encoder, Explanation, Hit, Recipe
 from connector.cli import main
+from connector.collection.recipe import RECIPES
+from connector.collection.search.token_origins import in_order, traced
 from connector.compression.reduction import parse_reduction
 from connector.core.errors import CollectionError, DocumentError, InputError
 from connector.core.explanation import Word, split_at
 from connector.heatmap import print_explanation, shades
-from connector.origins import in_order, traced
-from connector.recipes import RECIPES
 from connector.scoring.alignment import TopK
 from tests.conftest import TEXTS
 

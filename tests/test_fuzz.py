@@ -24,6 +24,9 @@ from safetensors.numpy import save as save_safetensors
 from connector import Connector, Document, Encoder
 from connector.cli import main
 from connector.cli.adapt import load_examples
+from connector.collection.backup import export_collection, import_collection, read_manifest
+from connector.collection.backup.manifest import File, Manifest
+from connector.collection.recipe import RECIPES, Recipe, load_recipe
 from connector.compression.codecs import parse_codec
 from connector.compression.heads import head_folder
 from connector.compression.reduction import Frequencies
@@ -32,15 +35,12 @@ from connector.core.io import to_json
 from connector.core.sources import Source
 from connector.core.types import Float32
 from connector.encoders.architectures import with_saliency
-from connector.evaluation import load_judged
+from connector.evaluation.beir import load_judged
+from connector.evaluation.training.head import _description
 from connector.migrate import Context, load_revisions
 from connector.migrate.context import steps_of
 from connector.migrate.steps import Shape
-from connector.recipes import RECIPES, Recipe, load_recipe
 from connector.stores.edge.store import EdgeStore
-from connector.training.head import _description
-from connector.transfer import export_collection, import_collection, read_manifest
-from connector.transfer.manifest import File, Manifest
 
 T = TypeVar("T")
 

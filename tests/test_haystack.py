@@ -37,6 +37,7 @@ from haystack.utils.filters import document_matches_filter
 
 import connector
 from connector import Connector, Encoder
+from connector.collection.recipe import RECIPES
 from connector.core.errors import DocumentError, InputError, RecipeError
 from connector.core.ids import point_id
 from connector.integrations.haystack import (
@@ -45,7 +46,6 @@ from connector.integrations.haystack import (
     LateInteractionRetriever,
 )
 from connector.integrations.haystack.filters import on_payload
-from connector.recipes import RECIPES
 from tests.conftest import TEXTS
 from tests.test_deleting import refusing
 

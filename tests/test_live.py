@@ -17,14 +17,15 @@ import pytest
 from qdrant_client import models
 
 from connector import Connector, Document, Encoder
-from connector import documents as documents_module
-from connector.collection import Collection
+from connector.collection.aliases import versions
+from connector.collection.collection import Collection
+from connector.collection.documents import document_state as documents_module
+from connector.collection.documents.passages import split_document
+from connector.collection.documents.points import payload_of
 from connector.core.ids import point_id
 from connector.encoders.chunking import Chunking
 from connector.migrate import Migrations, collect
-from connector.passages import payload_of, split_document
 from connector.stores import Point
-from connector.versions import versions
 from tests.conftest import TEXTS
 
 KEYS = ["id", "passage", "passages", "hash", "title", "text", "metadata"]

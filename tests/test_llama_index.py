@@ -15,8 +15,8 @@ import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from connector import AsyncConnector, Connector, Document, Encoder, Reranker
+from connector.collection.recipe import RECIPES
 from connector.core.errors import DocumentError, InputError, RecipeError
-from connector.recipes import RECIPES
 from tests.conftest import TEXTS
 
 pytest.importorskip("llama_index.core")

@@ -16,16 +16,16 @@ from qdrant_client import models
 
 from connector import Connector, Copies, Document, Encoder
 from connector.cli import main
-from connector.collection import Collection
+from connector.collection.aliases import names, versions
+from connector.collection.collection import Collection
+from connector.collection.documents.document_state import mark
 from connector.core.errors import MigrationError, RecipeError, StoreLocked
 from connector.core.ids import point_id
-from connector.documents import mark
 from connector.migrate import Migrations, Planned, collect, compare, load_revisions, versions_of
 from connector.migrate import rebuild as rebuild_module
 from connector.migrate import verify as verify_module
 from connector.migrate.ledger import Ledger
 from connector.stores import Point, open_store
-from connector.versions import names, versions
 
 HEAD = 'revision = "{0:04d}"\ndown_revision = {1}\n'
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient
 
-from connector import Connector, Document, Encoder, recoding
-from connector.collection import Collection
+from connector import Connector, Document, Encoder
+from connector.collection.collection import Collection
+from connector.collection.handle import CollectionHandle
+from connector.collection.recipe import RECIPES
+from connector.collection.versions import transcode as recoding
 from connector.core.errors import ConnectorError
 from connector.core.types import Embedding
-from connector.live import Live
 from connector.migrate import Migrations
-from connector.recipes import RECIPES
 from connector.stores import EdgeStore, Store
 from connector.stores.server import retry as retry_module
 from tests.conftest import TEXTS
@@ -306,7 +307,7 @@ class Home:
 
     def __call__(self, last: float = float("inf"), after: bool = False) -> tuple[Connector, Mortal]:
         mortal = Mortal(EdgeStore(self.path), last, after)
-        return Connector(Live(Collection(mortal, "docs"), self.encoder, None)), mortal  # type: ignore[arg-type]
+        return Connector(CollectionHandle(Collection(mortal, "docs"), self.encoder, None)), mortal  # type: ignore[arg-type]
 
     def go(self, direction: str, last: float = float("inf"), after: bool = False) -> Mortal:
         connector, mortal = self(last, after)

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from sentence_transformers.base.modules import Dense
 
 from connector import Encoder
+from connector.collection.metadata import schema_for
+from connector.collection.recipe import RECIPES, Recipe, get_recipe, load_recipe
 from connector.core.errors import RecipeError
-from connector.description import schema_for
-from connector.recipes import RECIPES, Recipe, get_recipe, load_recipe
 from connector.stores.schema import CollectionSchema, Quantization, VectorSchema
 
 CLS = VectorSchema("cls", 384, "float32")

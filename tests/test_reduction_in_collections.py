@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from connector import Connector, Document, Encoder, Recipe
+from connector.collection.metadata import FREQUENCIES_FILE
+from connector.collection.recipe import RECIPES
 from connector.compression.codecs import parse_codec
 from connector.compression.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
 from connector.core.errors import CollectionError, RecipeError, StoreError
-from connector.counts import FREQUENCIES_FILE
-from connector.recipes import RECIPES
 from connector.stores import open_store
 from tests.conftest import TEXTS
 

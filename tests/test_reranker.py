@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from connector import Connector, Document, Encoder, Reranker
+from connector.collection.recipe import RECIPES
 from connector.core.errors import InputError, RecipeError
-from connector.recipes import RECIPES
 from tests.conftest import TEXTS
 
 QUERY = "How do bees tell each other where flowers are?"

@@ -18,9 +18,9 @@ from connector.compression.heads import head_folder
 from connector.compression.reduction import parse_reduction
 from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.encoders.architectures import with_saliency
-from connector.training import HeadTraining, TrainingSet, load_training_set, train_head
-from connector.training.batches import Batch, Batches
-from connector.training.loop import run
+from connector.evaluation.training import HeadTraining, TrainingSet, load_training_set, train_head
+from connector.evaluation.training.batches import Batch, Batches
+from connector.evaluation.training.loop import run
 from tests.test_modules import pipeline
 
 WORDS = "otter compiler bread moon table ash violin bee memory glacier interpreter wool".split()  # noqa: SIM905

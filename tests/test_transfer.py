@@ -26,7 +26,17 @@ from safetensors.numpy import load, save
 
 from connector import RECIPES, Connector, Document, Encoder, Recipe
 from connector.cli.transfer import export_command, import_command
-from connector.collection import Collection
+from connector.collection.aliases import versions
+from connector.collection.backup import (
+    Manifest,
+    export_collection,
+    import_collection,
+    manifest,
+    read_manifest,
+)
+from connector.collection.backup import export as exporting
+from connector.collection.backup import part_files as parts
+from connector.collection.collection import Collection
 from connector.compression.heads import head_folder
 from connector.core.errors import (
     CollectionExists,
@@ -38,16 +48,6 @@ from connector.core.errors import (
 from connector.core.ids import point_id
 from connector.stores import Point, Store, open_store
 from connector.stores.schema import CollectionSchema, VectorSchema
-from connector.transfer import (
-    Manifest,
-    export_collection,
-    exporting,
-    import_collection,
-    manifest,
-    parts,
-    read_manifest,
-)
-from connector.versions import versions
 
 from .conftest import TEXTS
 

@@ -15,19 +15,26 @@ from click.testing import CliRunner
 
 from connector import Connector, Encoder, Recipe
 from connector.cli import main
-from connector.coding import code
+from connector.collection.pipeline import code
+from connector.collection.recipe import get_recipe
 from connector.compression.heads import head_folder
 from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.demo import standard_library
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation import evaluate
-from connector.recipes import get_recipe
-from connector.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
-from connector.tuning import sweep as sweeping
-from connector.tuning.frontier import best, frontier, interval, smallest_alike
-from connector.tuning.ground import Clock, ground_of
-from connector.tuning.space import Point, around, coarse, usable
-from connector.tuning.trial import agreement, by_tokens, ndcg
+from connector.evaluation.evaluate import evaluate
+from connector.evaluation.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
+from connector.evaluation.tuning import sweep as sweeping
+from connector.evaluation.tuning.search_space import Point, around, coarse, usable
+from connector.evaluation.tuning.task import Clock, ground_of
+from connector.evaluation.tuning.trials import (
+    agreement,
+    best,
+    by_tokens,
+    frontier,
+    interval,
+    ndcg,
+    smallest_alike,
+)
 from connector.tuning_page import page
 from connector.tuning_plot import plot
 
@@ -199,8 +206,8 @@ class Interrupting:
 def test_an_interrupted_sweep_goes_on_without_encoding_again(
     folder: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connector.tuning.ground.WINDOW", 40)
-    monkeypatch.setattr("connector.coding.WINDOW", 40)
+    monkeypatch.setattr("connector.evaluation.tuning.task.WINDOW", 40)
+    monkeypatch.setattr("connector.collection.pipeline.WINDOW", 40)
     task = task_of_source(folder)
     cut = Interrupting(encoder, after=1)
     with pytest.raises(KeyboardInterrupt):
@@ -231,7 +238,7 @@ def test_time_that_is_over_is_said(folder: Path, encoder: Encoder, tmp_path: Pat
         tune(task, encoder, tmp_path, budget=BUDGET, minutes=1e-9)
     clock = iter(itertools.chain([0.0, 0.0, 0.0], itertools.repeat(1e9)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("connector.tuning.ground.time.monotonic", lambda: next(clock))
+        patch.setattr("connector.evaluation.tuning.task.time.monotonic", lambda: next(clock))
         result = tune(task, encoder, tmp_path, budget=BUDGET, minutes=1)
     assert not result.finished
     assert result.trials == []

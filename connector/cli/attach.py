@@ -11,7 +11,7 @@ from connector.cli.options import confirm, json_option, where
 from connector.terminal import ingest_json, print_attachment, print_ingest, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from connector.writing import IngestReport
+    from connector.collection.documents.writer import IngestReport
 
 _collection = click.option("--collection", required=True, metavar="NAME", help="Name of the collection.")
 _url = click.option(
@@ -61,9 +61,9 @@ def attach_command(
     other collection. Run the command again to find what the program wrote since, or to go on after Ctrl-C.
     """
     from connector.attaching import DEFAULT_RECIPE, plan
+    from connector.collection.recipe import get_recipe
     from connector.connector import Connector
     from connector.encoders import DEFAULT_MODEL, load_encoder
-    from connector.recipes import get_recipe
     from connector.stores import open_store
 
     store = open_store(**where(None, url))

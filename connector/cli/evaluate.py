@@ -59,11 +59,12 @@ def evaluate_command(
     Ingests the corpus into an embedded Qdrant in a temporary folder, searches every judged query, and
     prints the measures, bytes a passage and milliseconds a query (without encoding it).
     """
+    from connector.collection.recipe import get_recipe
     from connector.core.sources import Source
     from connector.encoders import DEFAULT_MODEL, load_encoder
-    from connector.evaluation import as_json as to_dict
-    from connector.evaluation import evaluate, load_judged, write_run
-    from connector.recipes import get_recipe
+    from connector.evaluation.beir import load_judged
+    from connector.evaluation.evaluate import as_json as to_dict
+    from connector.evaluation.evaluate import evaluate, write_run
 
     chosen = get_recipe(recipe).varied(**parts)
     load_judged(folder, split)

@@ -15,7 +15,7 @@ from connector.terminal import methods_json, print_json, print_methods, print_re
 @json_option
 def recipes_command(as_json: bool) -> None:
     """List the recipes: which tokens are kept, how they are compressed, who scores them."""
-    from connector.recipes import RECIPES
+    from connector.collection.recipe import RECIPES
 
     if as_json:
         print_json({"recipes": [recipe.model_dump() for recipe in RECIPES.values()]})

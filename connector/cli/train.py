@@ -85,8 +85,8 @@ def train_saliency_command(
     from connector.core.errors import InputError
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.encoders.cache import CachedEncoder
-    from connector.evaluation import load_judged
-    from connector.training import HeadTraining, load_training_set, train_head
+    from connector.evaluation.beir import load_judged
+    from connector.evaluation.training import HeadTraining, load_training_set, train_head
 
     training = HeadTraining(
         widths=widths, saliency=not no_saliency, steps=steps, batch=batch, seed=seed, shares=shares

@@ -24,9 +24,9 @@ def export_command(folder: Path, collection: str, path: str | None, url: str | N
     FOLDER appears when it is whole, and an earlier export there is replaced. Nothing may write to the
     collection meanwhile. Needs the extra parquet.
     """
-    from connector.collection import Collection
+    from connector.collection.backup import export_collection
+    from connector.collection.collection import Collection
     from connector.stores import open_store
-    from connector.transfer import export_collection
 
     with contextlib.closing(open_store(**where(path, url))) as store, steps_bar() as progress:
         report = export_collection(Collection(store, collection), folder, progress)
@@ -45,8 +45,8 @@ def import_command(folder: Path, path: str | None, url: str | None, name: str | 
     All of FOLDER is checked before anything is written, and the collection appears when it is whole. A run
     that was killed is gone on with by running it again. Needs the extra parquet.
     """
+    from connector.collection.backup import import_collection, read_manifest
     from connector.stores import open_store
-    from connector.transfer import import_collection, read_manifest
 
     started = time.perf_counter()
     with contextlib.closing(open_store(**where(path, url))) as store, steps_bar() as progress:

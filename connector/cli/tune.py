@@ -16,7 +16,7 @@ from connector.terminal import print_json, steps_bar
 
 if TYPE_CHECKING:
     from connector.encoders import Encoder
-    from connector.tuning import Task, Tuning
+    from connector.evaluation.tuning import Task, Tuning
 
 _UNITS = {"": 1, "B": 1, "KB": 1024, "KIB": 1024, "MB": 1024**2, "MIB": 1024**2}
 
@@ -125,7 +125,7 @@ def tune_command(
     Cut off, the same command goes on where it was.
     """
     from connector.compression.heads import OWN
-    from connector.tuning import tune
+    from connector.evaluation.tuning import tune
     from connector.tuning_plot import check_plot
     from connector.tuning_plot import plot as draw
     from connector.tuning_text import print_tuning, tuning_json
@@ -147,7 +147,7 @@ def tune_command(
     sizes = {"most_passages": max_passages, "most_queries": max_queries}
     if source is not None:
         from connector.encoders import DEFAULT_MODEL, load_encoder
-        from connector.tuning import task_of_source
+        from connector.evaluation.tuning import task_of_source
 
         task = task_of_source(
             source, split=split, examples=pairs, queries=queries, skip_bad=skip_bad, **sizes
@@ -191,7 +191,7 @@ def _of_collection(
     sizes: dict[str, int],
 ) -> tuple[Task, Encoder]:
     from connector.connector import Connector
-    from connector.tuning import task_of_collection
+    from connector.evaluation.tuning import task_of_collection
 
     with Connector.open(name, **at) as connector:
         task = task_of_collection(connector.collection, examples=examples, queries=queries, **sizes)

@@ -10,20 +10,20 @@ from typing import Any, get_args
 
 from qdrant_client import models
 
-from connector import recoding
-from connector.collection import Collection
+from connector.collection.collection import Collection
+from connector.collection.documents.document_state import State, read, scan
+from connector.collection.documents.writer import WINDOW
+from connector.collection.recipe import Recipe
+from connector.collection.versions import transcode as recoding
+from connector.collection.versions.backfill import fill
 from connector.core.errors import ConnectorError, MigrationError, StoreLocked, one_line
 from connector.core.io import batched
 from connector.core.types import Document
-from connector.documents import State, read, scan
-from connector.filling import fill
 from connector.migrate.rebuild import rebuild
 from connector.migrate.reshape import rebuilt
 from connector.migrate.steps import Measure, Planned, Progress, Shape, Work
-from connector.recipes import Recipe
 from connector.stores import PayloadKind, Point
 from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
-from connector.writing import WINDOW
 
 _ADDED = (LEXICAL, FDE)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from connector.collection import Collection
+from connector.collection.aliases import versions
+from connector.collection.collection import Collection
 from connector.connector import Connector
 from connector.migrate.verify import Verification, inspect
-from connector.versions import versions
 
 
 @dataclass(frozen=True, slots=True)

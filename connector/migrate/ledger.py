@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from connector.collection import Collection
+from connector.collection.collection import Collection
 from connector.core.errors import MigrationError
 from connector.migrate.revisions import Revision
 

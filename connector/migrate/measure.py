@@ -6,21 +6,21 @@ import itertools
 import json
 from functools import cached_property
 
-from connector.collection import Collection
+from connector.collection.aliases import versions
+from connector.collection.collection import Collection
+from connector.collection.documents.document_state import read, scan
+from connector.collection.documents.passages import Passage
+from connector.collection.documents.points import text_of
+from connector.collection.documents.writer import WORD_BYTES, EncoderOf
+from connector.collection.metadata import schema_of
+from connector.collection.recipe import Recipe, load_recipe
 from connector.compression.reduction import Setting
 from connector.core.errors import ConnectorError
 from connector.core.types import Embedding, passage_text
-from connector.description import schema_of
-from connector.documents import read, scan
 from connector.encoders import Encoder
 from connector.migrate.steps import Shape
-from connector.passages import Passage
-from connector.points import text_of
-from connector.recipes import Recipe, load_recipe
 from connector.stores import Record
 from connector.stores.schema import CLS, FDE, LEXICAL
-from connector.versions import versions
-from connector.writing import WORD_BYTES, EncoderOf
 
 _SAMPLE = 64
 """Documents that are looked at."""

@@ -1,9 +1,9 @@
 """Another version of a collection, made while the collection goes on being searched and written.
 
 The new version is made under a name of its own, gets its codec, and is announced; from then on writers carry
-to it what they write (`connector.following`). Documents are copied as far as they differ, so that a run that
-was cut off goes on where it was; then both are compared, and the name is switched. Whatever happens before
-the switch, the old version is as it was.
+to it what they write (`connector.collection.versions.dual_write`). Documents are copied as far as they
+differ, so that a run that was cut off goes on where it was; then both are compared, and the name is
+switched. Whatever happens before the switch, the old version is as it was.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from connector import recoding
-from connector.collection import CANARIES_FILE, Collection
+from connector.collection.aliases import next_version, versions
+from connector.collection.collection import CANARIES_FILE, Collection
+from connector.collection.documents.document_state import read, scan, states, unmake
+from connector.collection.documents.writer import WINDOW, IngestReport, Writer
+from connector.collection.metadata import schema_of
+from connector.collection.recipe import Recipe
+from connector.collection.versions import transcode as recoding
+from connector.collection.versions.dual_write import carry
 from connector.core.errors import CollectionNotFound, MigrationError
 from connector.core.io import batched
-from connector.description import schema_of
-from connector.documents import read, scan, states, unmake
 from connector.encoders import Encoder
-from connector.following import carry
 from connector.migrate.ledger import keys_of
 from connector.migrate.steps import Progress, Work
 from connector.migrate.verify import verify
-from connector.recipes import Recipe
 from connector.stores import Record
 from connector.stores.schema import Hnsw
-from connector.versions import next_version, versions
-from connector.writing import WINDOW, IngestReport, Writer
 
 _AGAIN = ", again"
 """Of a version that is there from before, and not to be dropped if the run is given up."""

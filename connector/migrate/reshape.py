@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from connector import recoding
-from connector.collection import Collection
+from connector.collection.collection import Collection
+from connector.collection.recipe import Recipe, get_recipe
+from connector.collection.versions import transcode as recoding
 from connector.core.errors import MigrationError, RecipeError
 from connector.migrate.rebuild import rebuild
 from connector.migrate.steps import Measure, Planned, Shape, Work
-from connector.recipes import Recipe, get_recipe
 from connector.stores.schema import CLS, TOKENS, Hnsw
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector.collection import Collection
+from connector.collection.collection import Collection
 from connector.connector import Connector
 from connector.core.errors import MigrationError
 from connector.encoders import Encoder, load_encoder

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from connector.collection import Collection
+from connector.collection.collection import Collection
+from connector.collection.documents.writer import EncoderOf
+from connector.collection.recipe import RECIPES, Recipe
 from connector.encoders import Encoder
-from connector.recipes import RECIPES, Recipe
 from connector.stores import Lease, Store
 from connector.stores.schema import Hnsw
-from connector.writing import EncoderOf
 
 Route = Literal["nothing", "in place", "backfill", "rebuild"]
 """How a step is done: not at all, by changing the collection, its points, or by making another version."""

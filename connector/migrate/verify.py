@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from connector import recoding
-from connector.collection import CANARIES_FILE, Collection
+from connector.collection.collection import CANARIES_FILE, Collection
+from connector.collection.documents.document_state import State, mark, read, scan, states
+from connector.collection.documents.passages import Passage
+from connector.collection.documents.points import assembled, points_of, text_of
+from connector.collection.documents.writer import WINDOW, EncoderOf
+from connector.collection.search.rerank import codec_of, keys_of, stored
+from connector.collection.search.search import rank
+from connector.collection.versions import transcode as recoding
+from connector.collection.versions.dual_write import carry
 from connector.core.errors import ConnectorError, StoreError
 from connector.core.io import batched
 from connector.core.types import Float32
-from connector.documents import State, mark, read, scan, states
-from connector.following import carry
-from connector.passages import Passage
-from connector.points import assembled, points_of, text_of
-from connector.rerank import codec_of, keys_of, stored
-from connector.search import rank
 from connector.stores import Point, Record
 from connector.stores.schema import CLS
-from connector.writing import WINDOW, EncoderOf
 
 _SAMPLE = 20
 _ROUNDS = 5

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from connector.collection.documents.writer import WORD_BYTES
 from connector.connector import Connector
 from connector.core.errors import CollectionError, InputError, StoreError, one_line
 from connector.core.explanation import Explanation
 from connector.core.types import Hit, passage_text
 from connector.serve.bodies import HitAnswer, Match, Milliseconds, SearchAnswer, SearchRequest
 from connector.stores.schema import CLS, FDE
-from connector.writing import WORD_BYTES
 
 
 def searched(connector: Connector, asked: SearchRequest) -> SearchAnswer:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, HTTPException, Request, Security
 from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 
+from connector.collection.documents.writer import IngestReport
 from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.core.types import Document
@@ -33,7 +34,6 @@ from connector.serve.page import HEADERS, page
 from connector.serve.troubles import SENT, answer_errors, documented
 from connector.serve.turns import Turns
 from connector.stores.server.credentials import check_key
-from connector.writing import IngestReport
 
 _HEALTH_SECONDS = 5.0
 """In which the store has to answer to be well."""

@@ -12,13 +12,13 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from qdrant_client import models
 
 from connector.asynchronous import AsyncConnector
+from connector.collection.search.search import CandidatesBy, Rerank
 from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.core.types import Hits
 from connector.integrations.llama_index.filters import filter_of
 from connector.integrations.llama_index.nodes import node_of
 from connector.scoring.alignment import Alignment
-from connector.search import CandidatesBy, Rerank
 
 
 class SearchOptions(TypedDict, total=False):

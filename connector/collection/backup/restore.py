@@ -1,0 +1,237 @@
+"""A folder that an export wrote to a collection, which is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import uuid
+from pathlib import Path
+from typing import get_args
+
+from connector.collection.aliases import check_name, names, next_version, versions
+from connector.collection.backup.export import Progress
+from connector.collection.backup.manifest import ARTIFACTS, PASSING, Manifest, Part, check_file, read_manifest
+from connector.collection.backup.part_files import parquet, read
+from connector.collection.collection import CODEC_FILE, Collection
+from connector.collection.metadata import FORMAT, FREQUENCIES_FILE, schema_of
+from connector.collection.recipe import load_recipe
+from connector.compression.reduction import Frequencies
+from connector.core.errors import CollectionExists, InputError, TransferError, one_line
+from connector.scoring.bm25 import BM25
+from connector.stores import PayloadKind, Point, Store
+from connector.stores.schema import CollectionSchema
+
+MAX_WIDTH = 65_536
+"""Of a vector, in Qdrant."""
+
+
+logger = logging.getLogger(__name__)
+
+
+_IMPORT = "import:"
+
+
+def import_collection(
+    store: Store,
+    folder: str | os.PathLike[str],
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Collection:
+    """Make a collection of an export. No encoder is needed.
+
+    Everything is read and checked before anything is written. What is written has no name until it is whole;
+    a run that was killed is gone on with by running it again.
+
+    Args:
+        store: where.
+        folder: what `export_collection` wrote.
+        name: of the new collection; by default that of the exported one.
+        progress: called after each part, which is first checked, then imported.
+
+    Raises:
+        TransferError: the folder is not an export, is not whole, was changed, or a newer version wrote it.
+        CollectionExists: the name is taken.
+        InputError: the name cannot be used.
+        MissingExtra: pyarrow is not installed, or what the collection's recipe needs.
+        StoreLocked: another import or a migration of this name is running.
+    """
+    parquet()
+    folder, progress = Path(folder).expanduser(), progress or (lambda *_: None)
+    manifest = read_manifest(folder)
+    name = manifest.collection if name is None else name
+    if _imported(store, name, manifest):
+        logger.warning("collection %r was made of this export before, and is left as it is", name)
+        return Collection(store, name)
+    _check_free(store, name)
+    export = _Export(folder, manifest)
+    export.check(progress)
+    with store.lease(name) as lease:
+        _check_free(store, name)
+        physical = _unfinished(store, name, manifest) or _created(store, name, export)
+        for file in manifest.artifacts:
+            store.put_artifact(physical, Path(file.name).name, (folder / file.name).read_bytes())
+        done = 0
+        for part in manifest.parts:
+            points = export.points(part)
+            lease.check()
+            if not store.retrieve(physical, [points[-1].id], []):  # else all before it are there, too
+                store.upsert(physical, points)
+            progress("Importing", done := done + part.points, manifest.points)
+        for key, kind in export.indexes.items():
+            store.create_index(physical, key, kind)
+        store.finish(physical)
+        _check_counts(store, physical, manifest)
+        lease.check()
+        _check_free(store, name)  # nobody needs the lease to make a collection
+        store.set_info(physical, {"building": ""})
+        store.switch(name, physical)
+    return Collection(store, name)
+
+
+def _imported(store: Store, name: str, manifest: Manifest) -> bool:
+    """Whether this export is there under the name already: a run may be killed when all is done."""
+    if name not in names(store) or store.info(name).get("imported") != manifest.sha256:
+        return False
+    return all(number == getattr(manifest, what) for what, number in _counts(store, name).items())
+
+
+def _check_free(store: Store, name: str) -> None:
+    check_name(name)
+    if name in names(store):
+        raise CollectionExists(
+            f"collection {name!r} exists in {store.location}; give another name (--as NAME), or drop it "
+            "(connector drop)"
+        )
+
+
+def _unfinished(store: Store, name: str, manifest: Manifest) -> str | None:
+    """What a killed import of this export has made, if any.
+
+    What others have left is removed, as no name leads to it: it is of another export, or it was whole, and
+    nobody knows what was written to it since.
+    """
+    found = None
+    for physical in versions(store, name):
+        info = store.info(physical)
+        if info.get("building") == _building(manifest):
+            found = physical
+        elif info.get("building", "").startswith(_IMPORT) or (
+            "imported" in info and not info.get("building")
+        ):
+            store.drop(physical)
+    return found
+
+
+def _building(manifest: Manifest) -> str:
+    return _IMPORT + manifest.sha256
+
+
+def _created(store: Store, name: str, export: _Export) -> str:
+    physical, manifest = next_version(store, name), export.manifest
+    more = {"uid": uuid.uuid4().hex, "imported": manifest.sha256, "building": _building(manifest)}
+    store.create(physical, export.schema, export.info | more)
+    return physical
+
+
+def _counts(store: Store, physical: str) -> dict[str, int]:
+    """How many documents, passages and points there are."""
+    there = Collection(store, physical)
+    return {
+        "documents": there.documents(),
+        "passages": there.passages(),
+        "points": store.count(there.physical),
+    }
+
+
+def _check_counts(store: Store, physical: str, manifest: Manifest) -> None:
+    for what, number in _counts(store, physical).items():
+        if number != getattr(manifest, what):
+            store.drop(physical)
+            raise TransferError(
+                f"{number:,} {what} arrived in {store.location} of the {getattr(manifest, what):,} of the "
+                "export; run the import again"
+            )
+
+
+class _Export:
+    """An export that is to be imported: what it describes, and its points.
+
+    Raises:
+        TransferError: its description is none that this version can use.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.info = {key: value for key, value in manifest.info.items() if key not in PASSING}
+        if self.info.get("format") != FORMAT:
+            raise TransferError(
+                f"{folder} holds a collection of format {self.info.get('format')!r}, this version reads "
+                f"{FORMAT}; import it with version {manifest.library} of this library"
+            )
+        try:
+            self.schema, self.indexes = _schema(self.info), _indexes(self.info)
+            self.recipe = load_recipe(self.info["recipe"])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise TransferError(
+                f"{folder} describes no collection that can be made here ({one_line(repr(error))}); export "
+                "it again"
+            ) from error
+        self._words = None if self.recipe.lexical is None else BM25(self.recipe.lexical)
+
+    def points(self, part: Part) -> list[Point]:
+        """The points of a part."""
+        files = self.folder / part.table.name, self.folder / part.vectors.name
+        return read(*files, part.points, self.schema, self._words)
+
+    def check(self, progress: Progress) -> None:
+        """Read all of it.
+
+        Raises:
+            TransferError: a file is missing or was changed, or holds something else.
+        """
+        for file in self.manifest.files:
+            check_file(self.folder, file)
+        self._check_artifacts()
+        done, last = 0, ""
+        for part in self.manifest.parts:
+            for point in self.points(part):
+                if point.id <= last:
+                    raise TransferError(
+                        f"{part.table.name} in {self.folder} is not in order; export it again"
+                    )
+                last = point.id
+            progress("Checking", done := done + part.points, self.manifest.points)
+
+    def _check_artifacts(self) -> None:
+        there = {Path(file.name).name: self.folder / file.name for file in self.manifest.artifacts}
+        for key, told in ((CODEC_FILE, "codec"), (FREQUENCIES_FILE, "frequencies")):
+            if (key in there) != (told in self.info):
+                raise TransferError(
+                    f"{self.folder} and its description do not agree on {key}; export it again"
+                )
+        try:
+            if CODEC_FILE in there:
+                codec = self.recipe.make_codec().load(there[CODEC_FILE].read_bytes())
+                if codec.fingerprint != self.info["codec"]:
+                    raise InputError(f"its fingerprint is not {self.info['codec']}")
+            if FREQUENCIES_FILE in there:
+                Frequencies().load(there[FREQUENCIES_FILE].read_bytes())
+        except InputError as error:
+            raise TransferError(f"{self.folder / ARTIFACTS}: {error}; export the collection again") from error
+
+
+def _schema(info: dict[str, str]) -> CollectionSchema:
+    for key in ("cls_width", "token_width"):
+        if not 0 < int(info[key]) <= MAX_WIDTH:
+            raise ValueError(f"{key} is {info[key]}")
+    for key in ("model", "encoder"):
+        info[key]
+    return schema_of(info)
+
+
+def _indexes(info: dict[str, str]) -> dict[str, PayloadKind]:
+    said = json.loads(info.get("indexes", "{}"))
+    if not isinstance(said, dict) or not set(said.values()) <= set(get_args(PayloadKind)):
+        raise ValueError(f"indexes are {said!r}")
+    return said

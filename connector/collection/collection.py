@@ -1,0 +1,377 @@
+"""A collection that describes itself: everything needed to use it is stored with it.
+
+The description is what `connector.collection.metadata` tells. Beside it, as artifacts, are the codec's
+arrays and the token frequencies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from qdrant_client import models
+
+from connector.collection.aliases import first_version
+from connector.collection.metadata import Counts, check_description, new_description, schema_of
+from connector.collection.recipe import Recipe, load_recipe
+from connector.compression.codecs import Codec
+from connector.compression.reduction import QueryReduction, Reduction, Setting
+from connector.compression.saliency import Side
+from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
+from connector.core.ids import point_id
+from connector.core.types import Embedding, Float32
+from connector.encoders import Encoder
+from connector.scoring.alignment import Alignment, TopK, parse_alignment
+from connector.scoring.bm25 import BM25
+from connector.scoring.muvera import Muvera
+from connector.stores import PayloadKind, Store
+from connector.stores.external import seen_through
+from connector.stores.schema import CollectionSchema, Copies
+
+logger = logging.getLogger(__name__)
+
+
+CODEC_FILE = "codec.safetensors"
+
+
+CANARIES_FILE = "canaries.json"
+
+
+_DECISIVE = ("uid", "recipe", "alignment", "adapted_weight", "filling")
+"""Keys that decide how a collection is written and searched."""
+
+
+def _numbered(lte: float | None = None) -> models.Filter:
+    """Points that are passages of these numbers; the marks of unfinished documents are none."""
+    bounds = models.Range(gte=0, lte=lte)
+    return models.Filter(must=[models.FieldCondition(key="passage", range=bounds)])
+
+
+class Collection:
+    """One collection in a store, as it was when this object was made.
+
+    Args:
+        store: where it lives.
+        name: what users call it, or one of its versions.
+
+    Attributes:
+        physical: the version that the name led to, which every call of the store is given.
+
+    Raises:
+        CollectionNotFound: there is none of this name.
+        CollectionError: it was not made by this library, or by a later version of it.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.name = name
+        self.physical = store.aliases().get(name, name)
+        self.store = seen_through(store, self.physical)
+        self._codec: Codec | None = None
+        self._frequencies = Counts(self.store, self.physical)
+        self._fitting = threading.Lock()
+        self._info = self.store.info(self.physical)
+        check_description(name, self._info)
+
+    @classmethod
+    def create(
+        cls, store: Store, name: str, recipe: Recipe, encoder: Encoder, copies: Copies | None = None
+    ) -> Collection:
+        """Make an empty collection.
+
+        Raises:
+            InputError: the name cannot be used.
+            CollectionExists: the name is taken.
+        """
+        physical = first_version(store, name)
+        more = {} if copies is None else {"copies": copies.model_dump_json()}
+        uid = cls.make(store, physical, recipe, encoder, more).uid
+        store.switch(name, physical)
+        collection = cls(store, name)
+        if collection.uid != uid:
+            raise CollectionExists(f"collection {name!r} in {store.location} was just made by another one")
+        return collection
+
+    @classmethod
+    def make(
+        cls, store: Store, physical: str, recipe: Recipe, encoder: Encoder, more: Mapping[str, str]
+    ) -> Collection:
+        """Make an empty version of a collection, to which no name leads yet.
+
+        Args:
+            store, physical: which.
+            recipe: what it stores.
+            encoder: what encodes.
+            more: other keys of its description.
+
+        Raises:
+            CollectionExists: there is such a version.
+            RecipeError: the recipe and the encoder do not go together.
+        """
+        info = {**new_description(recipe, encoder), **more}
+        store.create(physical, schema_of(info), info)
+        return cls(store, physical)
+
+    def current(self) -> Collection:
+        """This object, or a new one if its name leads elsewhere now, or it is described otherwise."""
+        now = self.store.info(self.name)
+        if all(now.get(key) == self._info.get(key) for key in _DECISIVE):
+            return self
+        return Collection(self.store, self.name)
+
+    @property
+    def uid(self) -> str | None:
+        """What tells this version from every other one, also of the same name."""
+        return self._info.get("uid")
+
+    @property
+    def encoder(self) -> str:
+        """The fingerprint of the encoder that made the collection."""
+        return self._info["encoder"]
+
+    @property
+    def attached(self) -> bool:
+        """Whether its points are another program's, with late interaction beside what that keeps there."""
+        return bool(self._info.get("layout"))
+
+    def check_own(self, what: str) -> None:
+        """Raises CollectionError if its points are another program's, to which this must not be done."""
+        if self.attached:
+            raise CollectionError(
+                f"collection {self.name!r} is attached: its points are another program's, and {what}"
+            )
+
+    def point_id(self, document_id: str, passage: int) -> str:
+        """The point of a document's passage; another program's points are documents of one passage each."""
+        return document_id if self.attached and passage == 0 else point_id(document_id, passage)
+
+    def said(self) -> dict[str, str]:
+        """What it says of itself now; `connector.collection.metadata` tells what the keys are."""
+        return self.store.info(self.physical)
+
+    def say(self, **more: str) -> None:
+        """Change what it says of itself."""
+        self.store.set_info(self.physical, more)
+        self._info |= more
+
+    @property
+    def schema(self) -> CollectionSchema:
+        """Its vectors."""
+        return schema_of(self._info)
+
+    def schema_with(self, recipe: Recipe) -> CollectionSchema:
+        """The vectors that it would have with another recipe."""
+        return schema_of({**self._info, "recipe": recipe.model_dump_json()})
+
+    def say_indexes(self, indexes: Mapping[str, PayloadKind]) -> None:
+        """Say which payload keys are indexed."""
+        self.say(indexes=json.dumps(dict(indexes), sort_keys=True))
+
+    @property
+    def filling(self) -> str | None:
+        """The vector that is being added to its points, which searches cannot use yet."""
+        return self._info.get("filling") or None
+
+    @property
+    def indexes(self) -> dict[str, PayloadKind]:
+        """Indexed payload keys and their kinds."""
+        return dict(json.loads(self._info.get("indexes", "{}")))
+
+    @property
+    def model(self) -> str:
+        """The name of the encoder that made the collection."""
+        return self._info["model"]
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe it was made with."""
+        return load_recipe(self._info["recipe"])
+
+    def other_than(self, recipe: Recipe) -> list[str]:
+        """In what the collection's recipe differs from this one, whatever they are called."""
+        return self.recipe.differences(recipe.for_model(self._info["encoder"]))
+
+    @property
+    def codec(self) -> Codec | None:
+        """The codec, fitted if documents have come; None in the dense layout."""
+        if self.recipe.codec is None:
+            return None
+        if self._codec is None or not self._codec.fitted:
+            self._codec = self._stored_codec()
+        return self._codec
+
+    def _stored_codec(self) -> Codec:
+        codec = self.recipe.make_codec()
+        if "codec" not in self._info:  # another connector may have written it since
+            self._info = self.store.info(self.physical)
+        if "codec" not in self._info:
+            return codec
+        codec.load(self.store.get_artifact(self.physical, CODEC_FILE))
+        if codec.fingerprint != self._info["codec"]:
+            raise CollectionError(
+                f"collection {self.name!r} expects codec {self._info['codec']} but holds "
+                f"{codec.fingerprint}; restore its codec file"
+            )
+        return codec
+
+    @property
+    def cls_weight(self) -> float | None:
+        """The share of the CLS vectors in a score; None where tokens alone decide."""
+        if not self.adapted:
+            return self.own_scoring[1]
+        weight = self._info.get("adapted_weight")
+        return float(weight) if weight else None
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """How tokens are scored; None is MaxSim."""
+        return parse_alignment(self._info["alignment"]) if self.adapted else self.own_scoring[0]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it is scored otherwise than it was made for."""
+        return bool(self._info.get("alignment"))
+
+    @property
+    def own_scoring(self) -> tuple[Alignment | None, float | None]:
+        """Alignment and share of the CLS vectors that the collection was made for."""
+        spec, weight = self.recipe.alignment, self._info.get("cls_weight")
+        own = TopK(1) if self.recipe.saliency else None
+        return own if spec is None else parse_alignment(spec), float(weight) if weight else None
+
+    def adapt(self, alignment: Alignment | None, cls_weight: float | None = None) -> None:
+        """Score by another alignment and another share of the CLS vectors from now on.
+
+        No point is written. Searches of this object and of those that open the collection later follow it.
+
+        Args:
+            alignment: None goes back to what the collection was made for.
+            cls_weight: the share.
+        """
+        self.check_current()
+        spec = "" if alignment is None else alignment.spec
+        weight = "" if alignment is None or cls_weight is None else repr(cls_weight)
+        self.store.set_info(self.physical, {"alignment": spec, "adapted_weight": weight})
+        self._info = self.store.info(self.physical)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """The token frequencies, counted if the recipe asks for them."""
+        self._frequencies.needed = "frequencies" in self.reduction.needs | self._query_reduction.needs
+        return self._frequencies
+
+    @cached_property
+    def reduction(self) -> Reduction:
+        """The recipe's reduction of passages, with the frequencies that are counted."""
+        return self.recipe.make_reduction(Setting(self.token_bytes, self._frequencies.counted))
+
+    @cached_property
+    def _query_reduction(self) -> QueryReduction:
+        return self.recipe.make_query_reduction(self._frequencies.asked)
+
+    @cached_property
+    def words(self) -> BM25:
+        """What makes the index of words.
+
+        Raises:
+            RecipeError: the recipe has none.
+        """
+        if self.recipe.lexical is None:
+            raise RecipeError(f"recipe {self.recipe.name} has no index of words")
+        return BM25(self.recipe.lexical)
+
+    @cached_property
+    def muvera(self) -> Muvera:
+        """What makes fixed dimensional encodings.
+
+        Raises:
+            MissingExtra: the package that does it is not installed.
+        """
+        return Muvera(self.recipe.make_codec().width(int(self._info["token_width"])))
+
+    def salient(self, embeddings: Sequence[Embedding], side: Side) -> list[Embedding]:
+        """The embeddings, with their tokens' saliency if anything asks for it."""
+        if not self.recipe.salient:
+            return list(embeddings)
+        codec = self.codec
+        if codec is None:
+            raise CollectionError(f"collection {self.name!r} stores no tokens")
+        return codec.saliency(embeddings, side)
+
+    def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
+        """The rows that a query asks with, and their weights, if the recipe weighs them."""
+        if "frequencies" in self._query_reduction.needs:
+            self.counts.refresh()
+        return self._query_reduction(query)
+
+    def documents(self) -> int:
+        """How many finished documents it holds."""
+        return self.store.count(self.physical, _numbered(lte=0))
+
+    def passages(self) -> int:
+        """How many passages it holds."""
+        return self.store.count(self.physical, _numbered())
+
+    @cached_property
+    def token_bytes(self) -> int:
+        """Bytes of one stored token vector; 0 in the dense layout."""
+        width = int(self._info["token_width"])
+        if self.recipe.codec is None:
+            return 0
+        own_byte = self.recipe.saliency and self.recipe.layout == "codes"  # else it is the vectors' length
+        return self.recipe.make_codec().bytes_per_token(width) + own_byte
+
+    @cached_property
+    def vector_bytes(self) -> dict[str, int]:
+        """Bytes of one stored row of each named vector of Qdrant's."""
+        return {vector.name: vector.bytes_per_row for vector in self.schema.vectors}
+
+    def check_current(self) -> None:
+        """Raises CollectionError if the name means another collection now than when this one was opened."""
+        if self.store.info(self.physical).get("uid") != self.uid:
+            raise self.replaced()
+
+    def replaced(self) -> CollectionError:
+        """What to raise when points do not look as this collection's recipe makes them."""
+        if self.attached:
+            return CollectionError(f"points of {self.name!r} lack what was added to them; attach to it again")
+        return CollectionError(
+            f"collection {self.name!r} was dropped and made anew since it was opened; open it again"
+        )
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Raises EncoderMismatch unless this encoder makes the vectors that the collection holds."""
+        if encoder.fingerprint != self._info["encoder"]:
+            raise EncoderMismatch(
+                f"collection {self.name!r} was made by {self.model} ({self._info['encoder']}), this is "
+                f"{encoder.name} ({encoder.fingerprint}); use that model, or make a new collection"
+            )
+
+    def fit_codec(self, tokens: Float32, saliency: Float32 | None = None) -> Codec:
+        """Fit the codec on the first documents' tokens and store it before any of them.
+
+        Args:
+            tokens: (N, w) float32.
+            saliency: (N,) float32 of the same tokens, if the recipe keeps it.
+        """
+        with self._fitting:
+            stored = self.codec
+            if stored is not None and stored.fitted:
+                return stored
+            return self._fit_codec(tokens, saliency)
+
+    def _fit_codec(self, tokens: Float32, saliency: Float32 | None) -> Codec:
+        return self.take_codec(self.recipe.make_codec().fit(tokens, saliency=saliency))
+
+    def take_codec(self, fitted: Codec) -> Codec:
+        """Store a fitted codec, unless there is one; gives the one that is stored."""
+        # Of several writers that fit at the same time the first one's codec becomes that of all.
+        codec = self.recipe.make_codec().load(
+            self.store.claim_artifact(self.physical, CODEC_FILE, fitted.save())
+        )
+        self.store.set_info(self.physical, {"codec": codec.fingerprint})
+        self._info["codec"] = codec.fingerprint
+        self._codec = codec
+        return codec

@@ -1,0 +1,80 @@
+"""A collection that follows its name: a migration may lead it to another version at any moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from connector.collection.collection import Collection
+from connector.core.errors import CollectionError, StoreError
+from connector.encoders import Encoder, load_encoder
+from connector.scoring import maxsim as scoring
+
+T = TypeVar("T")
+
+
+_SERVER_SECONDS = 1.0
+"""How long a server is not asked again where a name leads; the version that it led to stays for longer."""
+
+
+class CollectionHandle:
+    """A collection as it is now, and the encoders of its versions.
+
+    Args:
+        collection: as it is when this is made.
+        model: where its encoder is; None for the model that the collection names.
+        device: for encoders that are loaded.
+    """
+
+    def __init__(self, collection: Collection, model: str | Encoder | None, device: str | None) -> None:
+        self._collection = collection
+        self._model = model
+        self._meant = collection.encoder  # what the model is for; a migration may bring another encoder
+        self._device = device
+        self._encoders: dict[str, Encoder] = {}
+        self._loading = threading.Lock()
+        self._asked = time.monotonic()
+
+    @property
+    def collection(self) -> Collection:
+        """The collection, seen anew where that costs nothing, and else once a second."""
+        fresh = self._collection.store.capabilities.aliases
+        if not fresh or time.monotonic() - self._asked > _SERVER_SECONDS:
+            self.refresh()
+        return self._collection
+
+    def refresh(self) -> Collection:
+        """The collection, seen anew."""
+        self._collection = self._collection.current()
+        self._asked = time.monotonic()
+        return self._collection
+
+    def encoder_of(self, collection: Collection) -> Encoder:
+        """The encoder that made a version, loaded when first asked for.
+
+        Raises:
+            ModelError: it cannot be loaded.
+            EncoderMismatch: the model is not the one that made the version.
+        """
+        with self._loading:
+            if collection.encoder not in self._encoders:
+                given = self._model if collection.encoder == self._meant else None
+                named = collection.model if given is None else given
+                encoder = load_encoder(named, self._device) if isinstance(named, str) else named
+                collection.check_encoder(encoder)
+                self._encoders[collection.encoder] = encoder
+                scoring.warm()
+            return self._encoders[collection.encoder]
+
+    def read(self, call: Callable[[Collection], T]) -> T:
+        """Call with the collection; once more if it fails because its name leads elsewhere now."""
+        collection = self.collection
+        try:
+            return call(collection)
+        except (CollectionError, StoreError):
+            now = self.refresh()
+            if now is collection:
+                raise
+            return call(now)

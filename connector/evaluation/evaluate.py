@@ -1,0 +1,201 @@
+"""Quality as a number: a BEIR folder through a real collection, and measures from ir-measures."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connector.collection.collection import Collection
+from connector.collection.documents.writer import IngestReport
+from connector.collection.ingest import ingest
+from connector.collection.recipe import Recipe
+from connector.collection.search.search import CandidatesBy, check_finding, fetch, rank
+from connector.core.errors import InputError
+from connector.core.sources import Source
+from connector.encoders import Encoder
+from connector.encoders.cache import CachedEncoder
+from connector.encoders.chunking import Chunking
+from connector.evaluation.beir import load_judged
+from connector.evaluation.metrics import Run, _percentile, measure
+from connector.scoring.alignment import parse_alignment
+from connector.stats import scored_by
+from connector.stores import Store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of one evaluation; `run` has the scores that it was computed from.
+
+    Args:
+        dataset: the folder's name.
+        model, recipe: their names.
+        scored_by: how tokens were scored, such as "MaxSim" or "top-2, CLS with weight 0.3"; None if there are
+            none.
+        queries, documents: how many.
+        measures: "nDCG@10", "R@100", "RR@10" and "P@10", means over all judged queries.
+        bytes_per_passage: mean bytes of a passage's vectors: "cls", "tokens", "total".
+        at_rest_per_passage: mean bytes of a passage on disk: "data" with text, metadata and indexes, and
+            "log", Qdrant's write-ahead log, which does not grow with the collection.
+        tokens_per_passage: mean stored token vectors of a passage.
+        query_ms: "p50" and "p95" of a search for 10 hits, without encoding the query.
+        documents_per_second: ingest, encoding included also where it was done by an earlier run.
+        run: the scores.
+    """
+
+    dataset: str
+    model: str
+    recipe: str
+    scored_by: str | None
+    queries: int
+    documents: int
+    measures: dict[str, float]
+    bytes_per_passage: dict[str, float]
+    at_rest_per_passage: dict[str, float]
+    tokens_per_passage: float
+    query_ms: dict[str, float]
+    documents_per_second: float
+    run: Run
+
+
+def evaluate(
+    folder: Path,
+    encoder: Encoder,
+    recipe: Recipe,
+    *,
+    split: str = "test",
+    candidates: int = 200,
+    cache: Path | None = None,
+    candidates_by: CandidatesBy = "dense",
+    cls_weight: float | None = None,
+    alignment: str | None = None,
+    min_relevance: int = 1,
+    skip_bad: bool = False,
+    progress: Callable[[IngestReport], None] | None = None,
+) -> Evaluation:
+    """Ingest a BEIR folder into a collection in a temporary folder, search it, and measure.
+
+    Args:
+        folder: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`.
+        encoder: encodes passages and queries.
+        recipe: what is stored.
+        split: the judgements to use.
+        candidates: passages found and reranked.
+        candidates_by, cls_weight, alignment: as in `Connector.search`.
+        cache: keep the encoder's output in this folder.
+        min_relevance: the least grade that R, RR and P count as relevant.
+        skip_bad: leave unusable records of the corpus out.
+        progress: called after each write.
+
+    Raises:
+        SourceError: the folder is not in this layout.
+    """
+    check_finding(recipe, candidates_by, cls_weight, alignment)
+    judged = load_judged(folder, split)
+    source = Source(folder, skip_bad=skip_bad)
+    cached = None if cache is None else CachedEncoder(encoder, cache)
+    with tempfile.TemporaryDirectory(prefix="connector-evaluate-") as scratch:
+        store = open_store(path=scratch)
+        try:
+            collection = Collection.create(store, "evaluate", recipe, encoder)
+            report = ingest(
+                collection,
+                cached or encoder,
+                source,
+                chunking=Chunking(),
+                skip_bad=skip_bad,
+                progress=progress,
+            )
+            seconds = report.seconds + (cached.spared if cached else 0.0)
+            chosen = collection.alignment if alignment is None else parse_alignment(alignment)
+            scored = scored_by(
+                collection, chosen, collection.cls_weight if cls_weight is None else cls_weight
+            )
+            at_rest = _at_rest(store, "evaluate", report.passages)
+            run, times = _search(
+                collection,
+                cached or encoder,
+                judged.queries,
+                candidates=candidates,
+                candidates_by=candidates_by,
+                cls_weight=cls_weight,
+                alignment=alignment,
+            )
+        finally:
+            store.close()
+    return Evaluation(
+        dataset=folder.resolve().name,
+        model=encoder.name,
+        recipe=recipe.name,
+        scored_by=scored,
+        queries=len(judged.queries),
+        documents=report.documents,
+        measures=measure(judged, run, min_relevance),
+        bytes_per_passage=report.bytes_per_passage,
+        at_rest_per_passage=at_rest,
+        tokens_per_passage=round(report.tokens_after / max(report.passages, 1), 2),
+        query_ms={"p50": _percentile(times, 50), "p95": _percentile(times, 95)},
+        documents_per_second=round(report.documents / seconds, 2),
+        run=run,
+    )
+
+
+def _at_rest(store: Store, name: str, passages: int) -> dict[str, float]:
+    total, data = store.disk_bytes(name) or 0, store.disk_bytes(name, log=False) or 0
+    return {"data": round(data / passages, 1), "log": round(max(total - data, 0) / passages, 1)}
+
+
+def _search(
+    collection: Collection,
+    encoder: Encoder,
+    queries: Mapping[str, str],
+    *,
+    candidates: int,
+    candidates_by: CandidatesBy,
+    cls_weight: float | None,
+    alignment: str | None,
+) -> tuple[Run, list[float]]:
+    """The run over all candidates, and milliseconds a query."""
+    run: Run = {}
+    times = []
+    embeddings = encoder.encode_queries(list(queries.values()))
+    for query, embedding in zip(queries, embeddings, strict=True):
+        ranking = rank(
+            collection,
+            embedding,
+            k=candidates,
+            candidates=candidates,
+            candidates_by=candidates_by,
+            cls_weight=cls_weight,
+            alignment=alignment,
+            device=encoder.device,
+        )
+        times.append(fetch(collection, ranking, 10).ms["total"])
+        run[query] = ranking.scores()
+    return run, times
+
+
+def write_run(run: Run, path: Path, tag: str) -> None:
+    """Write a run in TREC's format: query, Q0, document, rank, score, tag."""
+    lines = [
+        f"{_word(query)} Q0 {_word(document)} {place} {score:.6f} {tag}\n"
+        for query, scores in run.items()
+        for place, (document, score) in enumerate(scores.items(), 1)
+    ]
+    try:
+        path.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"run {path} cannot be written: {error}; give another file") from error
+
+
+def _word(id_: str) -> str:
+    """An id as one word; white space separates TREC's columns."""
+    return re.sub(r"\s", "_", id_)
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """All of it but the run."""
+    return {key: getattr(evaluation, key) for key in evaluation.__dataclass_fields__ if key != "run"}

@@ -1,0 +1,297 @@
+"""How well a recipe ranks the passages that CLS vectors find, and how long its searches take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from connector.collection.collection import Collection
+from connector.collection.documents.points import Material, assembled
+from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import Coded
+from connector.collection.recipe import Recipe
+from connector.collection.search.rerank import asking, scores
+from connector.collection.search.search import fetch, rank
+from connector.core.errors import InputError
+from connector.core.io import batched, to_json
+from connector.evaluation.tuning.task import DEPTH, Ground, Ranking
+from connector.scoring.alignment import parse_alignment
+from connector.stores import open_store
+
+Float64 = NDArray[np.float64]
+
+
+TIMED = 100
+"""Queries of which the time is the median."""
+
+
+def ndcg(
+    qrels: Mapping[str, Mapping[str, int]], queries: Sequence[str], rankings: Sequence[Ranking]
+) -> Float64:
+    """(Q,) nDCG@10 of each query's ranking."""
+    run = {
+        query: {document: -float(place) for place, document in enumerate(ranking)}
+        for query, ranking in zip(queries, rankings, strict=True)
+    }
+    judged = {query: dict(qrels[query]) for query in queries}
+    values = dict.fromkeys(queries, 0.0)
+    for result in ir_measures.iter_calc([ir_measures.nDCG @ DEPTH], judged, run):
+        values[result.query_id] = result.value
+    return np.array(list(values.values()))
+
+
+def agreement(reference: Sequence[Ranking], rankings: Sequence[Ranking]) -> Float64:
+    """(Q,) which share of the reference's documents each ranking has."""
+    pairs = zip(reference, rankings, strict=True)
+    return np.array([len(set(one) & set(other)) / max(len(one), 1) for one, other in pairs])
+
+
+def by_cls(ground: Ground) -> list[Ranking]:
+    """Rankings without tokens."""
+    return [
+        ground.ranked(found, ground.cls[found] @ query.cls)
+        for query, found in zip(ground.queries, ground.candidates, strict=True)
+    ]
+
+
+def by_tokens(ground: Ground, coded: Coded, recipe: Recipe) -> list[Ranking]:
+    """Rankings by a recipe.
+
+    Args:
+        ground: what is ranked.
+        coded: the passages, as the recipe stores them.
+        recipe: says how they are scored.
+    """
+    codec, queries = coded.codec, ground.queries
+    if recipe.salient:
+        queries = codec.saliency(queries, "query")
+    reduce = recipe.make_query_reduction(ground.frequencies)
+    alignment = None if recipe.alignment is None else parse_alignment(recipe.alignment)
+    rankings = []
+    for query, found in zip(queries, ground.candidates, strict=True):
+        asked = asking(codec, *reduce(query), recipe.saliency)
+        scored = scores(codec, asked, coded.of(found), alignment, ground.encoder.device)
+        rankings.append(ground.ranked(found, scored))
+    return rankings
+
+
+def milliseconds(ground: Ground, recipe: Recipe, coded: Coded | None) -> float:
+    """Median time of a search for 10 hits in an embedded Qdrant with these passages, queries encoded before.
+
+    Args:
+        ground: what is searched.
+        recipe: how.
+        coded: the passages as the recipe stores them; None in layout dense.
+    """
+    most = len(ground.candidates[0])
+    with tempfile.TemporaryDirectory(prefix="connector-tune-") as scratch:
+        store = open_store(path=scratch)
+        try:
+            collection = Collection.create(store, "tune", recipe, ground.encoder)
+            _write(collection, ground, coded)
+            times = []
+            for query in [ground.queries[0], *ground.queries[:TIMED]]:  # the first one warms up
+                ranking = rank(collection, query, candidates=most, device=ground.encoder.device)
+                times.append(fetch(collection, ranking, DEPTH).ms["total"])
+        finally:
+            store.close()
+    return float(np.median(times[1:]))
+
+
+def _write(collection: Collection, ground: Ground, coded: Coded | None) -> None:
+    count = len(ground.cls)
+    rows: Sequence[Any] = [None] * count
+    saliency: Sequence[Any] = rows
+    if coded is not None:
+        ends = np.cumsum(coded.lengths)[:-1]
+        collection.take_codec(coded.codec)
+        collection.counts.counted = ground.frequencies
+        collection.counts.store()
+        rows = np.split(coded.rows, ends)
+        saliency = saliency if coded.saliency is None else np.split(coded.saliency, ends)
+    materials = map(Material, ground.cls, rows, saliency)
+    for window in batched(zip(ground.task.passages, materials, strict=True), WINDOW):
+        points = assembled(collection, *map(list, zip(*window, strict=True)))
+        collection.store.upsert(collection.physical, points)
+    collection.store.finish(collection.physical)
+
+
+_RESAMPLES = 2_000
+
+
+_CONFIDENCE = 95
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """A recipe, what it takes and what it is worth.
+
+    Args:
+        recipe: for the encoder's model.
+        bytes_per_passage: mean bytes of all vectors of a passage.
+        tokens_per_passage: mean stored token vectors.
+        values: (Q,) the measure of each query.
+        ms: median milliseconds of a search; None where it was not timed.
+    """
+
+    recipe: Recipe
+    bytes_per_passage: float
+    tokens_per_passage: float
+    values: Float64
+    ms: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """The measure."""
+        return float(self.values.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its bootstrap interval, 95 %."""
+        return interval(self.values)
+
+
+def interval(values: Float64) -> tuple[float, float]:
+    """Bootstrap interval of a mean, 95 %, by percentiles of 2,000 resamples; always the same ones.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
+
+    Args:
+        values: (Q,) of each query.
+    """
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (_RESAMPLES, len(values)))].mean(axis=1)
+    tail = (100 - _CONFIDENCE) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def frontier(trials: Iterable[Trial]) -> list[Trial]:
+    """Those that no other trial beats with as few bytes, fewest bytes first."""
+    found: list[Trial] = []
+    for trial in sorted(trials, key=lambda it: (it.bytes_per_passage, -it.mean)):
+        if not found or trial.mean > found[-1].mean:
+            found.append(trial)
+    return found
+
+
+def best(trials: Iterable[Trial], budget: float) -> Trial | None:
+    """The best trial of at most so many bytes a passage; of equal ones the smaller. None if none fits."""
+    fitting = frontier(it for it in trials if it.bytes_per_passage <= budget)
+    return fitting[-1] if fitting else None
+
+
+def smallest_alike(trials: Sequence[Trial], chosen: Trial) -> Trial:
+    """The smallest trial whose queries do not show that it is worse than the chosen one.
+
+    That is, the bootstrap interval of the difference, query by query, reaches 0.
+    """
+    smaller = [it for it in frontier(trials) if it.bytes_per_passage < chosen.bytes_per_passage]
+    return next((it for it in smaller if interval(it.values - chosen.values)[1] >= 0), chosen)
+
+
+_STORED = ("reduction", "codec", "head", "saliency")
+"""What of a recipe decides the codes of its tokens."""
+
+
+_SCORED = (*_STORED, "layout", "alignment", "cls", "query_reduction")
+"""What decides a trial."""
+
+
+class Ledger:
+    """The folder of one task.
+
+    Args:
+        folder: made if missing.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be made: {error.strerror}; give another with --cache"
+            ) from error
+
+    def trial(self, recipe: Recipe) -> Trial | None:
+        """The trial of a recipe, whatever it was called; None if there was none."""
+        try:
+            kept = self.read(_name(recipe, _SCORED))
+            values = np.array(kept["values"], np.float64)
+            ms = None if kept["ms"] is None else float(kept["ms"])
+            return Trial(recipe, float(kept["bytes"]), float(kept["tokens"]), values, ms)
+        except (KeyError, TypeError, ValueError):  # there was none, or its file is damaged
+            return None
+
+    def keep(self, trial: Trial) -> None:
+        """Keep a trial, in place of an earlier one of the same recipe."""
+        kept = {
+            "recipe": trial.recipe.name,
+            "bytes": trial.bytes_per_passage,
+            "tokens": trial.tokens_per_passage,
+            "ms": trial.ms,
+            "values": trial.values.tolist(),
+        }
+        self.write(_name(trial.recipe, _SCORED), kept)
+
+    def codes(self, recipe: Recipe, cls_width: int) -> Coded | None:
+        """The passages under a recipe; None if nothing is kept, or it cannot be read."""
+        try:
+            arrays = load_file(self._codes(recipe))
+            codec = recipe.make_codec().load(arrays["codec"].tobytes())
+        except (FileNotFoundError, SafetensorError, KeyError, InputError):
+            return None
+        return Coded(recipe, codec, arrays["rows"], arrays["lengths"], arrays.get("saliency"), cls_width)
+
+    def keep_codes(self, coded: Coded) -> None:
+        """Keep the passages under a recipe."""
+        arrays = {"rows": coded.rows, "lengths": coded.lengths}
+        arrays["codec"] = np.frombuffer(coded.codec.save(), np.uint8)
+        if coded.saliency is not None:
+            arrays["saliency"] = coded.saliency
+        path = self._codes(coded.recipe)
+        temporary = path.with_suffix(".tmp")
+        save_file(arrays, temporary)
+        temporary.replace(path)
+
+    def read(self, name: str) -> Any:
+        """What `write` wrote under a name; None if nothing, or nothing whole."""
+        try:
+            return json.loads((self._folder / f"{name}.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a value that JSON can hold."""
+        path = self._folder / f"{name}.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+        temporary.replace(path)
+
+    @staticmethod
+    def stored(recipe: Recipe) -> str:
+        """Alike for recipes that store the same codes."""
+        return _name(recipe, _STORED)
+
+    def _codes(self, recipe: Recipe) -> Path:
+        return self._folder / f"{self.stored(recipe)}.safetensors"
+
+
+def _name(recipe: Recipe, fields: tuple[str, ...]) -> str:
+    content = to_json([getattr(recipe, field) for field in fields])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
