@@ -10,17 +10,17 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from connector.asynchronous import AsyncConnector
+    from connector.api.async_connector import AsyncConnector
+    from connector.api.connector import Connector
+    from connector.api.reranker import Reranker
+    from connector.api.stats import Stats
     from connector.collection.documents.writer import IngestReport
     from connector.collection.recipe import RECIPES, Recipe
-    from connector.connector import Connector
     from connector.core.errors import ConnectorError
     from connector.core.explanation import Explanation
     from connector.core.types import Document, Embedding, Hit, Hits
     from connector.encoders import Encoder, load_encoder
     from connector.evaluation.adaptation import Adaptation, Strategy
-    from connector.reranker import Reranker
-    from connector.stats import Stats
     from connector.stores import open_store
     from connector.stores.schema import Copies
 
@@ -49,8 +49,8 @@ __all__ = [
 _HOMES = {
     "RECIPES": "collection.recipe",
     "Adaptation": "evaluation.adaptation",
-    "AsyncConnector": "asynchronous",
-    "Connector": "connector",
+    "AsyncConnector": "api.async_connector",
+    "Connector": "api.connector",
     "ConnectorError": "core.errors",
     "Copies": "stores.schema",
     "Document": "core.types",
@@ -61,8 +61,8 @@ _HOMES = {
     "Hits": "core.types",
     "IngestReport": "collection.documents.writer",
     "Recipe": "collection.recipe",
-    "Reranker": "reranker",
-    "Stats": "stats",
+    "Reranker": "api.reranker",
+    "Stats": "api.stats",
     "Strategy": "evaluation.adaptation",
     "load_encoder": "encoders",
     "open_store": "stores",

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from connector.connector import Connector
+from connector.api.connector import Connector
 from connector.core.types import Document, Hits, passage_text
 
 QUESTIONS = (

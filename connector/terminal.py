@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from connector.attaching import Planned
+    from connector.api.attach import Planned
+    from connector.api.connector import Connector
+    from connector.api.stats import Stats
     from connector.collection.documents.writer import IngestReport
     from connector.collection.recipe import Recipe
-    from connector.connector import Connector
     from connector.core.registry import Method
     from connector.core.types import Hit, Hits
     from connector.evaluation.adaptation import Adaptation, Measured
     from connector.evaluation.evaluate import Evaluation
-    from connector.stats import Stats
 
 _BAD_SHOWN = 20
 _SNIPPET = 160

@@ -12,7 +12,7 @@ from pathlib import Path
 from _corpus import corpus, given
 
 from connector import Connector
-from connector.migrate import BASE, Migrations
+from connector.migrations import BASE, Migrations
 
 REVISION = '''"""One bit a dimension in place of sixteen."""
 

@@ -1,6 +1,6 @@
 """Store one bit a dimension in place of sixteen."""
 
-from connector.migrate import Context
+from connector.migrations import Context
 
 revision = "0001"
 down_revision = None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from connector.migrate import Context
+from connector.migrations import Context
 
 revision = "0002"
 down_revision = "0001"

@@ -21,7 +21,7 @@ from connector.cli import main
 from connector.collection.backup import export_collection
 from connector.collection.recipe import RECIPES
 from connector.core.errors import CollectionError, CollectionNotFound, InputError, StoreLocked
-from connector.migrate import Migrations
+from connector.migrations import Migrations
 from connector.stores import Store, open_store
 from connector.stores.external import Layout, recognised
 from connector.stores.server.store import ServerStore
@@ -412,7 +412,7 @@ def test_the_commands(client: QdrantClient, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("connector.stores.open_store", opened)
     monkeypatch.setattr(
-        "connector.connector.open_store", lambda **given: given.get("client") or opened(url="")
+        "connector.api.connector.open_store", lambda **given: given.get("client") or opened(url="")
     )
     fill(client, [flat(text, number) for number, text in enumerate(TEXTS)])
     before = snapshot(client)

@@ -26,7 +26,7 @@ from connector import Connector, Document, Encoder, IngestReport
 from connector.collection.collection import Collection
 from connector.collection.documents.writer import WINDOW
 from connector.core.errors import CollectionExists
-from connector.migrate import Migrations
+from connector.migrations import Migrations
 from connector.stores import open_store
 from connector.stores.edge.store import EdgeStore
 

@@ -21,10 +21,10 @@ from connector.collection.versions import dual_write as following_module
 from connector.core.errors import CollectionError, MigrationError, StoreLocked
 from connector.core.ids import point_id
 from connector.encoders.chunking import Chunking
-from connector.migrate import Migrations, collect
-from connector.migrate import in_place as in_place_module
-from connector.migrate import rebuild as rebuild_module
-from connector.migrate import verify as verify_module
+from connector.migrations import Migrations, collect
+from connector.migrations import rebuild as rebuild_module
+from connector.migrations import steps_in_place as in_place_module
+from connector.migrations import verify as verify_module
 from connector.stores import Point
 from tests.conftest import TEXTS
 from tests.test_migrate import contents, steps, texts, write

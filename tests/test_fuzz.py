@@ -37,9 +37,9 @@ from connector.core.types import Float32
 from connector.encoders.architectures import with_saliency
 from connector.evaluation.beir import load_judged
 from connector.evaluation.training.head import _description
-from connector.migrate import Context, load_revisions
-from connector.migrate.context import steps_of
-from connector.migrate.steps import Shape
+from connector.migrations import Context, load_revisions
+from connector.migrations.context import steps_of
+from connector.migrations.steps import Shape
 from connector.stores.edge.store import EdgeStore
 
 T = TypeVar("T")
@@ -757,7 +757,7 @@ def test_ingest(
     name: str, valid: bytes, times: int, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that cannot be taken leaves no collection, and none of its folder."""
-    monkeypatch.setattr("connector.connector.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("connector.api.connector.load_encoder", lambda *_, **__: encoder)
     qdrant = tmp_path / "qdrant"
 
     def law(data: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from connector import Connector, Encoder, Recipe
-from connector.migrate import Migrations
+from connector.migrations import Migrations
 from tests.golden import record as golden
 
 RECORDED = json.loads(golden.GOLDEN.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ from connector.collection.documents.passages import split_document
 from connector.collection.documents.points import payload_of
 from connector.core.ids import point_id
 from connector.encoders.chunking import Chunking
-from connector.migrate import Migrations, collect
+from connector.migrations import Migrations, collect
 from connector.stores import Point
 from tests.conftest import TEXTS
 

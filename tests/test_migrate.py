@@ -21,10 +21,10 @@ from connector.collection.collection import Collection
 from connector.collection.documents.document_state import mark
 from connector.core.errors import MigrationError, RecipeError, StoreLocked
 from connector.core.ids import point_id
-from connector.migrate import Migrations, Planned, collect, compare, load_revisions, versions_of
-from connector.migrate import rebuild as rebuild_module
-from connector.migrate import verify as verify_module
-from connector.migrate.ledger import Ledger
+from connector.migrations import Migrations, Planned, collect, compare, load_revisions, versions_of
+from connector.migrations import rebuild as rebuild_module
+from connector.migrations import verify as verify_module
+from connector.migrations.ledger import Ledger
 from connector.stores import Point, open_store
 
 HEAD = 'revision = "{0:04d}"\ndown_revision = {1}\n'
@@ -493,7 +493,7 @@ def test_a_vector_that_is_being_added_is_not_searched(
     place: dict[str, Any],
     encoder: Encoder,
 ) -> None:
-    from connector.migrate import in_place
+    from connector.migrations import steps_in_place as in_place
 
     if not docs.collection.store.capabilities.alters:
         pytest.skip("this engine copies the collection, so that nothing is ever half there")
@@ -747,10 +747,10 @@ def test_collecting_drops_all_but_the_current_version(docs: Connector, folder: P
 
 
 CUT = {
-    "making": ("connector.migrate.rebuild", "_made"),
-    "fitting": ("connector.migrate.rebuild", "_fit"),
-    "copying": ("connector.migrate.rebuild", "_copy"),
-    "verifying": ("connector.migrate.rebuild", "verify"),
+    "making": ("connector.migrations.rebuild", "_made"),
+    "fitting": ("connector.migrations.rebuild", "_fit"),
+    "copying": ("connector.migrations.rebuild", "_copy"),
+    "verifying": ("connector.migrations.rebuild", "verify"),
 }
 
 
@@ -764,7 +764,7 @@ def test_what_is_cut_off_goes_on_by_running_it_again(
 ) -> None:
     import importlib
 
-    from connector.migrate import runner
+    from connector.migrations import runner
 
     store, cut = docs.collection.store, [True]
     with monkeypatch.context() as patched:

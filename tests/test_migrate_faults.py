@@ -16,7 +16,7 @@ from connector.collection.recipe import RECIPES
 from connector.collection.versions import transcode as recoding
 from connector.core.errors import ConnectorError
 from connector.core.types import Embedding
-from connector.migrate import Migrations
+from connector.migrations import Migrations
 from connector.stores import EdgeStore, Store
 from connector.stores.server import retry as retry_module
 from tests.conftest import TEXTS

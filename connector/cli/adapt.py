@@ -54,7 +54,7 @@ def adapt_command(
     leave-one-out estimate is what to expect for other queries: each example is measured by what the others
     choose.
     """
-    from connector.connector import Connector
+    from connector.api.connector import Connector
 
     at = where(path, url)
     if reset == (examples is not None):

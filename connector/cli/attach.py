@@ -60,9 +60,9 @@ def attach_command(
     "late_", and nothing else is changed; `connector detach` takes them away again. Search it then like any
     other collection. Run the command again to find what the program wrote since, or to go on after Ctrl-C.
     """
-    from connector.attaching import DEFAULT_RECIPE, plan
+    from connector.api.attach import DEFAULT_RECIPE, plan
+    from connector.api.connector import Connector
     from connector.collection.recipe import get_recipe
-    from connector.connector import Connector
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.stores import open_store
 
@@ -98,7 +98,7 @@ def attach_command(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def detach_command(collection: str, url: str, yes: bool) -> None:
     """Take away what `connector attach` added; the collection stays as its program has it."""
-    from connector.connector import Connector
+    from connector.api.connector import Connector
 
     with Connector.open(collection, **where(None, url)) as connector:
         if not yes and connector.collection.attached:

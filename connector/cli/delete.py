@@ -30,7 +30,7 @@ def delete_command(
     A filter looks like '{"must": [{"key": "year", "range": {"lt": 2000}}]}'. Ids that are not there do no
     harm.
     """
-    from connector.connector import Connector
+    from connector.api.connector import Connector
 
     at = where(path, url)
     if bool(ids) == (filter is not None):
@@ -54,7 +54,7 @@ def delete_command(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def drop_command(collection: str, path: str | None, url: str | None, yes: bool) -> None:
     """Delete a collection with all its versions; there is no way back but an export."""
-    from connector.connector import Connector
+    from connector.api.connector import Connector
 
     with Connector.open(collection, **where(path, url)) as connector:
         if not yes:

@@ -26,9 +26,9 @@ def demo_command(path: str, recipe: str, as_json: bool) -> None:
     Ingests every public module, class and function that has one, asks five questions, and shows what
     the collection takes. Running it again asks at once.
     """
+    from connector.api.bulk_ingest import open_or_create
     from connector.collection.recipe import get_recipe
     from connector.demo import QUESTIONS, sizes_and_times, standard_library
-    from connector.loading import open_or_create
 
     documents = standard_library()
     with open_or_create("stdlib", path=path, recipe=get_recipe(recipe), model=None) as connector:

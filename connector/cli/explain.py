@@ -49,7 +49,7 @@ def explain_command(
     of the query its share of the score and what it matched, with similarities. Parts sum to the score; where
     tokens were merged, all their words are named.
     """
-    from connector.connector import Connector
+    from connector.api.connector import Connector
     from connector.heatmap import print_explanation
 
     if html is not None and not html.parent.is_dir():

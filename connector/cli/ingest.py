@@ -67,9 +67,9 @@ def ingest_command(
     the same command again is harmless: what is there unchanged is passed over. Exit code 1 says that some
     documents were refused; they are named.
     """
+    from connector.api.bulk_ingest import ingest_source
     from connector.collection.recipe import get_recipe
     from connector.core.sources import Source
-    from connector.loading import ingest_source
     from connector.stores.schema import Copies
 
     at = where(path, url)

@@ -16,7 +16,7 @@ from connector.core.errors import InputError
 from connector.terminal import plain, print_json, steps_bar
 
 if TYPE_CHECKING:
-    from connector.migrate import Migrations, Planned, PlannedRevision, Version
+    from connector.migrations import Migrations, Planned, PlannedRevision, Version
 
 Command = Callable[..., Any]
 
@@ -49,8 +49,8 @@ def migrate_group() -> None:
 def _migrations(
     collection: str, path: str | None, url: str | None, folder: Path, quiet: bool, **settings: Any
 ) -> Iterator[Migrations]:
-    from connector.connector import Connector
-    from connector.migrate import Migrations
+    from connector.api.connector import Connector
+    from connector.migrations import Migrations
 
     aside = contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext()
     with aside, Connector.open(collection, **where(path, url)) as connector, steps_bar() as show:
@@ -71,7 +71,7 @@ def status_command(
     collection: str, path: str | None, url: str | None, migrations: Path, as_json: bool
 ) -> None:
     """Say which revisions are applied, and which versions of the collection there are."""
-    from connector.migrate.ledger import as_json as ledger_json
+    from connector.migrations.ledger import as_json as ledger_json
 
     with _migrations(collection, path, url, migrations, as_json) as them:
         ledger, versions, known = them.ledger, them.versions(), them.revisions
@@ -266,8 +266,8 @@ def verify_command(
 
     A sample of texts is encoded again and compared with what is stored.
     """
-    from connector.connector import Connector
-    from connector.migrate import MIN_OVERLAP, compare
+    from connector.api.connector import Connector
+    from connector.migrations import MIN_OVERLAP, compare
 
     with Connector.open(collection, **where(path, url)) as connector:
         found = compare(connector)
@@ -289,8 +289,8 @@ def verify_command(
 @json_option
 def gc_command(collection: str, path: str | None, url: str | None, yes: bool, as_json: bool) -> None:
     """Drop all versions but the current one; there is no way back to them then."""
-    from connector.connector import Connector
-    from connector.migrate import collect, versions_of
+    from connector.api.connector import Connector
+    from connector.migrations import collect, versions_of
 
     with Connector.open(collection, **where(path, url)) as connector:
         old = [version for version in versions_of(connector.collection) if not version.current]

@@ -40,7 +40,7 @@ def search_command(
 
     A filter looks like '{"must": [{"key": "year", "range": {"gte": 2020}}]}'.
     """
-    from connector.connector import Connector
+    from connector.api.connector import Connector
 
     at = where(path, url)
     condition = parse_filter(filter)
@@ -63,7 +63,7 @@ def search_command(
 @json_option
 def stats_command(collection: str, path: str | None, url: str | None, as_json: bool) -> None:
     """Say what a collection holds and how many bytes it takes."""
-    from connector.connector import Connector
+    from connector.api.connector import Connector
 
     with Connector.open(collection, **where(path, url)) as connector:
         stats = connector.stats()

@@ -80,9 +80,9 @@ def serve_command(
 
 def _opened(name: str, recipe: str | None, model: str | None, at: dict[str, Any]) -> Any:
     """The collection; made, if it is missing and its recipe is named."""
+    from connector.api.bulk_ingest import open_or_create
+    from connector.api.connector import Connector
     from connector.collection.recipe import get_recipe
-    from connector.connector import Connector
-    from connector.loading import open_or_create
 
     if recipe is not None:
         return open_or_create(name, recipe=get_recipe(recipe), model=model, **at)

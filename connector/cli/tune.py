@@ -190,7 +190,7 @@ def _of_collection(
     queries: Path | None,
     sizes: dict[str, int],
 ) -> tuple[Task, Encoder]:
-    from connector.connector import Connector
+    from connector.api.connector import Connector
     from connector.evaluation.tuning import task_of_collection
 
     with Connector.open(name, **at) as connector:

@@ -375,3 +375,15 @@ class Collection:
         self._info["codec"] = codec.fingerprint
         self._codec = codec
         return codec
+
+
+def scored_by(collection: Collection, alignment: Alignment | None, cls_weight: float | None) -> str | None:
+    """What the tokens of a collection are scored by, for a person; None if it stores none."""
+    if collection.recipe.layout == "dense":
+        return None
+    parts = ["MaxSim" if alignment is None else alignment.spec]
+    if collection.recipe.saliency:
+        parts.append("saliency")
+    if cls_weight is not None:
+        parts.append(f"CLS with weight {cls_weight:g}")
+    return ", ".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from connector.collection.collection import Collection
 from connector.core.errors import CollectionError, StoreError
@@ -78,3 +78,25 @@ class CollectionHandle:
             if now is collection:
                 raise
             return call(now)
+
+
+class OpenCollection(Protocol):
+    """What migrations need of a `Connector`."""
+
+    @property
+    def name(self) -> str:
+        """What users call the collection."""
+        ...
+
+    @property
+    def collection(self) -> Collection:
+        """The collection as it is now."""
+        ...
+
+    def refresh(self) -> None:
+        """Look again which version the name leads to."""
+        ...
+
+    def encoder_of(self, collection: Collection) -> Encoder:
+        """The encoder of a version."""
+        ...

@@ -28,7 +28,7 @@ The description is flat, because Qdrant merges metadata shallowly:
 
 In another program's collection all keys begin with "late_".
 
-A migration adds keys of its own, see `connector.migrate.ledger`. The description belongs to one version of
+A migration adds keys of its own, see `connector.migrations.ledger`. The description belongs to one version of
 the collection (`connector.collection.aliases`).
 """
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connector.collection.collection import Collection
+from connector.collection.collection import Collection, scored_by
 from connector.collection.documents.writer import IngestReport
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe
@@ -22,7 +22,6 @@ from connector.encoders.chunking import Chunking
 from connector.evaluation.beir import load_judged
 from connector.evaluation.metrics import Run, _percentile, measure
 from connector.scoring.alignment import parse_alignment
-from connector.stats import scored_by
 from connector.stores import Store, open_store
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from connector.api.connector import Connector
 from connector.collection.documents.writer import WORD_BYTES
-from connector.connector import Connector
 from connector.core.errors import CollectionError, InputError, StoreError, one_line
 from connector.core.explanation import Explanation
 from connector.core.types import Hit, passage_text

@@ -12,12 +12,12 @@ from fastapi import FastAPI, HTTPException, Request, Security
 from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 
+from connector.api.bulk_ingest import count_checked
+from connector.api.connector import Connector
 from connector.collection.documents.writer import IngestReport
-from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.core.types import Document
 from connector.encoders.chunking import Chunking
-from connector.loading import count_checked
 from connector.serve.answers import searched
 from connector.serve.bodies import (
     ExplainAnswer,

@@ -9,10 +9,10 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.core.errors import SerializationError
 
+from connector.api.reranker import Reranker
 from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Encoder
 from connector.integrations.haystack.documents import checked
-from connector.reranker import Reranker
 
 
 @component

@@ -18,11 +18,12 @@ from haystack.errors import FilterError
 from haystack.utils import Secret
 from qdrant_client import QdrantClient
 
+from connector.api.bulk_ingest import count_checked, opened
+from connector.api.connector import Connector
 from connector.collection.aliases import check_name
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, scan, states
 from connector.collection.recipe import Recipe, get_recipe, load_recipe
-from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.core.io import batched
 from connector.core.types import Document
@@ -30,7 +31,6 @@ from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
 from connector.integrations.haystack.documents import checked, restored, stored
 from connector.integrations.haystack.filters import on_payload
-from connector.loading import count_checked, opened
 
 _WINDOW = 256
 

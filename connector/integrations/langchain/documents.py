@@ -8,11 +8,11 @@ from typing import Any
 
 from langchain_core.documents import Document
 
-from connector.connector import Connector
+from connector.api.bulk_ingest import count_checked
+from connector.api.connector import Connector
 from connector.core import types
 from connector.core.errors import InputError, PointsRefused
 from connector.encoders.chunking import Chunking
-from connector.loading import count_checked
 
 
 def of_texts(texts: Iterable[str], metadatas: Sequence[dict[str, Any]] | None) -> list[Document]:

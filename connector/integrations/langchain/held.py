@@ -7,8 +7,8 @@ from typing import TypeAlias, TypeVar
 
 from langchain_core.runnables.config import run_in_executor
 
-from connector.asynchronous import AsyncConnector
-from connector.connector import Connector
+from connector.api.async_connector import AsyncConnector
+from connector.api.connector import Connector
 
 T = TypeVar("T")
 

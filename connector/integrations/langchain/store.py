@@ -12,13 +12,13 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
+from connector.api.bulk_ingest import opened
+from connector.api.connector import Connector
 from connector.collection.recipe import Recipe
-from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.encoders import Encoder
 from connector.integrations.langchain.documents import checked, found, of_texts, shown, write
 from connector.integrations.langchain.held import Held, in_thread, synchronous
-from connector.loading import opened
 
 T = TypeVar("T")
 S = TypeVar("S", bound="LateInteractionVectorStore")

@@ -9,10 +9,10 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import Field, PrivateAttr
 
+from connector.api.reranker import Reranker
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Encoder
-from connector.reranker import Reranker
 
 
 class LateInteractionRerank(BaseNodePostprocessor):

@@ -11,9 +11,9 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 from qdrant_client import models
 
-from connector.asynchronous import AsyncConnector
+from connector.api.async_connector import AsyncConnector
+from connector.api.connector import Connector
 from connector.collection.search.search import CandidatesBy, Rerank
-from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.core.types import Hits
 from connector.integrations.llama_index.filters import filter_of

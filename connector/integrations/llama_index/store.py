@@ -18,12 +18,12 @@ from llama_index.core.vector_stores.types import (
 from pydantic import PrivateAttr
 from qdrant_client import models
 
-from connector.connector import Connector
+from connector.api.bulk_ingest import count_checked
+from connector.api.connector import Connector
 from connector.core.errors import InputError, PointsRefused
 from connector.encoders.chunking import Chunking
 from connector.integrations.llama_index.filters import filter_of
 from connector.integrations.llama_index.nodes import SOURCE, documents_of, node_of
-from connector.loading import count_checked
 
 logger = logging.getLogger(__name__)
 

@@ -18,15 +18,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from qdrant_client import AsyncQdrantClient
 
+from connector.api.connector import Connector
 from connector.collection.documents.writer import IngestReport
 from connector.collection.recipe import Recipe
-from connector.connector import Connector
 from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Encoder
 from connector.stores import open_store
 from connector.stores.schema import Copies
 
 P = ParamSpec("P")
+
+
 T = TypeVar("T")
 
 

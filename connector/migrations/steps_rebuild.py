@@ -9,8 +9,8 @@ from connector.collection.collection import Collection
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.versions import transcode as recoding
 from connector.core.errors import MigrationError, RecipeError
-from connector.migrate.rebuild import rebuild
-from connector.migrate.steps import Measure, Planned, Shape, Work
+from connector.migrations.rebuild import rebuild
+from connector.migrations.steps import Measure, Planned, Shape, Work
 from connector.stores.schema import CLS, TOKENS, Hnsw
 
 

@@ -15,7 +15,10 @@ from typing import Any
 from connector.core.errors import MigrationError, one_line
 
 _NUMBERED = re.compile(r"\d+(_\w+)?\.py")
+
+
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
 
 BASE = "base"
 """What `downgrade` takes for the state before the first revision."""

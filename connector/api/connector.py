@@ -11,7 +11,8 @@ from types import TracebackType
 
 from qdrant_client import QdrantClient, models
 
-from connector.attaching import attach, detach
+from connector.api.attach import attach, detach
+from connector.api.stats import Stats, stats_of
 from connector.collection.aliases import check_name, drop_all, names
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import checked_ids, documents_of, matching
@@ -29,7 +30,6 @@ from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.scoring.alignment import Alignment
-from connector.stats import Stats, stats_of
 from connector.stores import Store, open_store
 from connector.stores.schema import Copies
 

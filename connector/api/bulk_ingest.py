@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from connector.api.connector import Connector
 from connector.collection.documents.passages import Checker
 from connector.collection.documents.writer import IngestReport
 from connector.collection.recipe import RECIPES, Recipe, get_recipe
-from connector.connector import Connector
 from connector.core.errors import CollectionNotFound, ConnectorError, DocumentError, InputError, SourceError
 from connector.core.sources import Source
 from connector.core.types import Document

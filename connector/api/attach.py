@@ -31,8 +31,10 @@ from connector.stores.schema import CollectionSchema, VectorSchema
 
 DEFAULT_RECIPE = "compact"
 
+
 _LOOKED_AT = 64
 """Points that tell where the texts are, and what they will take."""
+
 
 _FILLED = models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(gte=0))])
 

@@ -20,11 +20,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connector.collection.collection import Collection
 from connector.core.errors import MigrationError
-from connector.migrate.revisions import Revision
+from connector.migrations.revisions import Revision
 
 PREFIX = "migration"
+
+
 _PENDING = f"{PREFIX}.pending"
+
+
 _COUNT = f"{PREFIX}.count"
+
 
 Direction = Literal["upgrade", "downgrade"]
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from connector.collection.aliases import versions
 from connector.collection.collection import CANARIES_FILE, Collection
 from connector.collection.documents.document_state import State, mark, read, scan, states
 from connector.collection.documents.passages import Passage
 from connector.collection.documents.points import assembled, points_of, text_of
 from connector.collection.documents.writer import WINDOW, EncoderOf
+from connector.collection.handle import OpenCollection
 from connector.collection.search.rerank import codec_of, keys_of, stored
 from connector.collection.search.search import rank
 from connector.collection.versions import transcode as recoding
@@ -26,8 +28,14 @@ from connector.stores import Point, Record
 from connector.stores.schema import CLS
 
 _SAMPLE = 20
+
+
 _ROUNDS = 5
+
+
 _WORDS = 12
+
+
 _MIN_COSINE = 0.95
 """Of a vector that was made twice: signs and four bits of a coordinate turn over where it is near an edge."""
 
@@ -330,3 +338,67 @@ def _sampled_queries(source: Collection) -> list[str]:
         start = max((len(words) - _WORDS) // 2, 0)
         queries.append(" ".join(words[start : start + _WORDS])[:500])
     return queries
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a collection.
+
+    Attributes:
+        physical: its name in Qdrant.
+        current: whether the collection's name leads to it.
+        building: whether it is being made.
+        recipe: name of its recipe.
+        documents: how many it holds.
+        bytes: that it takes on disk; None where that cannot be seen.
+    """
+
+    physical: str
+    current: bool
+    building: bool
+    recipe: str
+    documents: int
+    bytes: int | None
+
+
+def versions_of(collection: Collection) -> Iterable[Version]:
+    """All versions of a collection, oldest first."""
+    store = collection.store
+    for physical in {**dict.fromkeys(versions(store, collection.name)), collection.physical: None}:
+        said = store.info(physical)
+        version = Collection(store, physical)
+        yield Version(
+            physical=physical,
+            current=physical == collection.physical,
+            building=bool(said.get("building")),
+            recipe=version.recipe.name,
+            documents=version.documents(),
+            bytes=store.disk_bytes(physical),
+        )
+
+
+def compare(connector: OpenCollection) -> Verification:
+    """Look whether a collection is whole, and compare its hits with those of its version of before."""
+    collection = connector.collection
+    others = [it for it in versions_of(collection) if not it.current and not it.building]
+    before = Collection(collection.store, others[-1].physical) if others else None
+    return inspect(collection, before, connector.encoder_of)
+
+
+def collect(connector: OpenCollection) -> list[Version]:
+    """Drop all versions of a collection but the current one, and give what was dropped.
+
+    There is no way back to them then. One that is being made by a migration that was cut off is dropped, too;
+    the migration begins anew.
+
+    Raises:
+        StoreLocked: a migration of the collection runs.
+    """
+    store = connector.collection.store
+    with store.lease(connector.name):
+        collection = Collection(store, connector.name)
+        dropped = [version for version in versions_of(collection) if not version.current]
+        collection.say(rebuild="")
+        for version in dropped:
+            store.drop(version.physical)
+        return dropped

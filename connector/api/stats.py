@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connector.collection.collection import Collection
+from connector.collection.collection import Collection, scored_by
 from connector.collection.documents.writer import WORD_BYTES
-from connector.scoring.alignment import Alignment
 from connector.stores import Store
 from connector.stores.schema import CLS, FDE
 
@@ -73,18 +72,6 @@ def stats_of(collection: Collection) -> Stats:
         at_rest_bytes=disk,
         log_bytes=None if disk is None or rest is None else max(disk - rest, 0),
     )
-
-
-def scored_by(collection: Collection, alignment: Alignment | None, cls_weight: float | None) -> str | None:
-    """What the tokens of a collection are scored by, for a person; None if it stores none."""
-    if collection.recipe.layout == "dense":
-        return None
-    parts = ["MaxSim" if alignment is None else alignment.spec]
-    if collection.recipe.saliency:
-        parts.append("saliency")
-    if cls_weight is not None:
-        parts.append(f"CLS with weight {cls_weight:g}")
-    return ", ".join(parts)
 
 
 def _means(store: Store, name: str, counts: list[str]) -> dict[str, float]:

@@ -19,9 +19,9 @@ from connector.collection.versions.backfill import fill
 from connector.core.errors import ConnectorError, MigrationError, StoreLocked, one_line
 from connector.core.io import batched
 from connector.core.types import Document
-from connector.migrate.rebuild import rebuild
-from connector.migrate.reshape import rebuilt
-from connector.migrate.steps import Measure, Planned, Progress, Shape, Work
+from connector.migrations.rebuild import rebuild
+from connector.migrations.steps import Measure, Planned, Progress, Shape, Work
+from connector.migrations.steps_rebuild import rebuilt
 from connector.stores import PayloadKind, Point
 from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
 

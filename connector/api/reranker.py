@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from connector.api.connector import check_query
 from connector.collection.pipeline import code
 from connector.collection.recipe import RECIPES, Recipe, get_recipe
 from connector.collection.search.rerank import asking, scores
-from connector.connector import check_query
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Float32
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from connector.collection.recipe import Recipe
 from connector.core.errors import MigrationError
-from connector.migrate.in_place import AddVector, CreatePayloadIndex, DropVector, MapPayload
-from connector.migrate.reshape import Recode, Reindex, SetHnsw, SetQuantization
-from connector.migrate.revisions import Revision, line_of, said_of
-from connector.migrate.steps import Shape, Step
+from connector.migrations.revisions import Revision, line_of, said_of
+from connector.migrations.steps import Shape, Step
+from connector.migrations.steps_in_place import AddVector, CreatePayloadIndex, DropVector, MapPayload
+from connector.migrations.steps_rebuild import Recode, Reindex, SetHnsw, SetQuantization
 from connector.stores.schema import Hnsw
 
 

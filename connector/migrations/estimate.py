@@ -18,7 +18,7 @@ from connector.compression.reduction import Setting
 from connector.core.errors import ConnectorError
 from connector.core.types import Embedding, passage_text
 from connector.encoders import Encoder
-from connector.migrate.steps import Shape
+from connector.migrations.steps import Shape
 from connector.stores import Record
 from connector.stores.schema import CLS, FDE, LEXICAL
 

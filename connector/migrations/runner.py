@@ -8,22 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector.collection.collection import Collection
-from connector.connector import Connector
+from connector.collection.handle import OpenCollection
 from connector.core.errors import MigrationError
 from connector.encoders import Encoder, load_encoder
-from connector.migrate.context import Context, steps_of
-from connector.migrate.kept import Version, versions_of
-from connector.migrate.ledger import (
-    Direction,
-    Ledger,
-    applied_keys,
-    pending_keys,
-    undone_keys,
-)
-from connector.migrate.measure import Sampled
-from connector.migrate.revisions import BASE, Revision, load_revisions
-from connector.migrate.steps import Planned, Progress, Shape, Step, Work
-from connector.migrate.verify import keep_canaries
+from connector.migrations.context import Context, steps_of
+from connector.migrations.estimate import Sampled
+from connector.migrations.ledger import Direction, Ledger, applied_keys, pending_keys, undone_keys
+from connector.migrations.revisions import BASE, Revision, load_revisions
+from connector.migrations.steps import Planned, Progress, Shape, Step, Work
+from connector.migrations.verify import Version, keep_canaries, versions_of
 from connector.stores import Lease
 from connector.stores.schema import CLS
 
@@ -57,7 +50,7 @@ class Migrations:
 
     def __init__(
         self,
-        connector: Connector,
+        connector: OpenCollection,
         folder: str | Path,
         *,
         min_overlap: float = MIN_OVERLAP,

@@ -22,16 +22,19 @@ from connector.collection.versions.dual_write import carry
 from connector.core.errors import CollectionNotFound, MigrationError
 from connector.core.io import batched
 from connector.encoders import Encoder
-from connector.migrate.ledger import keys_of
-from connector.migrate.steps import Progress, Work
-from connector.migrate.verify import verify
+from connector.migrations.ledger import keys_of
+from connector.migrations.steps import Progress, Work
+from connector.migrations.verify import verify
 from connector.stores import Record
 from connector.stores.schema import Hnsw
 
 _AGAIN = ", again"
 """Of a version that is there from before, and not to be dropped if the run is given up."""
 
+
 _ADAPTED = ("alignment", "adapted_weight")
+
+
 _WORKING = ("building", "rebuild", "frozen", "filling")
 
 
