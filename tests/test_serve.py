@@ -25,11 +25,11 @@ from click.testing import CliRunner
 from connector import AsyncConnector, Connector, Document, Encoder, Recipe
 from connector.cli import main
 from connector.core.errors import InputError, MissingExtra, StoreUnavailable
-from connector.serve import LOOPBACK, Address, app
-from connector.serve.keys import is_loopback
-from connector.serve.limits import Limits
-from connector.serve.page import LEVELS, page
-from connector.serve.server import _Server
+from connector.integrations.http.app import app
+from connector.integrations.http.middleware import LOOPBACK, is_loopback
+from connector.integrations.http.page import LEVELS, page
+from connector.integrations.http.schemas import Limits
+from connector.integrations.http.server import Address, _Server
 
 KEY = "a-key-of-this-test"
 EVIL = "</title><script>window.evil = 1</script><img src=x onerror='window.evil = 2'>"
@@ -666,7 +666,7 @@ def test_a_missing_collection(invoke: Invoke) -> None:
 
 
 def test_without_the_extra() -> None:
-    code = "import sys; sys.modules['fastapi'] = None; import connector.serve"
+    code = "import sys; sys.modules['fastapi'] = None; import connector.integrations.http"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert str(MissingExtra("fastapi", "serve")) in run.stderr
     words = "['serve', '--collection', 'x', '--path', 'x']"

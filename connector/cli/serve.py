@@ -52,16 +52,17 @@ def serve_command(
     own, an API key is needed, from CONNECTOR_API_KEY or the file that CONNECTOR_API_KEY_FILE names; requests
     show it as "Authorization: Bearer KEY". Put a proxy with TLS in front of it there. Ctrl-C ends it.
     """
-    from connector.serve.keys import KEY_VARIABLE, check_open_to
-    from connector.serve.limits import MIB, Limits
-    from connector.serve.server import Address, run
+    from connector.integrations.http.middleware import KEY_VARIABLE, check_open_to
+    from connector.integrations.http.schemas import MIB, Limits
+    from connector.integrations.http.server import Address, run
     from connector.stores.server.credentials import api_key_from_environment
 
     key = api_key_from_environment(KEY_VARIABLE)
     check_open_to(host, key)
     at = where(path, url)
     with Address.take(host, port) as address, _opened(collection, recipe, model, at) as connector:
-        from connector.serve import LOOPBACK, app
+        from connector.integrations.http.app import app
+        from connector.integrations.http.middleware import LOOPBACK
 
         connector.search("ready?", 1)  # loads the model, and fails now if it cannot
         held = connector.collection.documents()

@@ -11,8 +11,7 @@ try:
 except ImportError as error:
     raise MissingExtra("haystack", "haystack") from error
 
-from connector.integrations.haystack.ranker import LateInteractionRanker
-from connector.integrations.haystack.retriever import LateInteractionRetriever
-from connector.integrations.haystack.store import LateInteractionDocumentStore
+from connector.integrations.haystack.components import LateInteractionRanker, LateInteractionRetriever
+from connector.integrations.haystack.document_store import LateInteractionDocumentStore
 
 __all__ = ["LateInteractionDocumentStore", "LateInteractionRanker", "LateInteractionRetriever"]

@@ -12,6 +12,6 @@ except ImportError as error:
     raise MissingExtra("langchain_core", "langchain") from error
 
 from connector.integrations.langchain.retriever import MATCH, LateInteractionRetriever
-from connector.integrations.langchain.store import LateInteractionVectorStore
+from connector.integrations.langchain.vector_store import LateInteractionVectorStore
 
 __all__ = ["MATCH", "LateInteractionRetriever", "LateInteractionVectorStore"]

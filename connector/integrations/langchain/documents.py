@@ -1,18 +1,37 @@
-"""LangChain's documents and ours."""
+"""Their documents and ours."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from langchain_core.documents import Document
+from langchain_core.runnables.config import run_in_executor
 
+from connector.api.async_connector import AsyncConnector
 from connector.api.bulk_ingest import count_checked
 from connector.api.connector import Connector
 from connector.core import types
 from connector.core.errors import InputError, PointsRefused
 from connector.encoders.chunking import Chunking
+
+T = TypeVar("T")
+
+
+Held: TypeAlias = Connector | AsyncConnector
+
+
+def synchronous(held: Held) -> Connector:
+    """The connector whose methods return what they find."""
+    return held.connector if isinstance(held, AsyncConnector) else held
+
+
+async def in_thread(held: object, call: Callable[[], T]) -> T:
+    """Call in a thread: an AsyncConnector's, whose close waits for it, or else one of LangChain's."""
+    if isinstance(held, AsyncConnector):
+        return await held.run(call)
+    return await run_in_executor(None, call)
 
 
 def of_texts(texts: Iterable[str], metadatas: Sequence[dict[str, Any]] | None) -> list[Document]:

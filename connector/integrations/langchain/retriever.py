@@ -10,8 +10,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
 from connector.core.types import Hit
-from connector.integrations.langchain.documents import found
-from connector.integrations.langchain.held import Held, in_thread, synchronous
+from connector.integrations.langchain.documents import Held, found, in_thread, synchronous
 
 MATCH = "late_interaction"
 """The metadata key under which a retriever says, if asked, how a document matches."""

@@ -9,11 +9,9 @@ try:
 except ImportError as error:
     raise MissingExtra("llama_index.core", "llama-index") from error
 
-from connector.integrations.llama_index.filters import filter_of
-from connector.integrations.llama_index.nodes import documents_of, node_of
-from connector.integrations.llama_index.reranker import LateInteractionRerank
-from connector.integrations.llama_index.retriever import LateInteractionRetriever
-from connector.integrations.llama_index.store import LateInteractionVectorStore
+from connector.integrations.llama_index.conversion import documents_of, filter_of, node_of
+from connector.integrations.llama_index.retriever import LateInteractionRerank, LateInteractionRetriever
+from connector.integrations.llama_index.vector_store import LateInteractionVectorStore
 
 __all__ = [
     "LateInteractionRerank",

@@ -1,4 +1,4 @@
-"""A retriever over a collection."""
+"""A retriever and a postprocessor."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import asyncio
 from typing import Any, TypedDict, Unpack
 
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.callbacks import CallbackManager
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
+from pydantic import Field, PrivateAttr
 from qdrant_client import models
 
 from connector.api.async_connector import AsyncConnector
 from connector.api.connector import Connector
+from connector.api.reranker import Reranker
+from connector.collection.recipe import Recipe
 from connector.collection.search.search import CandidatesBy, Rerank
 from connector.core.errors import InputError
 from connector.core.types import Hits
-from connector.integrations.llama_index.filters import filter_of
-from connector.integrations.llama_index.nodes import node_of
+from connector.encoders import DEFAULT_MODEL, Encoder
+from connector.integrations.llama_index.conversion import filter_of, node_of
 from connector.scoring.alignment import Alignment
 
 
@@ -78,3 +82,78 @@ class LateInteractionRetriever(BaseRetriever):
 
 def _scored(hits: Hits) -> list[NodeWithScore]:
     return [NodeWithScore(node=node_of(hit), score=hit.score) for hit in hits]
+
+
+class LateInteractionRerank(BaseNodePostprocessor):
+    """Scores nodes by MaxSim, as a collection of the recipe would; each call encodes them.
+
+    What is scored is the text with the metadata in front, except for `excluded_embed_metadata_keys`, as in
+    LlamaIndex's own rerankers. Nodes without either score zero. The nodes given stay as they are.
+
+    Args:
+        top_n: how many nodes are kept.
+        model: a model id or folder, or an encoder, of which a serialized postprocessor keeps the name.
+        recipe: how tokens are reduced and aligned, as in `connector.Reranker`.
+        device: such as "cpu" or "cuda"; by default the best there is.
+        keep_retrieval_score: whether the metadata says the score that a node came with, as "retrieval_score".
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        RecipeError: the recipe stores no tokens, or has to learn from a collection.
+    """
+
+    top_n: int = Field(gt=0)
+    model: str
+    recipe: str | Recipe | None
+    device: str | None
+    keep_retrieval_score: bool
+    _reranker: Reranker = PrivateAttr()
+
+    def __init__(
+        self,
+        top_n: int = 5,
+        model: str | Encoder = DEFAULT_MODEL,
+        recipe: str | Recipe | None = None,
+        device: str | None = None,
+        keep_retrieval_score: bool = False,
+    ) -> None:
+        fields: dict[str, Any] = {
+            "top_n": top_n,
+            "model": model if isinstance(model, str) else model.name,
+            "recipe": recipe,
+            "device": device,
+            "keep_retrieval_score": keep_retrieval_score,
+        }
+        super().__init__(**fields)
+        self._reranker = Reranker(model, self.recipe, device)
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "LateInteractionRerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        if query_bundle is None:
+            raise InputError("query_bundle is None; give the query, as query_str or query_bundle")
+        if not nodes:
+            return []
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: self.model,
+            EventPayload.QUERY_STR: query_bundle.query_str,
+            EventPayload.TOP_K: self.top_n,
+        }
+        with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+            texts = [it.node.get_content(metadata_mode=MetadataMode.EMBED) for it in nodes]
+            scores = self._reranker.scores(query_bundle.query_str, texts).tolist()
+            scored = [self._scored(it, score) for it, score in zip(nodes, scores, strict=True)]
+            best = sorted(scored, key=lambda it: it.score or 0.0, reverse=True)[: self.top_n]
+            event.on_end(payload={EventPayload.NODES: best})
+        return best
+
+    def _scored(self, given: NodeWithScore, score: float) -> NodeWithScore:
+        node = given.node
+        if self.keep_retrieval_score:
+            node = node.model_copy(update={"metadata": {**node.metadata, "retrieval_score": given.score}})
+        return given.model_copy(update={"node": node, "score": score})

@@ -1,20 +1,76 @@
-"""The server: a socket that is taken before anything is loaded, and uvicorn on it."""
+"""The server of `connector serve`, and threads that are bounded."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
+from typing import TypeVar
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from connector.core.errors import InputError
+
+T = TypeVar("T")
+
+
+class Turns:
+    """So many threads, and so many calls at most that wait for one; first come, first served.
+
+    Args:
+        threads: that work.
+        waiting: calls that may wait.
+        name: of the threads.
+    """
+
+    def __init__(self, threads: int, waiting: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(threads, name, initializer=_compute_alone)
+        self._free = asyncio.Semaphore(2 * threads)  # the next ones lie ready: no thread waits for the loop
+        self._most = threads + waiting
+        self._inside = 0
+
+    async def __call__(self, call: Callable[[], T], gone: Callable[[], Awaitable[bool]]) -> T:
+        """What the call gives.
+
+        Args:
+            call: is made in a thread.
+            gone: whether nobody waits for the answer any more; then the call is not made.
+
+        Raises:
+            HTTPException: 503, as too many wait.
+        """
+        if self._inside >= self._most:
+            raise HTTPException(
+                503, f"{self._inside} requests are waiting; come again later", {"Retry-After": "1"}
+            )
+        self._inside += 1
+        try:
+            async with self._free:
+                if await gone():
+                    raise HTTPException(503, "the client has left")
+                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        finally:
+            self._inside -= 1
+
+    def close(self) -> None:
+        """Wait for what is running; what waits is not begun."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _compute_alone() -> None:
+    """Let this thread compute by itself: threads of threads wait for one another."""
+    import torch
+
+    torch.set_num_threads(1)
+
 
 _BACKLOG = 2048
 """Connections that wait to be taken."""

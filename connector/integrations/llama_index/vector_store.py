@@ -22,8 +22,7 @@ from connector.api.bulk_ingest import count_checked
 from connector.api.connector import Connector
 from connector.core.errors import InputError, PointsRefused
 from connector.encoders.chunking import Chunking
-from connector.integrations.llama_index.filters import filter_of
-from connector.integrations.llama_index.nodes import SOURCE, documents_of, node_of
+from connector.integrations.llama_index.conversion import SOURCE, documents_of, filter_of, node_of
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,10 @@ HEADERS = {
 }
 """With which the page is sent: it is in nobody's frame, and its address, with the query, goes nowhere."""
 
+
 LEVELS = 8
 """Of shading, the strongest last."""
+
 
 _STYLE = """
 :root { --heat: 245 130 20; --most: .8; --accent: #2456c5; --on-accent: #fff; --wrong: #b3261e; }
@@ -54,6 +56,7 @@ mark { color: inherit; background: rgb(var(--heat) / calc(var(--most) * var(--s,
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap; }
 """ + "\n".join(f'mark[data-heat="{level}"] {{ --s: {level / LEVELS}; }}' for level in range(1, LEVELS + 1))
+
 
 _SCRIPT = (
     """

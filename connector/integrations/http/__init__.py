@@ -4,12 +4,14 @@
 the server of `connector serve`. Both need the extra `serve`.
 """
 
+from __future__ import annotations
+
 from connector.core.errors import MissingExtra
 
 try:
-    from connector.serve.application import app
-    from connector.serve.guard import LOOPBACK
-    from connector.serve.server import Address, run
+    from connector.integrations.http.app import app
+    from connector.integrations.http.middleware import LOOPBACK
+    from connector.integrations.http.server import Address, run
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
         raise

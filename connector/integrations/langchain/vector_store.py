@@ -17,11 +17,22 @@ from connector.api.connector import Connector
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
 from connector.encoders import Encoder
-from connector.integrations.langchain.documents import checked, found, of_texts, shown, write
-from connector.integrations.langchain.held import Held, in_thread, synchronous
+from connector.integrations.langchain.documents import (
+    Held,
+    checked,
+    found,
+    in_thread,
+    of_texts,
+    shown,
+    synchronous,
+    write,
+)
 
 T = TypeVar("T")
+
+
 S = TypeVar("S", bound="LateInteractionVectorStore")
+
 
 _UNBOUNDED = ["maxsim", "bm25", "rrf", "dbsf", "fde"]
 """Parts of scores that have no upper bound, or none that means the same for every query."""

@@ -29,8 +29,7 @@ from connector.core.io import batched
 from connector.core.types import Document
 from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
-from connector.integrations.haystack.documents import checked, restored, stored
-from connector.integrations.haystack.filters import on_payload
+from connector.integrations.haystack.conversion import checked, on_payload, restored, stored
 
 _WINDOW = 256
 

@@ -18,25 +18,25 @@ from connector.collection.documents.writer import IngestReport
 from connector.core.errors import InputError
 from connector.core.types import Document
 from connector.encoders.chunking import Chunking
-from connector.serve.answers import searched
-from connector.serve.bodies import (
+from connector.integrations.http.middleware import LOOPBACK, SENT, TRUSTED, Guard, answer_errors, documented
+from connector.integrations.http.page import HEADERS, page
+from connector.integrations.http.schemas import (
     ExplainAnswer,
     ExplainRequest,
     HealthAnswer,
     IngestAnswer,
     IngestRequest,
+    Limits,
     SearchAnswer,
     SearchRequest,
+    searched,
 )
-from connector.serve.guard import LOOPBACK, TRUSTED, Guard
-from connector.serve.limits import Limits
-from connector.serve.page import HEADERS, page
-from connector.serve.troubles import SENT, answer_errors, documented
-from connector.serve.turns import Turns
+from connector.integrations.http.server import Turns
 from connector.stores.server.credentials import check_key
 
 _HEALTH_SECONDS = 5.0
 """In which the store has to answer to be well."""
+
 
 _FRESH_SECONDS = 1.0
 """For which an answer about health is given again."""

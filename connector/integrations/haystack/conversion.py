@@ -1,11 +1,8 @@
-"""Haystack's filters to Qdrant's, with the meaning that Haystack's own stores give them.
-
-Qdrant looks into lists, where Haystack compares the whole value. A key that ends in "[]" reads the elements
-of a list and no single value, so each comparison excludes what it finds there.
-"""
+"""Their documents and filters, and ours."""
 
 from __future__ import annotations
 
+import json
 import math
 import operator as compare
 import re
@@ -13,20 +10,81 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from haystack import Document as HaystackDocument
 from haystack.errors import FilterError
 from qdrant_client import models
 
+from connector.core.errors import DocumentError, InputError
 from connector.core.ids import point_id
+from connector.core.types import Document, Hit
+
+_REST = "_haystack"
+
+
+def stored(document: HaystackDocument) -> Document:
+    """The document as a collection holds it.
+
+    Raises:
+        DocumentError: it has no text, or holds what JSON does not have.
+    """
+    if document.content is None:
+        raise DocumentError(f"document {document.id!r} has no content; convert it to text, or leave it out")
+    if _REST in document.meta:
+        raise DocumentError(f"document {document.id!r}: meta has the reserved key {_REST!r}; rename it")
+    rest = document.to_dict(flatten=False)
+    text, meta, id_ = rest.pop("content"), rest.pop("meta"), rest.pop("id")
+    rest = {key: value for key, value in rest.items() if value is not None}
+    try:
+        more = {_REST: json.dumps(rest)} if rest else {}
+    except (TypeError, ValueError) as error:
+        raise DocumentError(
+            f"document {document.id!r}: {', '.join(rest)} cannot be stored: {error}"
+        ) from error
+    return Document(id=id_, text=text, metadata={**meta, **more})
+
+
+def restored(found: Document | Hit) -> HaystackDocument:
+    """What was given, and of a hit its own score; a title becomes `meta["title"]`, unless there is one."""
+    data = dict(found.metadata)
+    rest: dict[str, Any] = json.loads(data.pop(_REST, "{}"))
+    if found.title is not None:
+        data.setdefault("title", found.title)
+    if isinstance(found, Hit):
+        rest = rest | {"score": found.score}
+    return HaystackDocument.from_dict({**rest, "id": found.id, "content": found.text, "meta": data})
+
+
+def checked(documents: list[HaystackDocument]) -> list[HaystackDocument]:
+    """Raises InputError unless this is a list of Haystack's documents."""
+    if not isinstance(documents, list) or not all(isinstance(it, HaystackDocument) for it in documents):
+        raise InputError(f"documents is {documents!r:.80}; give a list of haystack.Document")
+    return documents
+
 
 Conditions = list[models.Condition]
 
+
 _NOTHING = models.HasIdCondition(has_id=[])
+
+
 _FIELDS = {"id", "content", "blob", "meta", "score", "embedding", "sparse_embedding"}
+
+
 _LOGIC = ("AND", "OR", "NOT")
+
+
 _EQUAL = ("==", "!=", "in", "not in")
+
+
 _ORDERED = (">", ">=", "<", "<=")
+
+
 _BOUNDS = {"==": ("gte", "lte"), ">": ("gt",), ">=": ("gte",), "<": ("lt",), "<=": ("lte",)}
+
+
 _AWAY = {"gte": -math.inf, "lt": -math.inf, "lte": math.inf, "gt": math.inf}
+
+
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": compare.eq,
     ">": compare.gt,
@@ -34,7 +92,11 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": compare.lt,
     "<=": compare.le,
 }
+
+
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([Tt ].*)?")
+
+
 _EXACT = 2**53
 """Qdrant compares numbers as doubles, which tell larger whole numbers apart no more."""
 

@@ -1,21 +1,71 @@
-"""What requests and answers look like: checked as they come, and described in `/openapi.json`."""
+"""Requests and answers."""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from qdrant_client import models
 
-from connector.serve.limits import (
-    MAX_CANDIDATES,
-    MAX_DOCUMENTS,
-    MAX_EXPLAINED,
-    MAX_FILTER_DEPTH,
-    MAX_ID,
-    MAX_K,
-    MAX_QUERY,
-)
+from connector.api.connector import Connector
+from connector.collection.documents.writer import WORD_BYTES
+from connector.core.errors import CollectionError, InputError, StoreError, one_line
+from connector.core.explanation import Explanation
+from connector.core.types import Hit, passage_text
+from connector.stores.schema import CLS, FDE
+
+MIB = 2**20
+
+
+MAX_QUERY = 10_000
+"""Characters of a query; an encoder reads about 1,200."""
+
+
+MAX_ID = 10_000
+"""Characters of a document's id."""
+
+
+MAX_K = 1_000
+
+
+MAX_EXPLAINED = 50
+"""Hits whose words are asked for: each is encoded again, which takes as long as three searches."""
+
+
+MAX_CANDIDATES = 10_000
+
+
+MAX_DOCUMENTS = 1_000
+
+
+MAX_FILTER_DEPTH = 32
+"""Levels of a filter's JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an application takes.
+
+    Args:
+        documents: bytes of the body of an ingest.
+        others: bytes of any other body.
+        seconds: in which a body has to come.
+        searches: threads that search and explain. One for each core, each of which computes with one
+            thread itself, gave the most searches a second; four times as many gave a third less.
+        waiting: searches that wait for a thread; more are told to come again.
+        ingests: that wait for the one that is running.
+    """
+
+    documents: int = 16 * MIB
+    others: int = MIB // 4
+    seconds: float = 60.0
+    searches: int = os.cpu_count() or 1
+    waiting: int = 1_000
+    ingests: int = 16
 
 
 class Problem(BaseModel):
@@ -45,7 +95,11 @@ def _not_deep(value: Any) -> Any:
 
 
 _Text = Annotated[str, Field(min_length=1, max_length=MAX_QUERY, pattern=r"\S")]
+
+
 _Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+
+
 _Weight = Annotated[
     float | None,
     Field(
@@ -55,6 +109,8 @@ _Weight = Annotated[
         description="w of the score w·CLS + (1 − w)·tokens; by default the collection's.",
     ),
 ]
+
+
 _Alignment = Annotated[
     str | None,
     Field(
@@ -64,6 +120,8 @@ _Alignment = Annotated[
         "collection's.",
     ),
 ]
+
+
 _Filter = Annotated[
     models.Filter | None,
     BeforeValidator(_not_deep),
@@ -264,3 +322,88 @@ class HealthAnswer(_Answer):
     collection: str | None = Field(default=None, description="The collection's name.")
     recipe: str | None = Field(default=None, description="The name of its recipe.")
     documents: int | None = Field(default=None, description="How many documents it holds.")
+
+
+def searched(connector: Connector, asked: SearchRequest) -> SearchAnswer:
+    """The answer to a search."""
+    hits = connector.search(
+        asked.query,
+        asked.k,
+        filter=asked.filter,
+        candidates=asked.candidates,
+        candidates_by=asked.candidates_by,
+        cls_weight=asked.cls_weight,
+        alignment=asked.alignment,
+    )
+    sizes = stored_bytes(connector, hits)
+    answers = [_hit(hit, size) for hit, size in zip(hits, sizes, strict=True)]
+    spent = None
+    if asked.explain:
+        started = time.perf_counter()
+        for hit, answer in zip(hits, answers, strict=True):
+            _explain(hit, answer)
+        spent = 1e3 * (time.perf_counter() - started)
+    return SearchAnswer(hits=answers, ms=Milliseconds(**hits.ms, explain=spent))
+
+
+def stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]:
+    """What the vectors of each hit's passage take; None for one that is gone."""
+    if not hits:
+        return []
+    try:
+        return _stored_bytes(connector, hits)
+    except (CollectionError, StoreError):  # a migration may just have put another version in its place
+        connector.refresh()
+        return _stored_bytes(connector, hits)
+
+
+def _stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]:
+    collection = connector.collection
+    ids = [collection.point_id(hit.id, hit.passage) for hit in hits]
+    found = collection.store.retrieve(collection.physical, ids, ["rows", "words"])
+    each = collection.vector_bytes[CLS] + collection.vector_bytes.get(FDE, 0)
+    sizes = {
+        id_: each
+        + (record.payload.get("rows") or 0) * collection.token_bytes
+        + (record.payload.get("words") or 0) * WORD_BYTES
+        for id_, record in found.items()
+    }
+    return [sizes.get(id_) for id_ in ids]
+
+
+def _hit(hit: Hit, size: int | None) -> HitAnswer:
+    return HitAnswer(
+        id=hit.id,
+        score=hit.score,
+        text=hit.text,
+        title=hit.title,
+        metadata=hit.metadata,
+        passage=hit.passage,
+        parts=hit.parts,
+        bytes=size,
+    )
+
+
+def _explain(hit: Hit, answer: HitAnswer) -> None:
+    """Say which words matched, or why nobody knows: other hits may still have theirs."""
+    try:
+        answer.matches = matches(hit.explain(), hit.title, hit.text)
+    except (InputError, CollectionError) as error:
+        answer.unexplained = one_line(str(error))
+
+
+def matches(explanation: Explanation, title: str | None, text: str) -> list[Match]:
+    """The words that stand in a title or a text and add to the score."""
+    before = len(passage_text(title, text)) - len(text)  # the title and a space, where there is one
+    parts = {word: part for word, part in explanation.passage_parts().items() if word.in_text and part > 0}
+    largest = max(parts.values(), default=0.0)
+    return [
+        Match(
+            where="title" if word.start < before else "text",
+            start=word.start - (0 if word.start < before else before),
+            end=word.end - (0 if word.start < before else before),
+            part=part,
+            weight=part / largest,
+        )
+        for word, part in sorted(parts.items(), key=lambda it: it[0].start)
+    ]
