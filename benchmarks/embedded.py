@@ -17,9 +17,9 @@ from pathlib import Path
 from qdrant_client import QdrantClient
 
 from connector import Connector, Document, Encoder, load_encoder
+from connector.cli.demo_corpus import standard_library
 from connector.collection.search.search import fetch, rank
 from connector.core.types import Embedding
-from connector.demo import standard_library
 from connector.encoders.cache import CachedEncoder
 
 PASSAGES = 5_000

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from connector import Document, Embedding, Encoder, Recipe, load_encoder, open_store
+from connector.cli.demo_corpus import standard_library
 from connector.collection.collection import Collection
 from connector.collection.documents.passages import Passage
 from connector.collection.documents.points import payload_of
 from connector.collection.search.search import fetch, rank
 from connector.core.ids import point_id
 from connector.core.types import Float32
-from connector.demo import standard_library
 from connector.stores import Point, Store
 from connector.stores.schema import CLS, TOKENS
 

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from connector import Connector
-from connector.demo import standard_library
+from connector.cli.demo_corpus import standard_library
 
 THREADS = (1, 2, 3, 4, 8)
 SECONDS_IN_PROCESS = 5.0

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from connector import Document
+from connector.cli.demo_corpus import standard_library
 from connector.core.sources import Source
-from connector.demo import standard_library
 
 MODULES = {"collections", "copy", "difflib", "functools", "glob", "heapq", "itertools", "shutil"}
 

@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 
 from connector import Connector, Document, Encoder, Recipe
 from connector.cli import main
-from connector.cli.adapt import load_examples
+from connector.cli.commands.evaluate import load_examples
+from connector.cli.render import print_adaptation
 from connector.collection.search.rerank import asked, stored
 from connector.collection.search.search import rank
 from connector.core.errors import CollectionError, DocumentError, InputError, SourceError
@@ -35,7 +36,6 @@ from connector.evaluation.adaptation import (
 )
 from connector.evaluation.metrics import ndcg
 from connector.scoring.alignment import TopK, TopP
-from connector.terminal import print_adaptation
 from tests.conftest import TEXTS
 
 QUERY = "How do honeybees tell each other the way?"

@@ -363,7 +363,7 @@ def test_codes_are_the_same_in_another_process(tmp_path: Path) -> None:
     chosen = [it for it in BYTES if ending(it) not in TRAINED or find_spec("faiss") is not None]
     program = """if True:
         import json, sys, numpy
-        from connector.codecs import parse_codec
+        from connector.compression.codecs import parse_codec
         folder, specs = sys.argv[1], json.loads(sys.argv[2])
         sample, tokens = (numpy.load(f"{folder}/{name}.npy") for name in ("sample", "tokens"))
         codecs = [parse_codec(spec, folder + "/head").fit(sample) for spec in specs]
@@ -475,7 +475,7 @@ def test_opq_is_fitted_on_fewer_rows_than_dimensions() -> None:
     """In a process of its own: faiss writes beyond its arrays if it gets fewer."""
     program = """if True:
         import numpy
-        from connector.codecs import parse_codec
+        from connector.compression.codecs import parse_codec
         rows = numpy.random.default_rng(0).normal(size=(300, 384)).astype(numpy.float32)
         codec = parse_codec("opq-8").fit(rows)
         print(codec.decode(codec.encode(rows)).shape)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from connector import demo
+from connector.cli import demo_corpus as demo
 from connector.cli import main
 
 

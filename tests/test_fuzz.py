@@ -23,7 +23,7 @@ from safetensors.numpy import save as save_safetensors
 
 from connector import Connector, Document, Encoder
 from connector.cli import main
-from connector.cli.adapt import load_examples
+from connector.cli.commands.evaluate import load_examples
 from connector.collection.backup import export_collection, import_collection, read_manifest
 from connector.collection.backup.manifest import File, Manifest
 from connector.collection.recipe import RECIPES, Recipe, load_recipe

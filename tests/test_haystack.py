@@ -512,7 +512,7 @@ def test_without_haystack_the_extra_is_named() -> None:
     code = """
 import sys
 sys.modules["haystack"] = None
-from connector.errors import MissingExtra
+from connector.core.errors import MissingExtra
 try:
     import connector.integrations.haystack
 except MissingExtra as error:

@@ -13,7 +13,7 @@ from connector import Connector, Document, Encoder
 from connector.collection.collection import Collection
 from connector.collection.handle import CollectionHandle
 from connector.collection.recipe import RECIPES
-from connector.collection.versions import transcode as recoding
+from connector.collection.versions import transcode
 from connector.core.errors import ConnectorError
 from connector.core.types import Embedding
 from connector.migrations import Migrations
@@ -460,7 +460,7 @@ RECODED = [
     (old, new)
     for old in RECIPES
     for new in RECIPES
-    if old != new and recoding.why_not(RECIPES[old], RECIPES[new]) is None
+    if old != new and transcode.why_not(RECIPES[old], RECIPES[new]) is None
 ]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from connector.cli.pages.explanation import LEVELS, heat, page
 from connector.core.explanation import WHOLE, Explanation, Pair, Word
-from connector.page import LEVELS, heat, page
 
 EVIL = "</title></p><script>window.evil = alert(1)</script><img src=x onerror='window.evil = alert(2)'>"
 ID = f'{EVIL}" onmouseover="alert(3)'

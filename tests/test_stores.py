@@ -560,7 +560,7 @@ def edge_store(folder: Path) -> Iterator[EdgeStore]:
 
 TRY_TO_OPEN = """
 import sys, time
-from connector.errors import StoreLocked
+from connector.core.errors import StoreLocked
 from connector.stores import open_store
 started = time.perf_counter()
 try:
@@ -574,9 +574,9 @@ print(time.perf_counter() - started, answer)
 HOLD = """
 import sys
 import numpy as np
-from connector.schema import CollectionSchema, VectorSchema
+from connector.stores.schema import CollectionSchema, VectorSchema
 from connector.stores import Point, open_store
-from connector.types import point_id
+from connector.core.ids import point_id
 store = open_store(path=sys.argv[1])
 store.create("held", CollectionSchema((VectorSchema("cls", 8, "float32"),)), {"made": "by another process"})
 store.put_artifact("held", "key", b"data")

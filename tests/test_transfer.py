@@ -25,7 +25,7 @@ from qdrant_client import QdrantClient, models
 from safetensors.numpy import load, save
 
 from connector import RECIPES, Connector, Document, Encoder, Recipe
-from connector.cli.transfer import export_command, import_command
+from connector.cli.commands.transfer import export_command, import_command
 from connector.collection.aliases import versions
 from connector.collection.backup import (
     Manifest,
@@ -935,9 +935,9 @@ def test_points_that_do_not_arrive(exported: Path, tmp_path: Path, monkeypatch: 
 
 RUN = """
 import sys
-from connector.collection import Collection
+from connector.collection.collection import Collection
 from connector.stores import open_store
-from connector.transfer import export_collection, import_collection, parts
+from connector.collection.backup import export_collection, import_collection, part_files as parts
 parts.MAX_POINTS = 7
 path, folder = sys.argv[2:]
 store = open_store(path=path)

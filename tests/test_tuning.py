@@ -15,11 +15,13 @@ from click.testing import CliRunner
 
 from connector import Connector, Encoder, Recipe
 from connector.cli import main
+from connector.cli.demo_corpus import standard_library
+from connector.cli.pages.tuning import page
+from connector.cli.pages.tuning_plot import plot
 from connector.collection.pipeline import code
 from connector.collection.recipe import get_recipe
 from connector.compression.heads import head_folder
 from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
-from connector.demo import standard_library
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation.evaluate import evaluate
 from connector.evaluation.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
@@ -35,8 +37,6 @@ from connector.evaluation.tuning.trials import (
     ndcg,
     smallest_alike,
 )
-from connector.tuning_page import page
-from connector.tuning_plot import plot
 
 DOCUMENTS, QUERIES, BUDGET = 90, 12, 500
 

@@ -22,7 +22,7 @@ from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.search.explain import best_passage, explain
 from connector.collection.search.search import CandidatesBy, Rerank, fetch, rank
-from connector.collection.versions import dual_write as following
+from connector.collection.versions import dual_write
 from connector.core.errors import CollectionExists, InputError
 from connector.core.explanation import Explanation
 from connector.core.types import Document, Embedding, Hit, Hits, check_text
@@ -280,7 +280,7 @@ class Connector:
         self._check_open()
         collection = self._live.refresh()
         collection.check_own("it deletes them")
-        return following.delete(collection, self.find(ids, filter=filter), self._live.encoder_of)
+        return dual_write.delete(collection, self.find(ids, filter=filter), self._live.encoder_of)
 
     def find(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> list[str]:
         """The ids of the documents that `delete` would delete."""

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from connector.collection.collection import Collection
 from connector.core.errors import CollectionError, StoreError
 from connector.encoders import Encoder, load_encoder
-from connector.scoring import maxsim as scoring
+from connector.scoring import maxsim
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class CollectionHandle:
                 encoder = load_encoder(named, self._device) if isinstance(named, str) else named
                 collection.check_encoder(encoder)
                 self._encoders[collection.encoder] = encoder
-                scoring.warm()
+                maxsim.warm()
             return self._encoders[collection.encoder]
 
     def read(self, call: Callable[[Collection], T]) -> T:

@@ -17,7 +17,7 @@ from connector.collection.documents.document_state import read, scan, states, un
 from connector.collection.documents.writer import WINDOW, IngestReport, Writer
 from connector.collection.metadata import schema_of
 from connector.collection.recipe import Recipe
-from connector.collection.versions import transcode as recoding
+from connector.collection.versions import transcode
 from connector.collection.versions.dual_write import carry
 from connector.core.errors import CollectionNotFound, MigrationError
 from connector.core.io import batched
@@ -190,7 +190,7 @@ def _fit(work: Work, source: Collection, target: Collection) -> None:
 
 
 def _fit_on_stored(source: Collection, target: Collection, wanted: int) -> None:
-    keys, vectors = recoding.wanted(source)
+    keys, vectors = transcode.wanted(source)
     records: list[Record] = []
     rows = 0
     for window in batched(scan(source), WINDOW):
@@ -201,7 +201,7 @@ def _fit_on_stored(source: Collection, target: Collection, wanted: int) -> None:
             break
     source.counts.copy_to(target.counts)  # before the codec, by which another run sees that this is done
     if records:
-        codec = recoding.fitted(source, target, records)
+        codec = transcode.fitted(source, target, records)
         if codec is not None:
             target.take_codec(codec)
     else:  # nothing is stored, so nothing can be made of it

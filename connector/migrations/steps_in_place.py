@@ -14,7 +14,7 @@ from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, read, scan
 from connector.collection.documents.writer import WINDOW
 from connector.collection.recipe import Recipe
-from connector.collection.versions import transcode as recoding
+from connector.collection.versions import transcode
 from connector.collection.versions.backfill import fill
 from connector.core.errors import ConnectorError, MigrationError, StoreLocked, one_line
 from connector.core.io import batched
@@ -39,14 +39,14 @@ def _varied(recipe: Recipe, vector: str, value: str) -> Recipe:
 
 def _how(before: Shape, after: Shape) -> list[str]:
     """How an engine that cannot change vectors in place comes to the other recipe."""
-    why = recoding.why_not(before.recipe, after.recipe)
+    why = transcode.why_not(before.recipe, after.recipe)
     made = "stored vectors are copied" if why is None else f"texts are encoded again, as {why}"
     return [f"this engine cannot change it in place: {made}"]
 
 
 def _copy(work: Work, step: str, source: Collection, recipe: Recipe) -> None:
     """Make another version with another recipe, of what is stored if that is enough."""
-    enough = recoding.why_not(source.recipe, recipe) is None
+    enough = transcode.why_not(source.recipe, recipe) is None
     encoder = None if enough else work.encoder_of(source)
     rebuild(work, step, recipe, encoder=encoder, hnsw=source.schema.vector(CLS).hnsw)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from connector.collection.collection import Collection
 from connector.collection.recipe import Recipe, get_recipe
-from connector.collection.versions import transcode as recoding
+from connector.collection.versions import transcode
 from connector.core.errors import MigrationError, RecipeError
 from connector.migrations.rebuild import rebuild
 from connector.migrations.steps import Measure, Planned, Shape, Work
@@ -87,7 +87,7 @@ class Recode:
 
     def check(self, before: Shape) -> Shape:
         after = before.with_recipe(self._recipe(before))
-        why = recoding.why_not(before.recipe, after.recipe)
+        why = transcode.why_not(before.recipe, after.recipe)
         if why is not None:
             raise MigrationError(f"{self} cannot be made of what is stored: {why}; use reindex")
         return after

@@ -19,7 +19,7 @@ from connector.collection.documents.writer import WINDOW, EncoderOf
 from connector.collection.handle import OpenCollection
 from connector.collection.search.rerank import codec_of, keys_of, stored
 from connector.collection.search.search import rank
-from connector.collection.versions import transcode as recoding
+from connector.collection.versions import transcode
 from connector.collection.versions.dual_write import carry
 from connector.core.errors import ConnectorError, StoreError
 from connector.core.io import batched
@@ -222,7 +222,7 @@ def _compare_sample(
     sample = dict(_sample(target))
     keys, vectors = keys_of(target) if target.recipe.layout != "dense" else ([], [])
     same = {id_: it for id_, it in states(source, sample).items() if it == sample[id_]}
-    theirs = read(source, same, *recoding.wanted(source))
+    theirs = read(source, same, *transcode.wanted(source))
     for id_, pairs in read(target, sample, [*keys, "rows"], [CLS, *vectors]).items():
         if id_ not in theirs:
             continue  # written or deleted just now
@@ -258,8 +258,8 @@ def _made_again(
     made_of_stored: bool,
 ) -> list[Point]:
     passages = [passage for passage, _ in pairs]
-    if made_of_stored and recoding.why_not(source.recipe, target.recipe) is None:
-        materials = recoding.materials(source, target, [record for _, record in pairs])
+    if made_of_stored and transcode.why_not(source.recipe, target.recipe) is None:
+        materials = transcode.materials(source, target, [record for _, record in pairs])
         return assembled(target, passages, materials)
     texts = [text_of(passage) for passage in passages]
     needs = target.reduction.needs if target.recipe.layout != "dense" else frozenset()

@@ -9,7 +9,7 @@ from connector.collection.documents.document_state import read, states
 from connector.collection.documents.passages import Passage
 from connector.collection.documents.points import text_of
 from connector.collection.documents.writer import WINDOW, EncoderOf
-from connector.collection.versions import transcode as recoding
+from connector.collection.versions import transcode
 from connector.core.errors import CollectionError
 from connector.core.io import batched
 from connector.stores import Point, Record
@@ -30,7 +30,7 @@ def fill(
     waiting = list(ids)
     for _ in range(TRIES):
         before = states(collection, waiting)
-        found = read(collection, before, *recoding.wanted(collection))
+        found = read(collection, before, *transcode.wanted(collection))
         pairs = [pair for them in found.values() for pair in them]
         for window in batched(pairs, WINDOW):
             points = _filled(collection, vector or collection.filling, window, encoder_of)
@@ -57,8 +57,8 @@ def _filled(
         return [Point(key, {LEXICAL: it}, {"words": len(it)}) for key, it in zip(keys, words, strict=True)]
     if vector != FDE:
         return []
-    if recoding.why_not(collection.recipe, collection.recipe) is None:
-        stored = recoding.materials(collection, collection, [record for _, record in window])
+    if transcode.why_not(collection.recipe, collection.recipe) is None:
+        stored = transcode.materials(collection, collection, [record for _, record in window])
         tokens = [it.projected for it in stored]
     else:
         codec, encoder = collection.codec, encoder_of(collection)

@@ -22,7 +22,7 @@ from connector.collection.documents.document_state import State, mark, read, rem
 from connector.collection.documents.passages import Passage
 from connector.collection.documents.points import assembled
 from connector.collection.documents.writer import WINDOW, EncoderOf, IngestReport, Writer
-from connector.collection.versions import transcode as recoding
+from connector.collection.versions import transcode
 from connector.collection.versions.backfill import TRIES, fill
 from connector.core.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
 from connector.core.io import batched
@@ -197,8 +197,10 @@ def _carry(
     unmake(target, {id_: (max(most.get(id_, 0), 1), 0) for id_ in unfinished})
     mark(target, _sizes(unfinished))
     finished = {id_: state for id_, state in wanted.items() if state is not None and state.hash is not None}
-    stored = target.said().get("route") == "stored" and recoding.why_not(source.recipe, target.recipe) is None
-    keys, vectors = recoding.wanted(source) if stored else ([], [])
+    stored = (
+        target.said().get("route") == "stored" and transcode.why_not(source.recipe, target.recipe) is None
+    )
+    keys, vectors = transcode.wanted(source) if stored else ([], [])
     found = read(source, finished, keys, vectors)
     unmake(target, {id_: (most.get(id_, 0), len(them)) for id_, them in found.items()})
     most.update({id_: max(most.get(id_, 0), len(them)) for id_, them in found.items()})
@@ -222,7 +224,7 @@ def _encode(target: Collection, passages: list[Passage], encoder_of: EncoderOf) 
 
 def _recode(source: Collection, target: Collection, pairs: list[tuple[Passage, Record]]) -> None:
     for window in batched(pairs, WINDOW):
-        stored = recoding.materials(source, target, [record for _, record in window])
+        stored = transcode.materials(source, target, [record for _, record in window])
         target.store.upsert(target.physical, assembled(target, [passage for passage, _ in window], stored))
 
 

@@ -24,7 +24,9 @@ QUESTIONS = (
     "stop a program after a number of seconds",
 )
 
+
 _SAMPLE = 256
+
 
 _SKIPPED = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "__pycache__", "ensurepip"}
 

@@ -10,23 +10,28 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from connector.cli.render import plain
 from connector.core.explanation import Explanation, Pair, Word, split_at
-from connector.terminal import plain
 
 _PAIRS = 4
 """Passage words, or merged rows of them, that are named for each word of the query."""
 
+
 _WORDS = 6
 """Of a merged row that are named; the others are counted, and `--json` and the page name them."""
+
 
 _CHARACTERS = 4000
 """Of a passage that are shown; an encoder reads about 1,200."""
 
+
 _SHADES = (230, 222, 214, 208)
 """Backgrounds from pale yellow to orange, of a terminal's 256 colours; readable below black on any theme."""
 
+
 _MARKS = ("", "", "*", "**")
 """What stands around words of each shade where there are no colours."""
+
 
 _MARGIN = "  "
 

@@ -13,7 +13,10 @@ from connector.core.html import html_page
 from connector.evaluation.tuning import Trial, Tuning
 
 _WIDTH, _HEIGHT = 800, 460
+
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 52
+
 
 _STYLE = """
 svg { width: 100%; height: auto; display: block; margin: 1rem 0 .25rem; }
@@ -31,6 +34,7 @@ circle:hover, circle:focus { stroke: var(--ink); stroke-width: 2; opacity: 1; ou
 tbody th { white-space: nowrap; }
 tr.best th, tr.best td { font-weight: bold; }
 """
+
 
 _SCRIPT = """
 "use strict";

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connector.cli.options import confirm, json_option, place, where
+from connector.cli.render import plain, print_json, steps_bar
 from connector.core.errors import InputError
-from connector.terminal import plain, print_json, steps_bar
 
 if TYPE_CHECKING:
     from connector.migrations import Migrations, Planned, PlannedRevision, Version
 
+
 Command = Callable[..., Any]
+
 
 revisions = click.option(
     "--migrations",
@@ -27,6 +29,8 @@ revisions = click.option(
     metavar="DIR",
     help="Folder of revisions.",
 )
+
+
 overlap = click.option(
     "--min-overlap",
     type=click.FloatRange(0, 1),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from connector.terminal import print_json, steps_bar
+from connector.cli.render import print_json, steps_bar
 
 
 @click.group("train")

@@ -12,6 +12,7 @@ from connector.evaluation.tuning import Trial, Tuning
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
 _INK, _FAINT, _BEST, _LINE = "#1b1b1f", "#8a8a96", "#c2410c", "#1d4ed8"
 
 

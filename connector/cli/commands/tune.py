@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli.adapt import load_examples
+from connector.cli.commands.evaluate import load_examples
 from connector.cli.options import json_option, where
+from connector.cli.render import print_json, steps_bar
 from connector.core.errors import InputError
-from connector.terminal import print_json, steps_bar
 
 if TYPE_CHECKING:
     from connector.encoders import Encoder
     from connector.evaluation.tuning import Task, Tuning
 
+
 _UNITS = {"": 1, "B": 1, "KB": 1024, "KIB": 1024, "MB": 1024**2, "MIB": 1024**2}
 
+
 _ENDINGS = {"plot": ".png", "save": ".json"}
+
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -124,11 +127,11 @@ def tune_command(
 
     Cut off, the same command goes on where it was.
     """
+    from connector.cli.pages.tuning_plot import check_plot
+    from connector.cli.pages.tuning_plot import plot as draw
+    from connector.cli.render import print_tuning, tuning_json
     from connector.compression.heads import OWN
     from connector.evaluation.tuning import tune
-    from connector.tuning_plot import check_plot
-    from connector.tuning_plot import plot as draw
-    from connector.tuning_text import print_tuning, tuning_json
 
     _check(
         source,
@@ -169,7 +172,7 @@ def tune_command(
     if plot is not None:
         draw(tuning, plot)
     if html is not None:
-        from connector.tuning_page import page
+        from connector.cli.pages.tuning import page
 
         html.write_text(page(tuning), encoding="utf-8")
     if save is not None:

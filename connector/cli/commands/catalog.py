@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from connector.cli.options import json_option
+from connector.cli.render import methods_json, print_json, print_methods, print_recipe
 from connector.core.registry import Method
-from connector.terminal import methods_json, print_json, print_methods, print_recipe
 
 
 @click.command("recipes")

@@ -15,6 +15,7 @@ from connector.core.html import html_page
 LEVELS = 8
 """Of shading, the strongest last."""
 
+
 _STYLE = """
 :root { --heat: 245 130 20; --most: .8; }
 @media (prefers-color-scheme: dark) { :root { --heat: 255 140 30; --most: .45; } }
@@ -31,6 +32,7 @@ button:hover, button:focus-visible { outline: 2px solid currentColor; outline-of
     f'[data-heat="{level}"], .picked mark[data-lit="{level}"] {{ --s: {level / LEVELS}; }}'
     for level in range(1, LEVELS + 1)
 )
+
 
 _SCRIPT = """
 "use strict";
