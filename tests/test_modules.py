@@ -105,9 +105,7 @@ def test_only_our_own_modules_load_without_trust(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trust_remote_code"):
         MultiVectorEncoder(str(tmp_path))
     modules = tmp_path / "modules.json"
-    modules.write_text(
-        modules.read_text().replace("connector.encoders.loading.modules.TokenReduction", "os.system")
-    )
+    modules.write_text(modules.read_text().replace("connector.encoders.modules.TokenReduction", "os.system"))
     with pytest.raises(ModelError, match="not part of Sentence Transformers"):
         load_encoder(str(tmp_path))
 

@@ -109,7 +109,7 @@ class Salient:
         if embedding.saliency is None:
             raise InputError(
                 "the embedding has no saliency; contextual-stopwords needs a model with a trained gate "
-                "(connector.encoders.loading.modules.SaliencyGate)"
+                "(connector.encoders.modules.SaliencyGate)"
             )
         return np.flatnonzero(embedding.saliency > 0)
 
