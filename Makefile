@@ -33,7 +33,7 @@ $(CORE)/.ready: pyproject.toml constraints.txt
 
 test-core: $(CORE)/.ready  ## some of the tests where no extra but the offline model is installed
 	$(CORE)/bin/pytest --numprocesses 2 --dist loadscope \
-	    tests/test_extras.py tests/test_connector.py tests/test_cli.py tests/test_reranker.py
+	    tests/test_extras.py tests/api/test_connector.py tests/cli/test_cli.py tests/api/test_reranker.py
 
 test-slow: $(READY)  ## the long tests
 	$(BIN)/pytest -m slow

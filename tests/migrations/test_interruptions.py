@@ -20,8 +20,8 @@ from connector.migrations import Migrations
 from connector.stores import EdgeStore, Store
 from connector.stores.server import retry as retry_module
 from tests.conftest import TEXTS
-from tests.test_faults import PASSING, Faulty, by_chance
-from tests.test_migrate import steps, texts, write
+from tests.migrations.test_runner import steps, texts, write
+from tests.stores.test_retry import PASSING, Faulty, by_chance
 
 
 class Remembering:

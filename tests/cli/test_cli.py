@@ -98,7 +98,7 @@ def test_for_a_person(invoke: Invoke, source: Path, place: list[str]) -> None:
 
 
 def test_every_command_has_help_and_stands_in_the_readme(invoke: Invoke) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     for name, command in main.commands.items():
         assert command.help, name
         assert invoke(name, "--help").exit_code == 0

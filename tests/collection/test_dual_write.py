@@ -27,8 +27,8 @@ from connector.migrations import steps_in_place as in_place_module
 from connector.migrations import verify as verify_module
 from connector.stores import Point
 from tests.conftest import TEXTS
-from tests.test_migrate import contents, steps, texts, write
-from tests.test_migrate_faults import Remembering
+from tests.migrations.test_interruptions import Remembering
+from tests.migrations.test_runner import contents, steps, texts, write
 
 UP = {
     "reindex": steps('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="default")'),

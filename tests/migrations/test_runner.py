@@ -248,7 +248,7 @@ def test_drop_leaves_nothing(docs: Connector, folder: Path, place: dict[str, Any
 
 def test_the_revisions_of_this_repository_there_and_back(docs: Connector) -> None:
     before = texts(docs.collection)
-    migrations = Migrations(docs, Path(__file__).parent.parent / "migrations")
+    migrations = Migrations(docs, Path(__file__).parents[2] / "migrations")
     assert [it.revision for it in migrations.upgrade()] == ["0001", "0002"]
     assert docs.recipe.name == "compact:english"
     assert docs.search("a telescope", 1, candidates_by="hybrid")[0].metadata["origin"] == "ingest"

@@ -37,7 +37,7 @@ WORDS = [stem + end for stem in STEMS for end in ("", "s", "less", " of", " unde
 NURSERY = """
 import json, os, sys, traceback
 from connector import load_encoder
-from test_durability import WORK
+from test_ingest import WORK
 encoder = load_encoder()
 encoder.fingerprint
 for line in sys.stdin:

@@ -46,8 +46,8 @@ from connector.integrations.haystack import (
     LateInteractionRetriever,
 )
 from connector.integrations.haystack.conversion import on_payload
+from tests.cli.test_deleting import refusing
 from tests.conftest import TEXTS
-from tests.test_deleting import refusing
 
 QUERY = "How do bees tell each other where flowers are?"
 DOCUMENTS = [

@@ -113,7 +113,7 @@ def test_every_method_is_tried() -> None:
 
 
 def test_the_readme_names_every_step_and_language() -> None:
-    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     for method in (*PASSAGE_METHODS, *QUERY_METHODS):
         assert f"`{method.form}`" in text
     assert f"Languages: {', '.join(_LISTS)}." in text

@@ -21,7 +21,7 @@ from connector.core.errors import CollectionError, ConnectorError, InputError, S
 from connector.core.types import Float32
 from connector.scoring.bm25 import BM25
 from connector.stores import open_store
-from tests.test_connector import Remembering
+from tests.api.test_connector import Remembering
 
 BY: Any = ["dense", "lexical", "hybrid", "hybrid-dbsf"]
 NAMES = {"dense": "cls", "lexical": "bm25", "hybrid": "rrf", "hybrid-dbsf": "dbsf"}

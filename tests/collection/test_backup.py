@@ -48,8 +48,7 @@ from connector.core.errors import (
 from connector.core.ids import point_id
 from connector.stores import Point, Store, open_store
 from connector.stores.schema import CollectionSchema, VectorSchema
-
-from .conftest import TEXTS
+from tests.conftest import TEXTS
 
 RECIPE: dict[str, Recipe] = {name: RECIPES[name] for name in ("default", "compact", "aligner", "dense")}
 RECIPE["words"] = RECIPES["default"].varied(lexical="english", query_reduction="idf-weight")

@@ -21,7 +21,7 @@ from connector.encoders.architectures import with_saliency
 from connector.evaluation.training import HeadTraining, TrainingSet, load_training_set, train_head
 from connector.evaluation.training.batches import Batch, Batches
 from connector.evaluation.training.loop import run
-from tests.test_modules import pipeline
+from tests.encoders.test_modules import pipeline
 
 WORDS = "otter compiler bread moon table ash violin bee memory glacier interpreter wool".split()  # noqa: SIM905
 
