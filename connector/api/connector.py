@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
+from typing import Unpack
 
 from qdrant_client import QdrantClient, models
 
@@ -21,8 +22,10 @@ from connector.collection.handle import CollectionHandle
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.search.explain import best_passage, explain
-from connector.collection.search.search import CandidatesBy, Rerank, fetch, rank
+from connector.collection.search.options import SearchKeywords, search_options
+from connector.collection.search.search import fetch, rank
 from connector.collection.versions import dual_write
+from connector.core.arguments import checked
 from connector.core.errors import CollectionExists, InputError
 from connector.core.explanation import Explanation
 from connector.core.types import Document, Embedding, Hit, Hits, check_text
@@ -50,6 +53,7 @@ class Connector:
         self._closed = False
 
     @classmethod
+    @checked
     def create(
         cls,
         name: str,
@@ -100,6 +104,7 @@ class Connector:
             raise
 
     @classmethod
+    @checked
     def open(
         cls,
         name: str,
@@ -138,6 +143,7 @@ class Connector:
             raise
 
     @classmethod
+    @checked
     def attach(
         cls,
         name: str,
@@ -223,6 +229,7 @@ class Connector:
         self._check_open()
         return self._live.encoder_of(collection)
 
+    @checked
     def ingest(
         self,
         documents: Iterable[Document],
@@ -264,6 +271,7 @@ class Connector:
             progress=progress,
         )
 
+    @checked
     def delete(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> int:
         """Delete documents, by their ids or by a filter.
 
@@ -282,6 +290,7 @@ class Connector:
         collection.check_own("it deletes them")
         return dual_write.delete(collection, self.find(ids, filter=filter), self._live.encoder_of)
 
+    @checked
     def find(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> list[str]:
         """The ids of the documents that `delete` would delete."""
         self._check_open()
@@ -289,36 +298,15 @@ class Connector:
         self._live.refresh()
         return self._live.read(lambda collection: matching(collection, wanted, filter))
 
-    def search(
-        self,
-        query: str,
-        k: int = 10,
-        *,
-        filter: models.Filter | None = None,
-        rerank: Rerank | None = "auto",
-        candidates: int = 100,
-        candidates_by: CandidatesBy = "dense",
-        cls_weight: float | None = None,
-        alignment: str | Alignment | None = None,
-    ) -> Hits:
+    @checked
+    def search(self, query: str, k: int = 10, **options: Unpack[SearchKeywords]) -> Hits:
         """The k best documents for a query, each by its best passage.
 
         Args:
             query: not blank.
             k: how many documents.
-            filter: a `qdrant_client.models.Filter`; its keys are metadata keys ("year", "author.name").
-            rerank: "server": Qdrant scores MaxSim (layout multivector); "client": this process does;
-                None: no rerank, candidates in the order in which they were found; "auto", the default:
-                server where it can, else client, else none.
-            candidates: how many passages are found for the rerank.
-            candidates_by: what finds them: "dense", the CLS vectors; "lexical", BM25; "hybrid", both, fused
-                by reciprocal ranks; "hybrid-dbsf", both, fused by the distributions of their scores;
-                "muvera", fixed dimensional encodings of the tokens. All but the first need a recipe with an
-                index of words, `lexical`, or the last one with encodings, `fde`.
-            cls_weight: w of the score w·CLS + (1 − w)·tokens, from 0 to 1; by default the collection's: what
-                it was adapted to or its model was trained with, which for most is tokens alone.
-            alignment: how tokens are scored: "top-1" (MaxSim over the number of query tokens), "top-4",
-                "top-1.5%", …; by default the collection's.
+            options: `filter`, `rerank`, `candidates`, `candidates_by`, `cls_weight` and `alignment`, which
+                `SearchOptions` describes.
 
         Returns:
             A list of hits; its `ms` says where the time went.
@@ -329,24 +317,14 @@ class Connector:
         """
         self._check_open()
         check_query(query)
+        chosen = search_options(k=k, **options)
 
         def search(collection: Collection) -> Hits:
             encoder = self._live.encoder_of(collection)
             started = time.perf_counter()
             embedding = encoder.encode_queries([query])[0]
             encode = 1e3 * (time.perf_counter() - started)
-            ranking = rank(
-                collection,
-                embedding,
-                k=k,
-                filter=filter,
-                rerank=rerank,
-                candidates=candidates,
-                candidates_by=candidates_by,
-                cls_weight=cls_weight,
-                alignment=alignment,
-                device=encoder.device,
-            )
+            ranking = rank(collection, embedding, chosen, device=encoder.device)
             hits = fetch(collection, ranking, k)
             hits.ms["encode"] = encode
             hits.ms["total"] += encode
@@ -356,6 +334,7 @@ class Connector:
 
         return self._live.read(search)
 
+    @checked
     def explain(
         self,
         query: str,
@@ -381,27 +360,19 @@ class Connector:
         """
         self._check_open()
         check_query(query)
-        if not isinstance(hit, Hit | str):
-            raise InputError(f"hit is {hit!r}; give a hit of a search, or a document's id")
+        options = search_options(cls_weight=cls_weight, alignment=alignment)
 
         def explained(collection: Collection) -> Explanation:
             encoder, found = self._live.encoder_of(collection), hit
             embedding = encoder.encode_queries([query])[0]
             if isinstance(found, str):
-                found = best_passage(
-                    collection,
-                    embedding,
-                    found,
-                    cls_weight=cls_weight,
-                    alignment=alignment,
-                    device=encoder.device,
-                )
-            return self._explainer(collection, embedding, alignment)(found)
+                found = best_passage(collection, embedding, found, options, device=encoder.device)
+            return self._explainer(collection, embedding, options.alignment)(found)
 
         return self._live.read(explained)
 
     def _explainer(
-        self, collection: Collection, query: Embedding, alignment: str | Alignment | None
+        self, collection: Collection, query: Embedding, alignment: Alignment | None
     ) -> Callable[[Hit], Explanation]:
         def explainer(hit: Hit) -> Explanation:
             self._check_open()
@@ -409,6 +380,7 @@ class Connector:
 
         return explainer
 
+    @checked
     def adapt(
         self, examples: Iterable[tuple[str, str]], *, save: bool = False, candidates: int = 100
     ) -> Adaptation:
@@ -436,6 +408,7 @@ class Connector:
         encoder = self._live.encoder_of(collection)
         return adapt(collection, encoder, examples, save=save, candidates=candidates)
 
+    @checked
     def get(self, ids: Iterable[str]) -> list[Document]:
         """Documents by their ids, in this order; those that are not there are left out.
 
@@ -496,6 +469,6 @@ class Connector:
 
 def check_query(query: str) -> None:
     """Raises InputError unless this can be asked."""
-    if not isinstance(query, str) or not query.strip():
+    if not query.strip():
         raise InputError(f"query is {query!r}; give a text")
     check_text(query, "query")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from connector.core.types import Embedding
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """Text to `Embedding`."""
 

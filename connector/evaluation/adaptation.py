@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
+from connector.collection.search.options import SearchOptions
 from connector.collection.search.rerank import Asked, Stored, asked, codec_of, fold, scores, stored
 from connector.collection.search.search import rank
 from connector.core.errors import CollectionError, InputError
@@ -240,7 +241,12 @@ def _rankings(
     collection: Collection, query: Embedding, strategies: Sequence[Strategy], candidates: int, device: str
 ) -> list[list[str]]:
     """Of each strategy the ids of one query's candidate documents, best first."""
-    ranking = rank(collection, query, k=DEPTH, candidates=candidates, rerank="client", device=device)
+    ranking = rank(
+        collection,
+        query,
+        SearchOptions(k=DEPTH, candidates=candidates, rerank="client"),
+        device=device,
+    )
     found = ranking.found
     if not found:
         return [[] for _ in strategies]

@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from connector.collection.collection import Collection, scored_by
 from connector.collection.documents.writer import IngestReport
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe
-from connector.collection.search.search import CandidatesBy, check_finding, fetch, rank
+from connector.collection.search.options import SearchKeywords, SearchOptions, search_options
+from connector.collection.search.search import fetch, rank
 from connector.core.errors import InputError
 from connector.core.sources import Source
 from connector.encoders import Encoder
@@ -21,7 +22,6 @@ from connector.encoders.cache import CachedEncoder
 from connector.encoders.chunking import Chunking
 from connector.evaluation.beir import load_judged
 from connector.evaluation.metrics import Run, _percentile, measure
-from connector.scoring.alignment import parse_alignment
 from connector.stores import Store, open_store
 
 
@@ -66,14 +66,11 @@ def evaluate(
     recipe: Recipe,
     *,
     split: str = "test",
-    candidates: int = 200,
     cache: Path | None = None,
-    candidates_by: CandidatesBy = "dense",
-    cls_weight: float | None = None,
-    alignment: str | None = None,
     min_relevance: int = 1,
     skip_bad: bool = False,
     progress: Callable[[IngestReport], None] | None = None,
+    **search: Unpack[SearchKeywords],
 ) -> Evaluation:
     """Ingest a BEIR folder into a collection in a temporary folder, search it, and measure.
 
@@ -82,17 +79,18 @@ def evaluate(
         encoder: encodes passages and queries.
         recipe: what is stored.
         split: the judgements to use.
-        candidates: passages found and reranked.
-        candidates_by, cls_weight, alignment: as in `Connector.search`.
         cache: keep the encoder's output in this folder.
         min_relevance: the least grade that R, RR and P count as relevant.
         skip_bad: leave unusable records of the corpus out.
         progress: called after each write.
+        search: options of `SearchOptions`; 200 candidates if it is not said, all of which are ranked.
 
     Raises:
+        InputError: an option of the search cannot be used.
         SourceError: the folder is not in this layout.
     """
-    check_finding(recipe, candidates_by, cls_weight, alignment)
+    options = _options(search)
+    options.check(recipe)
     judged = load_judged(folder, split)
     source = Source(folder, skip_bad=skip_bad)
     cached = None if cache is None else CachedEncoder(encoder, cache)
@@ -109,20 +107,13 @@ def evaluate(
                 progress=progress,
             )
             seconds = report.seconds + (cached.spared if cached else 0.0)
-            chosen = collection.alignment if alignment is None else parse_alignment(alignment)
             scored = scored_by(
-                collection, chosen, collection.cls_weight if cls_weight is None else cls_weight
+                collection,
+                options.alignment or collection.alignment,
+                collection.cls_weight if options.cls_weight is None else options.cls_weight,
             )
             at_rest = _at_rest(store, "evaluate", report.passages)
-            run, times = _search(
-                collection,
-                cached or encoder,
-                judged.queries,
-                candidates=candidates,
-                candidates_by=candidates_by,
-                cls_weight=cls_weight,
-                alignment=alignment,
-            )
+            run, times = _search(collection, cached or encoder, judged.queries, options)
         finally:
             store.close()
     return Evaluation(
@@ -142,36 +133,25 @@ def evaluate(
     )
 
 
+def _options(search: SearchKeywords) -> SearchOptions:
+    given = {"candidates": 200, **search}
+    return search_options(**given, k=given["candidates"])
+
+
 def _at_rest(store: Store, name: str, passages: int) -> dict[str, float]:
     total, data = store.disk_bytes(name) or 0, store.disk_bytes(name, log=False) or 0
     return {"data": round(data / passages, 1), "log": round(max(total - data, 0) / passages, 1)}
 
 
 def _search(
-    collection: Collection,
-    encoder: Encoder,
-    queries: Mapping[str, str],
-    *,
-    candidates: int,
-    candidates_by: CandidatesBy,
-    cls_weight: float | None,
-    alignment: str | None,
+    collection: Collection, encoder: Encoder, queries: Mapping[str, str], options: SearchOptions
 ) -> tuple[Run, list[float]]:
     """The run over all candidates, and milliseconds a query."""
     run: Run = {}
     times = []
     embeddings = encoder.encode_queries(list(queries.values()))
     for query, embedding in zip(queries, embeddings, strict=True):
-        ranking = rank(
-            collection,
-            embedding,
-            k=candidates,
-            candidates=candidates,
-            candidates_by=candidates_by,
-            cls_weight=cls_weight,
-            alignment=alignment,
-            device=encoder.device,
-        )
+        ranking = rank(collection, embedding, options, device=encoder.device)
         times.append(fetch(collection, ranking, 10).ms["total"])
         run[query] = ranking.scores()
     return run, times

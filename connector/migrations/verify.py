@@ -310,8 +310,8 @@ def _ask_canaries(found: Verification, source: Collection, target: Collection, e
     asked = [encoders[0].encode_queries(queries)]
     asked.append(asked[0] if encoders[0] is encoders[1] else encoders[1].encode_queries(queries))
     for query, old, new in zip(queries, *asked, strict=True):
-        before = set(rank(source, old, k=10, device=encoders[0].device).scores())
-        after = set(rank(target, new, k=10, device=encoders[1].device).scores())
+        before = set(rank(source, old, device=encoders[0].device).scores())
+        after = set(rank(target, new, device=encoders[1].device).scores())
         found.overlaps[query] = len(before & after) / max(len(before), len(after), 1)
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from qdrant_client import models
 
@@ -111,6 +111,7 @@ class Lease(Protocol):
         ...
 
 
+@runtime_checkable
 class Store(Protocol):
     """Collections in one place: a folder, a server or a cluster.
 

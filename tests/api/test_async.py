@@ -120,7 +120,7 @@ async def test_closed_connectors_and_wrong_clients_are_named(tmp_path: Path, enc
     with pytest.raises(InputError, match="'docs' is closed"):
         await connector.search("otters")
     client: Any = AsyncQdrantClient(":memory:")
-    with pytest.raises(InputError, match="give it to AsyncConnector"):
+    with pytest.raises(InputError, match="an instance of QdrantClient"):
         Connector.create("docs", client=client, model=encoder)
     with pytest.raises(StoreUnavailable, match="127"):
         await AsyncConnector.open("docs", url="http://127.0.0.1:9")

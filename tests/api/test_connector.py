@@ -997,3 +997,55 @@ def test_stored_rows_and_vectors_are_what_the_recipe_says(filled: Connector) -> 
         assert record.vectors["tokens"].shape == (record.payload["rows"], 384)
         norms = [np.linalg.norm(record.vectors[key], axis=-1) for key in ("cls", "tokens")]
         assert np.allclose(np.concatenate([np.atleast_1d(norm) for norm in norms]), 1, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"k": "3"}, "k is '3'; it should be a whole number"),
+        ({"k": 2.5}, "k is 2.5; it should be a whole number"),
+        ({"k": True}, "k is True; it should be a whole number"),
+        ({"candidates": "9"}, "candidates is '9'; it should be a whole number"),
+        ({"cls_weight": "0.5"}, "cls_weight is '0.5'; it should be a valid number"),
+        ({"filter": {"must": []}}, r"filter is \{'must': \[\]\}; it should be an instance of Filter"),
+        ({"alignment": "best"}, "alignment 'best' is not known; give a count such as top-4"),
+        ({"alignment": 4}, "alignment 4 is not known"),
+    ],
+)
+def test_a_search_option_of_another_type_is_named(
+    filled: Connector, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        filled.search("bread", **wrong)
+
+
+def test_a_count_of_numpy_is_a_count(filled: Connector) -> None:
+    assert ids(filled.search("bread", np.int64(2))) == ids(filled.search("bread", 2))  # type: ignore[arg-type]
+
+
+def test_an_option_that_a_search_lacks_is_named(filled: Connector) -> None:
+    wrong: Any = {"top": 3}
+    with pytest.raises(TypeError, match="a search has no option 'top'; it has k, filter"):
+        filled.search("bread", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda it, one: it.ingest(one), r"documents is Document\(.*; it should be iterable"),
+        (lambda it, one: it.ingest([one], chunk_tokens="64"), "chunk_tokens is '64'; it should be a whole"),
+        (lambda it, one: it.ingest([one], prune="no"), "prune is 'no'; it should be a valid boolean"),
+        (lambda it, _: it.delete(7), "ids is 7; it should be iterable"),
+        (lambda it, one: it.get(one), r"ids is Document\(.*; it should be iterable"),
+        (lambda it, _: it.adapt([("a", "b")], candidates=1.5), "candidates is 1.5; it should be a whole"),
+        (lambda it, one: it.explain(one, "x"), r"query is Document\(.*; it should be a valid string"),
+        (lambda it, _: type(it).open(5, path="x"), "name is 5; it should be a valid string"),
+        (lambda it, _: type(it).open("x", path=5), "path is 5; it should be a valid string or"),
+        (lambda it, _: type(it).create("x", path="y", model=5), "model is 5; it should be a valid string"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(
+    filled: Connector, documents: list[Document], call: Callable[[Any, Document], Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        call(filled, documents[0])

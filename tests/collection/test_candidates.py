@@ -204,7 +204,7 @@ def test_a_collection_without_words_says_how_to_get_some(
 def test_candidates_by_something_unknown_are_refused(worded: Connector) -> None:
     by: Any = "bm25"
     with pytest.raises(
-        InputError, match="candidates_by is 'bm25'; give one of dense, lexical, hybrid, hybrid-"
+        InputError, match="candidates_by is 'bm25'; it should be 'dense', 'lexical', 'hybrid'"
     ):
         worded.search(QUERY, candidates_by=by)
 
@@ -272,7 +272,7 @@ def test_a_mixed_score_is_what_the_formula_says(worded: Connector, by: Any, weig
 @pytest.mark.parametrize("weight", [-0.01, 1.01, float("nan"), float("inf")])
 def test_a_share_out_of_range_is_refused(worded: Connector, weight: float) -> None:
     for rerank in ("auto", "client", "server", None):
-        with pytest.raises(InputError, match=r"cls_weight is .*; give the share .*, from 0 to 1"):
+        with pytest.raises(InputError, match=r"cls_weight is .*; it should be (greater|less|a finite)"):
             worded.search(QUERY, cls_weight=weight, rerank=rerank)
 
 
@@ -587,3 +587,26 @@ def test_passages_that_wait_are_counted_as_those_that_do_not(
     assert rows(connector) == kept
     assert report.tokens_after == expected_report.tokens_after
     assert connector.collection.store.info(connector.name)["frequencies"] == "12"
+
+
+@pytest.mark.parametrize("layout", ["dense"])
+def test_without_a_rerank_no_more_is_fetched_than_asked_for(
+    worded: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    store = worded.collection.store
+    search = store.search
+
+    def counted(*args: Any, **options: Any) -> list[Any]:
+        records = search(*args, **options)
+        found.append(len(records))
+        return records
+
+    monkeypatch.setattr(store, "search", counted)
+    everything = [hit.id for hit in worded.search(QUERY, 8)]
+    for by in ("dense", "lexical", "hybrid"):
+        found.clear()
+        hits = worded.search(QUERY, 2, candidates_by=by)
+        assert found == [2]
+        assert len(hits) == 2
+        assert by != "dense" or [hit.id for hit in hits] == everything[:2]

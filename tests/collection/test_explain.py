@@ -489,5 +489,5 @@ def test_the_best_passage_is_that_of_a_search_where_vectors_are_quantized(
 
 @pytest.mark.parametrize("hit", [None, 5, b"doc 1"])
 def test_what_is_no_hit_is_refused(hit: Any, make: Callable[..., Connector]) -> None:
-    with pytest.raises(InputError, match="give a hit of a search, or a document's id"):
+    with pytest.raises(InputError, match=r"hit is .*; it should be an instance of Hit or a valid string"):
         make("compact").explain(QUERY, hit)

@@ -18,6 +18,7 @@ from connector import Connector, Document, Encoder, Recipe
 from connector.cli import main
 from connector.cli.commands.evaluate import load_examples
 from connector.cli.render import print_adaptation
+from connector.collection.search.options import SearchOptions, search_options
 from connector.collection.search.rerank import asked, stored
 from connector.collection.search.search import rank
 from connector.core.errors import CollectionError, DocumentError, InputError, SourceError
@@ -82,8 +83,8 @@ def telling(connector: Connector, alignment: str) -> list[tuple[str, str]]:
     embeddings = connector.encoder.encode_queries(queries)
     examples: list[tuple[str, str]] = []
     for query, embedding in zip(queries, embeddings, strict=True):
-        now = rank(connector.collection, embedding, k=1, rerank="client")
-        then = rank(connector.collection, embedding, k=1, alignment=alignment)
+        now = rank(connector.collection, embedding, SearchOptions(k=1, rerank="client"))
+        then = rank(connector.collection, embedding, search_options(k=1, alignment=alignment))
         (answer,) = then.scores()
         if answer not in now.scores():
             examples.append((query, answer))
@@ -158,7 +159,7 @@ def test_every_strategy_scores_as_a_search_with_it(
     parts = SCORED[case] | ({"head": head} if SCORED[case].get("saliency") else {})
     connector = make(mine(**parts), chunk_tokens=12)
     collection, query = connector.collection, connector.encoder.encode_queries([QUERY])[0]
-    ranking = rank(collection, query, rerank="client")
+    ranking = rank(collection, query, SearchOptions(rerank="client"))
     cls = np.array([it["cls"] for it in ranking.parts])
     table = all_scores(
         collection, asked(collection, query), stored(collection, ranking.found), cls, STRATEGIES, "cpu"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from connector.collection.collection import Collection
+from connector.collection.search.options import SearchOptions
 from connector.collection.search.rerank import Asked, Stored, asked, codec_of, keys_of, stored
 from connector.collection.search.search import fetch, rank
 from connector.collection.search.token_origins import encoded_again, token_names, words_of
@@ -38,9 +39,8 @@ def best_passage(
     collection: Collection,
     query: Embedding,
     id: str,
+    options: SearchOptions,
     *,
-    cls_weight: float | None = None,
-    alignment: str | Alignment | None = None,
     device: str = "cpu",
 ) -> Hit:
     """A document's best passage for a query, scored as a search scores it.
@@ -49,7 +49,8 @@ def best_passage(
         collection: made by the encoder of the query.
         query: the encoded query.
         id: the document's id.
-        cls_weight, alignment, device: as in `connector.collection.search.search.rank`.
+        options: of which `cls_weight` and `alignment` count.
+        device: where tokens are scored.
 
     Raises:
         InputError: the collection holds no such document, or an argument is out of range.
@@ -64,17 +65,10 @@ def best_passage(
             "that a search finds"
         )
     ids = [collection.point_id(id, number) for number in range(there[first].payload["passages"])]
-    ranking = rank(
-        collection,
-        query,
-        k=len(ids)
-        + 1,  # all of them are scored, also where Qdrant scores only some by the vectors themselves
-        filter=_among(ids),
-        candidates=len(ids) + 1,
-        cls_weight=cls_weight,
-        alignment=alignment,
-        device=device,
-    )
+    # All of them are scored, also where Qdrant scores only some by the vectors themselves.
+    more = len(ids) + 1
+    among = {"k": more, "candidates": more, "filter": _among(ids)}
+    ranking = rank(collection, query, options.model_copy(update=among), device=device)
     hits = fetch(collection, ranking, 1)
     if not hits and collection.attached:
         raise collection.replaced()

@@ -21,6 +21,7 @@ from connector.collection.documents.points import Material, assembled
 from connector.collection.documents.writer import WINDOW
 from connector.collection.pipeline import Coded
 from connector.collection.recipe import Recipe
+from connector.collection.search.options import SearchOptions
 from connector.collection.search.rerank import asking, scores
 from connector.collection.search.search import fetch, rank
 from connector.core.errors import InputError
@@ -102,7 +103,9 @@ def milliseconds(ground: Ground, recipe: Recipe, coded: Coded | None) -> float:
             _write(collection, ground, coded)
             times = []
             for query in [ground.queries[0], *ground.queries[:TIMED]]:  # the first one warms up
-                ranking = rank(collection, query, candidates=most, device=ground.encoder.device)
+                ranking = rank(
+                    collection, query, SearchOptions(candidates=most), device=ground.encoder.device
+                )
                 times.append(fetch(collection, ranking, DEPTH).ms["total"])
         finally:
             store.close()

@@ -17,7 +17,7 @@ from connector.api.async_connector import AsyncConnector
 from connector.api.connector import Connector
 from connector.api.reranker import Reranker
 from connector.collection.recipe import Recipe
-from connector.collection.search.search import CandidatesBy, Rerank
+from connector.collection.search.options import CandidatesBy, Rerank
 from connector.core.errors import InputError
 from connector.core.types import Hits
 from connector.encoders import DEFAULT_MODEL, Encoder

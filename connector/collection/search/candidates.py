@@ -1,0 +1,169 @@
+"""What finds candidates, and what their scores are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from connector.collection.collection import Collection
+from connector.collection.search.options import CandidatesBy, SearchOptions
+from connector.collection.search.rerank import Asked, asked, codec_of, keys_of, scores, stored
+from connector.core.errors import CollectionError, InputError
+from connector.core.types import Embedding
+from connector.scoring.alignment import Alignment, TopK
+from connector.stores import Fused, Nearest, Query, Record
+from connector.stores.filters import on_metadata
+from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS, Layout
+
+Mode = Literal["client", "server"] | None
+
+
+_AUTO: dict[Layout, Mode] = {"dense": None, "multivector": "server", "codes": "client"}
+
+
+_FOUND_BY: dict[CandidatesBy, str] = {
+    "dense": "cls",
+    "lexical": "bm25",
+    "hybrid": "rrf",
+    "hybrid-dbsf": "dbsf",
+    "muvera": "fde",
+}
+"""What the score is called by which candidates are found."""
+
+
+_KEYS = ["id", "passage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one query is searched.
+
+    Args:
+        collection: made by the encoder of the query.
+        query: the encoded query.
+        options: as given; `weight` and `alignment` are what they come to in this collection.
+        mode: what reranks: Qdrant, this process, or None.
+        weight: share of the CLS vectors in the score.
+        alignment: how tokens are scored; None is MaxSim.
+        device: where this process scores.
+        asked: the query's rows in the scored space; None if no token is scored.
+    """
+
+    collection: Collection
+    query: Embedding
+    options: SearchOptions
+    mode: Mode
+    weight: float | None
+    alignment: Alignment | None
+    device: str
+    asked: Asked | None
+
+    @classmethod
+    def of(cls, collection: Collection, query: Embedding, options: SearchOptions, device: str) -> Plan:
+        """The plan for a query.
+
+        Raises:
+            InputError: options contradict each other.
+            CollectionError: the collection cannot be searched so.
+        """
+        options.check(collection.recipe)
+        if options.needs is not None and options.needs == collection.filling:
+            raise CollectionError(
+                f"the vector {collection.filling!r} of {collection.name!r} is being added; find candidates "
+                "by something else until the migration has ended"
+            )
+        for name in ("alignment", "cls_weight"):
+            if options.rerank is None and getattr(options, name) is not None:
+                raise InputError(
+                    f"{name} is {getattr(options, name)}, but without a rerank no token is scored"
+                )
+        weight = collection.cls_weight if options.cls_weight is None else options.cls_weight
+        alignment = collection.alignment if options.alignment is None else options.alignment
+        mode = _mode(collection, options, weight, alignment)
+        # Without a fitted codec nothing was ever written.
+        ready = asked(collection, query) if mode is not None and codec_of(collection).fitted else None
+        return cls(collection, query, options, mode, weight, alignment, device, ready)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to find, as no token was ever written."""
+        return self.mode is not None and self.asked is None
+
+    def candidates(self, limit: int, wanted: int) -> list[Record]:
+        """The best `wanted` of `limit` candidates, in one request, with all that scoring them needs."""
+        collection, source = self.collection, self._source(limit)
+        keys, vectors = list(_KEYS), list[str]()
+        if self.mode == "server" and self.asked is not None:
+            oversampling = None if collection.recipe.quantization is None else collection.recipe.oversampling
+            source = Nearest(self.asked.weighted, TOKENS, wanted, source, oversampling)
+        elif self.mode == "client":
+            if self.options.candidates_by != "dense":  # the score of the CLS vectors is part of the final one
+                source = Nearest(self.query.cls, CLS, limit, source)
+            more, vectors = keys_of(collection)
+            keys += more
+        else:  # each of several queries finds `limit`, as their ranks are compared
+            source = replace(source, limit=wanted)
+        return collection.store.search(
+            collection.physical,
+            source,
+            payload=keys,
+            vectors=vectors,
+            filter=on_metadata(self.options.filter),
+        )
+
+    def _source(self, limit: int) -> Query:
+        by = self.options.candidates_by
+        by_cls = Nearest(self.query.cls, CLS, limit)
+        if by == "dense":
+            return by_cls
+        if by == "muvera":
+            query = asked(self.collection, self.query) if self.asked is None else self.asked
+            return Nearest(self.collection.muvera.query(query.weighted), FDE, limit)
+        by_words = Nearest(self.collection.words.query(self.query.text), LEXICAL, limit)
+        if by == "lexical":
+            return by_words
+        return Fused((by_cls, by_words), limit, "rrf" if by == "hybrid" else "dbsf")
+
+    def parts(self, found: list[Record]) -> list[dict[str, float]]:
+        """The parts of each candidate's score; the last one is what it is ordered by."""
+        if self.mode is None:
+            return [{_FOUND_BY[self.options.candidates_by]: record.score} for record in found]
+        if self.asked is None or not found:
+            return []
+        if self.mode == "server":
+            if self.alignment is None or self.collection.recipe.saliency:
+                return [{"maxsim": record.score} for record in found]
+            return [{"aligned": record.score / self.asked.weight} for record in found]
+        by = "maxsim" if self.alignment is None else "aligned"
+        passages = stored(self.collection, found)
+        scored = scores(codec_of(self.collection), self.asked, passages, self.alignment, self.device)
+        parts = [{"cls": record.score, by: float(score)} for record, score in zip(found, scored, strict=True)]
+        if self.weight is not None:
+            for part in parts:
+                part["mixed"] = self.weight * part["cls"] + (1 - self.weight) * part[by]
+        return parts
+
+
+def _mode(
+    collection: Collection, options: SearchOptions, weight: float | None, alignment: Alignment | None
+) -> Mode:
+    maxsim = alignment is None or alignment == TopK(1)
+    layout, rerank = collection.recipe.layout, options.rerank
+    if rerank == "auto":
+        mode = _AUTO[layout]
+        return "client" if mode == "server" and (weight is not None or not maxsim) else mode
+    if rerank is not None and layout == "dense":
+        raise CollectionError(
+            f"collection {collection.name!r} stores no tokens to rerank by; leave rerank out"
+        )
+    if rerank == "server":
+        problem = None
+        if weight is not None:
+            problem = "is to be scored by CLS and tokens together, which Qdrant does not do"
+        elif alignment is not None and not maxsim:
+            problem = f"is to be scored by {alignment.spec}, and Qdrant has MaxSim alone"
+        elif layout == "codes":
+            problem = "stores codes, which Qdrant cannot score"
+        if problem is not None:
+            raise CollectionError(f"collection {collection.name!r} {problem}; rerank on the client")
+    return rerank
