@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector import Document, Embedding
-from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import WINDOW
 from connector.core.sources import Source
 from connector.core.types import passage_text
 from connector.encoders import Encoder

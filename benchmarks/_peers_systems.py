@@ -19,8 +19,8 @@ from sentence_transformers.util import similarity
 
 from connector import Recipe, open_store
 from connector.collection.collection import Collection
-from connector.collection.documents.writer import WINDOW
 from connector.collection.ingest import ingest
+from connector.collection.pipeline import WINDOW
 from connector.collection.search.search import fetch, rank
 from connector.core.ids import point_id
 from connector.core.io import batched

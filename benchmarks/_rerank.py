@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from connector import Embedding, load_encoder
-from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import WINDOW
 from connector.core.sources import Source
 from connector.core.types import Float32, passage_text
 from connector.encoders.cache import CachedEncoder

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector import Document, Embedding, load_encoder
-from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import WINDOW
 from connector.core.sources import Source
 from connector.core.types import passage_text
 from connector.encoders.cache import CachedEncoder

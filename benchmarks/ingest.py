@@ -20,7 +20,7 @@ from sentence_transformers.multi_vector_encoder.modules import HierarchicalToken
 
 from connector import RECIPES, Connector, Document, Embedding, Recipe, load_encoder
 from connector.cli.demo_corpus import standard_library
-from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import WINDOW
 from connector.compression.reduction import parse_reduction
 from connector.core.types import passage_text
 from connector.encoders.multi_vector import SentenceTransformersEncoder

@@ -19,9 +19,8 @@ import numpy as np
 from _rerank import SETS, Task, dl19, encode, ndcg, scifact
 
 from connector import Recipe, load_encoder
-from connector.collection.pipeline import Coded, code
+from connector.collection.pipeline import Asked, Coded, code, scores
 from connector.collection.recipe import RECIPES, get_recipe
-from connector.collection.search.rerank import asking, scores
 from connector.core.types import Float32
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation.beir import Judged, load_judged
@@ -92,7 +91,8 @@ def scorer(task: Task, coded: Coded) -> Callable[[str, list[int]], Float32]:
     """Scores of a query's candidates by MaxSim over what is stored."""
 
     def score(query: str, candidates: list[int]) -> Float32:
-        asked = asking(coded.codec, task.queries[query], None, False)
+        embedding = task.queries[query]
+        asked = Asked(embedding, coded.codec.encode_query(embedding.tokens), None)
         return scores(coded.codec, asked, coded.of(np.array(candidates)), None)
 
     return score

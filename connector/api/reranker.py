@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from connector.api.connector import check_query
-from connector.collection.pipeline import code
+from connector.collection.pipeline import QueryPipeline, code, scores
 from connector.collection.recipe import RECIPES, Recipe, get_recipe
-from connector.collection.search.rerank import asking, scores
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Float32
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
@@ -38,6 +37,7 @@ class Reranker:
     ) -> None:
         self.encoder = load_encoder(model, device) if isinstance(model, str) else model
         self.recipe = _usable(recipe, self.encoder)
+        self._queries = QueryPipeline(self.recipe)
         self._alignment = None if self.recipe.alignment is None else parse_alignment(self.recipe.alignment)
 
     def scores(self, query: str, texts: Sequence[str]) -> Float32:
@@ -65,11 +65,8 @@ class Reranker:
         if not written:
             return scored
         (coded,) = code([readable[number] for number in written], self.encoder, [self.recipe])
-        embedding = self.encoder.encode_queries([query])
-        if self.recipe.salient:
-            embedding = coded.codec.saliency(embedding, "query")
-        reduced, weights = self.recipe.make_query_reduction()(embedding[0])
-        asked = asking(coded.codec, reduced, weights, self.recipe.saliency)
+        (embedding,) = self.encoder.encode_queries([query])
+        asked = self._queries(embedding, coded.codec)
         found = coded.of(np.arange(len(written)))
         scored[written] = scores(coded.codec, asked, found, self._alignment, self.encoder.device)
         return scored

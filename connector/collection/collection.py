@@ -9,23 +9,21 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 
 from qdrant_client import models
 
 from connector.collection.aliases import first_version
-from connector.collection.metadata import Counts, check_description, new_description, schema_of
+from connector.collection.metadata import StoredFrequencies, check_description, new_description, schema_of
+from connector.collection.pipeline import PassagePipeline, QueryPipeline
 from connector.collection.recipe import Recipe, load_recipe
 from connector.compression.codecs import Codec
-from connector.compression.reduction import QueryReduction, Reduction, Setting
-from connector.compression.saliency import Side
-from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
+from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch
 from connector.core.ids import point_id
-from connector.core.types import Embedding, Float32
+from connector.core.types import Float32
 from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
-from connector.scoring.bm25 import BM25
 from connector.scoring.muvera import Muvera
 from connector.stores import PayloadKind, Store
 from connector.stores.external import seen_through
@@ -70,7 +68,6 @@ class Collection:
         self.physical = store.aliases().get(name, name)
         self.store = seen_through(store, self.physical)
         self._codec: Codec | None = None
-        self._frequencies = Counts(self.store, self.physical)
         self._fitting = threading.Lock()
         self._info = self.store.info(self.physical)
         check_description(name, self._info)
@@ -257,30 +254,26 @@ class Collection:
         self._info = self.store.info(self.physical)
 
     @cached_property
-    def counts(self) -> Counts:
+    def pipeline(self) -> PassagePipeline:
+        """What makes of passages what the collection stores, with the frequencies that ingest counts."""
+        return PassagePipeline(self.recipe, self, self.token_bytes, self.frequencies.for_passages)
+
+    @property
+    def query_pipeline(self) -> QueryPipeline:
+        """What makes of queries what the collection is asked with, with the frequencies that are stored."""
+        if "frequencies" in self._queries.reduction.needs:
+            self.frequencies.refresh()
+        return self._queries
+
+    @cached_property
+    def _queries(self) -> QueryPipeline:
+        return QueryPipeline(self.recipe, self.frequencies.for_queries)
+
+    @cached_property
+    def frequencies(self) -> StoredFrequencies:
         """The token frequencies, counted if the recipe asks for them."""
-        self._frequencies.needed = "frequencies" in self.reduction.needs | self._query_reduction.needs
-        return self._frequencies
-
-    @cached_property
-    def reduction(self) -> Reduction:
-        """The recipe's reduction of passages, with the frequencies that are counted."""
-        return self.recipe.make_reduction(Setting(self.token_bytes, self._frequencies.counted))
-
-    @cached_property
-    def _query_reduction(self) -> QueryReduction:
-        return self.recipe.make_query_reduction(self._frequencies.asked)
-
-    @cached_property
-    def words(self) -> BM25:
-        """What makes the index of words.
-
-        Raises:
-            RecipeError: the recipe has none.
-        """
-        if self.recipe.lexical is None:
-            raise RecipeError(f"recipe {self.recipe.name} has no index of words")
-        return BM25(self.recipe.lexical)
+        needs = self.recipe.make_reduction().needs | self.recipe.make_query_reduction().needs
+        return StoredFrequencies(self.store, self.physical, "frequencies" in needs)
 
     @cached_property
     def muvera(self) -> Muvera:
@@ -290,21 +283,6 @@ class Collection:
             MissingExtra: the package that does it is not installed.
         """
         return Muvera(self.recipe.make_codec().width(int(self._info["token_width"])))
-
-    def salient(self, embeddings: Sequence[Embedding], side: Side) -> list[Embedding]:
-        """The embeddings, with their tokens' saliency if anything asks for it."""
-        if not self.recipe.salient:
-            return list(embeddings)
-        codec = self.codec
-        if codec is None:
-            raise CollectionError(f"collection {self.name!r} stores no tokens")
-        return codec.saliency(embeddings, side)
-
-    def reduce_query(self, query: Embedding) -> tuple[Embedding, Float32 | None]:
-        """The rows that a query asks with, and their weights, if the recipe weighs them."""
-        if "frequencies" in self._query_reduction.needs:
-            self.counts.refresh()
-        return self._query_reduction(query)
 
     def documents(self) -> int:
         """How many finished documents it holds."""

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, scan, states, unmake
 from connector.collection.documents.passages import Checker, Passage, content_hash, split_document
-from connector.collection.documents.writer import WINDOW, EncoderOf, IngestReport, Writer
+from connector.collection.documents.writer import EncoderOf, IngestReport, Writer
+from connector.collection.pipeline import WINDOW
 from connector.collection.versions.dual_write import check_thawed, delete, settle
 from connector.core.errors import CollectionNotFound, DocumentError, StoreError
 from connector.core.io import batched

@@ -142,27 +142,24 @@ def schema_for(
 FREQUENCIES_FILE = "frequencies.safetensors"
 
 
-_SAID = "frequencies"
-
-
-class Counts:
+class StoredFrequencies:
     """Token frequencies of one version of a collection.
 
     Args:
         store, physical: the version.
+        needed: whether anything asks for them; if not, nothing is counted or stored.
 
     Attributes:
-        counted: what ingest counts and prunes by.
-        asked: what queries are reduced by; searches read while an ingest writes, so they have their own.
-        needed: whether anything asks for them; if not, nothing is counted or stored.
+        for_passages: what ingest counts, and reduces passages by.
+        for_queries: what queries are reduced by; searches read these while an ingest counts the others.
     """
 
-    def __init__(self, store: Store, physical: str) -> None:
+    def __init__(self, store: Store, physical: str, needed: bool) -> None:
         self._store = store
         self._physical = physical
-        self.counted = Frequencies()
-        self.asked = Frequencies()
-        self.needed = False
+        self._needed = needed
+        self.for_passages = Frequencies()
+        self.for_queries = Frequencies()
 
     def add(self, embeddings: Sequence[Embedding], more: bool) -> None:
         """Count passages; one writer at a time.
@@ -172,31 +169,40 @@ class Counts:
             more: whether the passages counted before wait to be stored, too. Else what was counted and not
                 stored is forgotten, as passages that are never written do not count.
         """
-        if self.needed:
+        if self._needed:
             if not more:
-                self._read(self.counted, self._store.info(self._physical).get(_SAID))
-            self.counted.add(embeddings)
+                self._read(self.for_passages)
+            self.for_passages.add(embeddings)
 
     def store(self) -> None:
         """Store what was counted."""
-        if self.needed:
-            self._store.put_artifact(self._physical, FREQUENCIES_FILE, self.counted.save())
-            self._store.set_info(self._physical, {_SAID: str(self.counted.passages)})
+        if self._needed:
+            self._store.put_artifact(self._physical, FREQUENCIES_FILE, self.for_passages.save())
+            self._store.set_info(self._physical, {"frequencies": str(self.for_passages.passages)})
+
+    def stored(self) -> Frequencies:
+        """What is stored now."""
+        return self._read(Frequencies()) if self._needed else Frequencies()
 
     def refresh(self) -> None:
         """Read what queries are reduced by, if passages were counted since."""
-        said = self._store.info(self._physical).get(_SAID)
-        if said != str(self.asked.passages):
-            self._read(self.asked, said)
+        if self._passages != str(self.for_queries.passages):
+            self._read(self.for_queries)
 
-    def copy_to(self, other: Counts) -> None:
+    def copy_to(self, other: StoredFrequencies) -> None:
         """Give another version what is stored, if it is needed there."""
-        said = self._store.info(self._physical).get(_SAID)
-        if other.needed and said:
+        passages = self._passages
+        if other._needed and passages:
             data = self._store.get_artifact(self._physical, FREQUENCIES_FILE)
             self._store.put_artifact(other._physical, FREQUENCIES_FILE, data)
-            self._store.set_info(other._physical, {_SAID: said})
+            self._store.set_info(other._physical, {"frequencies": passages})
 
-    def _read(self, into: Frequencies, said: str | None) -> None:
+    @property
+    def _passages(self) -> str | None:
+        """How many passages the stored ones count."""
+        return self._store.info(self._physical).get("frequencies")
+
+    def _read(self, into: Frequencies) -> Frequencies:
         empty = Frequencies().save
-        into.load(self._store.get_artifact(self._physical, FREQUENCIES_FILE) if said else empty())
+        into.load(self._store.get_artifact(self._physical, FREQUENCIES_FILE) if self._passages else empty())
+        return into

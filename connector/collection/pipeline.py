@@ -1,23 +1,273 @@
-"""Passages as recipes store them, without a store: encoded once, reduced once for all codecs."""
+"""Texts to what is stored of them, and queries to what they ask with: the one place for each, and no store.
+
+A passage is encoded, its tokens are weighed, reduced and coded; a query is weighed and reduced, and its
+tokens are brought into the space that the codec scores in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.collection.documents.points import salience, tokens_of
-from connector.collection.documents.writer import WAITING, WINDOW
 from connector.collection.recipe import Recipe
-from connector.collection.search.rerank import Stored
 from connector.compression.codecs import Codec
 from connector.compression.codecs.base import stored_bytes
-from connector.compression.reduction import Setting
-from connector.core.types import Embedding
+from connector.compression.reduction import Frequencies, QueryReduction, Reduction, Setting
+from connector.core.errors import InputError, RecipeError
+from connector.core.types import Embedding, Float32
 from connector.encoders import Encoder
+from connector.scoring.alignment import Alignment
+from connector.scoring.bm25 import BM25
+from connector.scoring.maxsim import aligned, maxsim
+
+T = TypeVar("T")
+
+WINDOW = 256
+"""Passages that are encoded, and written, at a time."""
+
+
+WAITING = 2048
+"""Passages that wait at most until the codec is fitted; a run that is killed before has written nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is stored of a passage beside its text.
+
+    Args:
+        cls: (w,) float32, its CLS vector.
+        rows: (n, …) its tokens as the codec stores them; None in layout dense.
+        saliency: (n,) uint8, if the recipe keeps it.
+        projected: (n, d) float32, its tokens as vectors in the scored space; None unless the recipe has
+            fixed dimensional encodings.
+    """
+
+    cls: Float32
+    rows: NDArray[Any] | None = None
+    saliency: NDArray[np.uint8] | None = None
+    projected: Float32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query, as its collection scores with it.
+
+    Args:
+        embedding: its rows that are asked with.
+        tokens: (m, d) float32, their vectors in the scored space.
+        weights: (m,) float32 ≥ 0, what each weighs; None if all weigh alike.
+    """
+
+    embedding: Embedding
+    tokens: Float32
+    weights: Float32 | None
+
+    @property
+    def weight(self) -> float:
+        """The sum of what the tokens weigh."""
+        return float(len(self.tokens) if self.weights is None else self.weights.sum()) or 1.0
+
+    @property
+    def weighted(self) -> Float32:
+        """(m, d) the vectors as long as they weigh, for MaxSim."""
+        return self.tokens if self.weights is None else self.tokens * self.weights[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored of some passages' tokens, one passage after another.
+
+    Args:
+        rows: (N, …) as the codec stores them.
+        lengths: (P,) rows of each passage.
+        saliency: (N,) uint8, or None if the collection keeps none.
+    """
+
+    rows: NDArray[Any]
+    lengths: NDArray[np.int64]
+    saliency: NDArray[np.uint8] | None
+
+
+class CodecHolder(Protocol):
+    """Where a codec is kept, and fitted when the first passages have come."""
+
+    @property
+    def codec(self) -> Codec | None:
+        """The codec, fitted or not; None in layout dense."""
+        ...
+
+    def fit_codec(self, tokens: Float32, saliency: Float32 | None = None) -> Codec:
+        """The codec, fitted on (N, w) tokens and (N,) saliency unless it is already."""
+        ...
+
+
+class OwnCodec:
+    """The codec of a recipe without a collection."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.codec = recipe.make_codec()
+
+    def fit_codec(self, tokens: Float32, saliency: Float32 | None = None) -> Codec:
+        """The codec, fitted on these."""
+        return self.codec.fit(tokens, saliency=saliency)
+
+
+class PassagePipeline:
+    """Passages as a recipe stores them.
+
+    Args:
+        recipe: for the encoder's model.
+        holder: keeps the codec.
+        bytes_per_token: stored bytes of a token, for reductions to a budget.
+        frequencies: of tokens, for reductions by them.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        holder: CodecHolder,
+        bytes_per_token: int,
+        frequencies: Frequencies | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self._holder = holder
+        self._setting = Setting(bytes_per_token, frequencies or Frequencies())
+
+    @cached_property
+    def reduction(self) -> Reduction:
+        """What drops and merges tokens."""
+        return self.recipe.make_reduction(self._setting)
+
+    @cached_property
+    def words(self) -> BM25:
+        """What makes the index of words.
+
+        Raises:
+            RecipeError: the recipe has none.
+        """
+        if self.recipe.lexical is None:
+            raise RecipeError(f"recipe {self.recipe.name} has no index of words")
+        return BM25(self.recipe.lexical)
+
+    def embed(self, encoder: Encoder, texts: Sequence[str], attention: bool = True) -> list[Embedding]:
+        """The passages with all their tokens, each with its saliency if the recipe asks for it.
+
+        Args:
+            encoder: of the recipe's model.
+            texts: of the passages.
+            attention: whether to tell the attention that tokens received, if the reduction asks for it.
+        """
+        attention = attention and "attention" in self.reduction.needs
+        embeddings = encoder.encode_documents(texts, attention=attention)
+        codec = self._holder.codec if self.recipe.salient else None
+        return embeddings if codec is None else codec.saliency(embeddings, "document")
+
+    def reduce(self, embeddings: Sequence[Embedding]) -> list[Embedding]:
+        """The passages with the tokens that are stored."""
+        if self.recipe.layout == "dense":
+            return list(embeddings)
+        return [self.reduction(embedding) for embedding in embeddings]
+
+    def code(self, reduced: Sequence[Embedding]) -> list[Material]:
+        """What is stored of reduced passages, at least one; the codec is fitted on them if it is not yet.
+
+        Raises:
+            InputError: the recipe keeps saliency, and an embedding has none.
+        """
+        if self.recipe.layout == "dense":
+            return [Material(embedding.cls) for embedding in reduced]
+        tokens = np.concatenate([embedding.tokens for embedding in reduced])
+        salient = self.recipe.saliency
+        saliency = np.concatenate([_saliency(it) for it in reduced]) if salient else None
+        codec = self._holder.codec
+        if codec is None or not codec.fitted:
+            codec = self._holder.fit_codec(tokens, saliency)
+        none: list[Any] = [None] * len(reduced)
+        return [
+            Material(*parts)
+            for parts in zip(
+                [embedding.cls for embedding in reduced],
+                _split(codec.encode(tokens), reduced),
+                none if saliency is None else _split(codec.saliency.encode(saliency), reduced),
+                none if self.recipe.fde is None else _split(codec.encode_query(tokens), reduced),
+                strict=True,
+            )
+        ]
+
+    def make(self, encoder: Encoder, texts: Sequence[str]) -> list[Material]:
+        """What is stored of passages, at least one, from their texts."""
+        return self.code(self.reduce(self.embed(encoder, texts)))
+
+
+class FitBuffer(Generic[T]):
+    """Reduced passages, which wait for enough of them to fit their codec on.
+
+    Attributes:
+        passages: what the caller knows them by.
+        reduced: their embeddings.
+    """
+
+    def __init__(self) -> None:
+        self.passages: list[T] = []
+        self.reduced: list[Embedding] = []
+
+    def add(self, passages: Sequence[T], reduced: Sequence[Embedding]) -> None:
+        """Let these wait, too."""
+        self.passages += passages
+        self.reduced += reduced
+
+    def ready(self, codec: Codec | None) -> bool:
+        """Whether the codec is fitted, or enough wait."""
+        if codec is None or codec.fitted or len(self.reduced) >= WAITING:
+            return True
+        return sum(map(len, self.reduced)) >= codec.sample
+
+    def clear(self) -> None:
+        """Let none wait."""
+        self.passages, self.reduced = [], []
+
+
+class QueryPipeline:
+    """Queries as a recipe asks with them.
+
+    Args:
+        recipe: for the encoder's model.
+        frequencies: of the corpus's tokens, for reductions by them.
+    """
+
+    def __init__(self, recipe: Recipe, frequencies: Frequencies | None = None) -> None:
+        self.recipe = recipe
+        self.reduction: QueryReduction = recipe.make_query_reduction(frequencies)
+
+    def __call__(self, query: Embedding, codec: Codec) -> Asked:
+        """What an encoded query asks with, in the scored space of a fitted codec."""
+        if self.recipe.salient:
+            (query,) = codec.saliency([query], "query")
+        query, weights = self.reduction(query)
+        if self.recipe.saliency and query.saliency is not None:
+            weights = query.saliency if weights is None else weights * query.saliency
+        return Asked(query, codec.encode_query(query.tokens), weights)
+
+
+def scores(
+    codec: Codec, query: Asked, passages: Stored, alignment: Alignment | None, device: str = "cpu"
+) -> Float32:
+    """(P,) float32 of passages that a codec stored: aligned scores, or MaxSim without an alignment."""
+    if alignment is None:
+        return maxsim(codec.scorer(query.weighted, device), passages.rows, passages.lengths)
+    return aligned(
+        codec.scorer(query.tokens, device),
+        passages.rows,
+        passages.lengths,
+        alignment,
+        query.weights,
+        passages.saliency,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +310,7 @@ def code(
     recipes: Sequence[Recipe],
     step: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Coded]:
-    """The passages under recipes that have the same reduction and weigh tokens alike.
+    """The passages under recipes that have the same reduction and weigh tokens alike, reduced once for all.
 
     Args:
         texts: what the encoder sees of each passage; a `CachedEncoder` encodes them once.
@@ -68,56 +318,60 @@ def code(
         recipes: at least one, with heads for that model.
         step: called after each window with the number of passages so far.
     """
-    codings = [_Coding(recipe, encoder.cls_width) for recipe in recipes]
-    first = codings[0]
-    reduction = first.recipe.make_reduction(Setting(first.codec.bytes_per_token(encoder.token_width)))
+    codings = [_Coding(recipe, encoder) for recipe in recipes]
+    pipeline = codings[0].pipeline
     for start in range(0, len(texts), WINDOW):
         window = texts[start : start + WINDOW]
-        embeddings = encoder.encode_documents(window, attention="attention" in reduction.needs)
-        if first.recipe.salient:
-            embeddings = first.codec.saliency(embeddings, "document")
-        reduced = [reduction(embedding) for embedding in embeddings]
+        reduced = pipeline.reduce(pipeline.embed(encoder, window))
         for coding in codings:
-            coding.add(reduced)
+            coding.add(window, reduced)
         step(start + len(window))
     for coding in codings:
-        yield coding.coded()
+        yield coding.coded(encoder.cls_width)
 
 
+@dataclass(slots=True)
 class _Coding:
-    """One recipe's passages so far. Those wait whose codec is not fitted, as in an ingest."""
+    """One recipe's passages so far."""
 
-    def __init__(self, recipe: Recipe, cls_width: int) -> None:
-        self.recipe = recipe
-        self.codec = recipe.make_codec()
-        self._cls_width = cls_width
-        self._waiting: list[Embedding] = []
-        self._rows: list[NDArray[Any]] = []
-        self._lengths: list[int] = []
-        self._saliency: list[NDArray[np.uint8]] = []
+    recipe: Recipe
+    encoder: Encoder
+    pipeline: PassagePipeline = field(init=False)
+    codec: Codec = field(init=False)
+    _buffer: FitBuffer[str] = field(default_factory=FitBuffer)
+    _made: list[Material] = field(default_factory=list)
 
-    def add(self, reduced: Sequence[Embedding]) -> None:
-        self._waiting += reduced
-        waiting = self._waiting
-        if self.codec.fitted or len(waiting) >= WAITING or sum(map(len, waiting)) >= self.codec.sample:
+    def __post_init__(self) -> None:
+        holder = OwnCodec(self.recipe)
+        self.codec = holder.codec
+        width = self.codec.bytes_per_token(self.encoder.token_width)
+        self.pipeline = PassagePipeline(self.recipe, holder, width)
+
+    def add(self, texts: Sequence[str], reduced: Sequence[Embedding]) -> None:
+        self._buffer.add(texts, reduced)
+        if self._buffer.ready(self.codec):
             self._flush()
 
     def _flush(self) -> None:
-        if not self._waiting:
-            return
-        tokens, salient = tokens_of(self._waiting), None
-        if self.recipe.saliency:
-            salient = np.concatenate([salience(embedding) for embedding in self._waiting])
-        if not self.codec.fitted:
-            self.codec.fit(tokens, saliency=salient)
-        self._rows.append(self.codec.encode(tokens))
-        self._lengths += map(len, self._waiting)
-        if salient is not None:
-            self._saliency.append(self.codec.saliency.encode(salient))
-        self._waiting = []
+        if self._buffer.reduced:
+            self._made += self.pipeline.code(self._buffer.reduced)
+            self._buffer.clear()
 
-    def coded(self) -> Coded:
+    def coded(self, cls_width: int) -> Coded:
         self._flush()
-        rows, lengths = np.concatenate(self._rows), np.array(self._lengths)
-        saliency = np.concatenate(self._saliency) if self.recipe.saliency else None
-        return Coded(self.recipe, self.codec, rows, lengths, saliency, self._cls_width)
+        rows = [it.rows for it in self._made if it.rows is not None]
+        saliency = [it.saliency for it in self._made if it.saliency is not None]
+        lengths = np.array(list(map(len, rows)))
+        kept = np.concatenate(saliency) if saliency else None
+        return Coded(self.recipe, self.codec, np.concatenate(rows), lengths, kept, cls_width)
+
+
+def _saliency(embedding: Embedding) -> Float32:
+    if embedding.saliency is None:
+        raise InputError("the embedding has no saliency, and the recipe keeps it; weigh it first")
+    return embedding.saliency
+
+
+def _split(rows: NDArray[Any], reduced: Sequence[Embedding]) -> list[NDArray[Any]]:
+    """Each passage's rows again."""
+    return np.split(rows, np.cumsum([len(embedding) for embedding in reduced])[:-1])

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
+from connector.collection.documents.points import fold
+from connector.collection.pipeline import Asked, Stored, scores
 from connector.collection.search.options import SearchOptions
-from connector.collection.search.rerank import Asked, Stored, asked, codec_of, fold, scores, stored
+from connector.collection.search.rerank import asked, codec_of, stored
 from connector.collection.search.search import rank
 from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding, Float32, check_text

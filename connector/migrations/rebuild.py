@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from connector.collection.aliases import next_version, versions
 from connector.collection.collection import CANARIES_FILE, Collection
 from connector.collection.documents.document_state import read, scan, states, unmake
-from connector.collection.documents.writer import WINDOW, IngestReport, Writer
+from connector.collection.documents.writer import IngestReport, Writer
 from connector.collection.metadata import schema_of
+from connector.collection.pipeline import WINDOW
 from connector.collection.recipe import Recipe
 from connector.collection.versions import transcode
 from connector.collection.versions.dual_write import carry
@@ -199,7 +200,8 @@ def _fit_on_stored(source: Collection, target: Collection, wanted: int) -> None:
             rows += sum(record.payload["rows"] for _, record in them)
         if rows >= wanted:
             break
-    source.counts.copy_to(target.counts)  # before the codec, by which another run sees that this is done
+    # Before the codec, by which another run sees that this is done.
+    source.frequencies.copy_to(target.frequencies)
     if records:
         codec = transcode.fitted(source, target, records)
         if codec is not None:

@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, read, scan
-from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import WINDOW
 from connector.collection.recipe import Recipe
 from connector.collection.versions import transcode
 from connector.collection.versions.backfill import fill

@@ -14,9 +14,10 @@ from connector.collection.aliases import versions
 from connector.collection.collection import CANARIES_FILE, Collection
 from connector.collection.documents.document_state import State, mark, read, scan, states
 from connector.collection.documents.passages import Passage
-from connector.collection.documents.points import assembled, points_of, text_of
-from connector.collection.documents.writer import WINDOW, EncoderOf
+from connector.collection.documents.points import points_of, text_of
+from connector.collection.documents.writer import EncoderOf
 from connector.collection.handle import OpenCollection
+from connector.collection.pipeline import WINDOW
 from connector.collection.search.rerank import codec_of, keys_of, stored
 from connector.collection.search.search import rank
 from connector.collection.versions import transcode
@@ -260,19 +261,15 @@ def _made_again(
     passages = [passage for passage, _ in pairs]
     if made_of_stored and transcode.why_not(source.recipe, target.recipe) is None:
         materials = transcode.materials(source, target, [record for _, record in pairs])
-        return assembled(target, passages, materials)
-    texts = [text_of(passage) for passage in passages]
-    needs = target.reduction.needs if target.recipe.layout != "dense" else frozenset()
-    embeddings = encoder_of(target).encode_documents(texts, attention="attention" in needs)
-    if target.recipe.layout != "dense":
-        embeddings = [target.reduction(it) for it in target.salient(embeddings, "document")]
-    return points_of(target, passages, embeddings)
+    else:
+        materials = target.pipeline.make(encoder_of(target), [text_of(passage) for passage in passages])
+    return points_of(target, passages, materials)
 
 
 def _cosine(collection: Collection, record: Record, point: Point) -> float:
     """The mean cosine of what is stored of a passage with what was made again."""
     pairs = [(record.vectors[CLS][None], np.asarray(point.vectors[CLS])[None])]
-    if collection.recipe.layout != "dense" and "frequencies" not in collection.reduction.needs:
+    if collection.recipe.layout != "dense" and "frequencies" not in collection.pipeline.reduction.needs:
         codec = codec_of(collection)
         again = Record(
             point.id,

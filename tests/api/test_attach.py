@@ -192,8 +192,7 @@ def test_an_attachment_that_was_cut_off_is_finished(
 ) -> None:
     fill(client, [langchain(text, number) for number, text in enumerate(TEXTS)])
     monkeypatch.setattr("connector.collection.ingest.WINDOW", 4)
-    monkeypatch.setattr("connector.collection.documents.writer.WINDOW", 4)
-    monkeypatch.setattr("connector.collection.documents.writer.WAITING", 4)
+    monkeypatch.setattr("connector.collection.pipeline.WAITING", 4)
 
     def stop(report: Any) -> None:
         if report.documents >= 4:

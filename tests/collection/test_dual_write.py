@@ -233,9 +233,8 @@ def test_words_are_added_to_what_a_writer_wrote_that_did_not_know_of_them_and_wa
 
 def points_of_new(docs: Connector, document: Document) -> list[Point]:
     passages = split_document(document, docs.encoder, Chunking())
-    embeddings = docs.encoder.encode_documents([it.text for it in passages])
-    reduced = [docs.collection.reduction(it) for it in docs.collection.salient(embeddings, "document")]
-    return points_of(docs.collection, passages, reduced)
+    materials = docs.collection.pipeline.make(docs.encoder, [it.text for it in passages])
+    return points_of(docs.collection, passages, materials)
 
 
 def test_metadata_of_an_older_document_does_not_stay(

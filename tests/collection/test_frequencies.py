@@ -13,6 +13,7 @@ import pytest
 from connector import Connector, Document, Encoder, Recipe
 from connector.collection.metadata import FREQUENCIES_FILE
 from connector.collection.recipe import RECIPES
+from connector.collection.search.rerank import asked
 from connector.compression.codecs import parse_codec
 from connector.compression.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
 from connector.core.errors import CollectionError, RecipeError, StoreError
@@ -168,8 +169,8 @@ def test_two_connectors_count_together(
         with Connector.open(name, **place, model=encoder) as second:
             second.search("otter")
             first.ingest(documents[3:8])
-            asked = encoder.encode_queries(["otter"])[0]
-            weights = [it.collection.reduce_query(asked)[1] for it in (first, second)]
+            query = encoder.encode_queries(["otter"])[0]
+            weights = [asked(it.collection, query).weights for it in (first, second)]
             assert np.array_equal(*weights)
             second.ingest(documents[8:])
             assert _stored(first, name).passages == len(documents)
@@ -201,11 +202,11 @@ def test_searches_beside_an_ingest_change_no_count(
 ) -> None:
     connector = make(recipe(query_reduction="idf-weight"))
     connector.ingest(documents[:1])
-    asked, stop = encoder.encode_queries(["otter"])[0], threading.Event()
+    query, stop = encoder.encode_queries(["otter"])[0], threading.Event()
 
     def search() -> None:
         while not stop.is_set():
-            connector.collection.reduce_query(asked)
+            asked(connector.collection, query)
             time.sleep(0.001)  # or the other thread waits for the interpreter at each of its steps
 
     searcher = threading.Thread(target=search)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from connector import Connector, Document, Encoder, IngestReport
 from connector.collection.collection import Collection
-from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import WINDOW
 from connector.core.errors import CollectionExists
 from connector.migrations import Migrations
 from connector.stores import open_store

@@ -329,13 +329,11 @@ def test_qdrant_itself_scores_by_folded_saliency(
         hits = connector.search("a program", 12, rerank="server")
         codec = collection.codec
         assert codec is not None
-        (query,) = collection.salient(encoder.encode_queries(["a program"]), "query")
-        asked, _ = collection.reduce_query(query)
+        asked = collection.query_pipeline(encoder.encode_queries(["a program"])[0], codec).embedding
         assert asked.saliency is not None
         vectors = codec.encode_query(asked.tokens)
         for document, hit in ((it, next(h for h in hits if h.id == it.id)) for it in documents):
-            (passage,) = collection.salient(encoder.encode_documents([document.text]), "document")
-            reduced = collection.reduction(passage)
+            (reduced,) = collection.pipeline.reduce(collection.pipeline.embed(encoder, [document.text]))
             assert reduced.saliency is not None
             weights = codec.saliency.encode(reduced.saliency) / np.float32(255)
             weighed = vectors @ codec.encode(reduced.tokens).T * weights
@@ -352,7 +350,9 @@ def test_a_checkpoint_may_bring_the_head(head: Path, encoder: Encoder, tmp_path:
     with Connector.create("it", path=tmp_path / "qdrant", recipe=recipe, model=encoder) as connector:
         for side, encode in (("query", "encode_queries"), ("document", "encode_documents")):
             (brought,) = getattr(own, encode)(["An otter sleeps."])
-            (weighed,) = connector.collection.salient(getattr(encoder, encode)(["An otter sleeps."]), side)  # type: ignore[arg-type]
+            codec = connector.collection.codec
+            assert codec is not None
+            (weighed,) = codec.saliency(getattr(encoder, encode)(["An otter sleeps."]), side)  # type: ignore[arg-type]
             np.testing.assert_allclose(brought.saliency, weighed.saliency, atol=1e-5)
     recipe = RECIPE.model_copy(update={"codec": "pca-16+binary", "head": None})
     with Connector.create("it", path=tmp_path / "other", recipe=recipe, model=own) as connector:

@@ -10,23 +10,15 @@ from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, mark, states, unmake
 from connector.collection.documents.passages import Passage
 from connector.collection.documents.points import points_of, text_of
+from connector.collection.pipeline import WINDOW, FitBuffer
 from connector.core.errors import CollectionNotFound, PointsRefused, StoreError
 from connector.core.io import batched
-from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.stores import Point
 from connector.stores.schema import CLS, FDE
 
 WORD_BYTES = 8
 """Of a word in a sparse vector: its number and its weight."""
-
-
-WINDOW = 256
-"""Passages that are encoded, and written, at a time."""
-
-
-WAITING = 2048
-"""Passages that wait at most until the codec is fitted; a run that is killed before has written nothing."""
 
 
 EncoderOf = Callable[[Collection], Encoder]
@@ -114,8 +106,7 @@ class Writer:
         self._encoder_of = encoder_of
         self.encoder = encoder_of(collection)
         self._settle = settle
-        self._passages: list[Passage] = []
-        self._reduced: list[Embedding] = []
+        self._waiting = FitBuffer[Passage]()
         self._begun: list[Passage] = []  # written, of documents that are not acknowledged
 
     def follow(self) -> bool:
@@ -127,8 +118,9 @@ class Writer:
         return True
 
     def _become(self, collection: Collection) -> None:
-        passages = self._begun + self._passages
-        self._begun, self._passages, self._reduced = [], [], []
+        passages = self._begun + self._waiting.passages
+        self._begun = []
+        self._waiting.clear()
         self.collection, self.encoder = collection, self._encoder_of(collection)
         sizes = {passage.document.id: passage.of for passage in passages}
         there = states(collection, sizes)
@@ -142,37 +134,29 @@ class Writer:
         if not window:
             return
         collection, report = self.collection, self.report
-        embeddings = self.encoder.encode_documents(
-            [text_of(passage) for passage in window], attention="attention" in collection.reduction.needs
-        )
-        embeddings = collection.salient(embeddings, "document")
-        collection.counts.add(embeddings, more=bool(self._passages))
+        pipeline = collection.pipeline
+        embeddings = pipeline.embed(self.encoder, [text_of(passage) for passage in window])
+        collection.frequencies.add(embeddings, more=bool(self._waiting.passages))
         report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)
         report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
         if collection.recipe.layout != "dense":
             report.tokens_before += sum(map(len, embeddings))
-            embeddings = [collection.reduction(embedding) for embedding in embeddings]
-        self._passages += window
-        self._reduced += embeddings
-        codec = collection.codec
-        if codec is None or codec.fitted or self._enough(codec.sample):
+        self._waiting.add(window, pipeline.reduce(embeddings))
+        if self._waiting.ready(collection.codec):
             self.flush()
-
-    def _enough(self, rows: int) -> bool:
-        return len(self._passages) >= WAITING or sum(map(len, self._reduced)) >= rows
 
     def flush(self) -> bool:
         """Write what waits, and say whether anything did."""
-        if not self._passages:
+        if not self._waiting.passages:
             return False
-        collection, passages = self.collection, self._passages
+        collection, passages = self.collection, self._waiting.passages
         whole = [it.document.id for it in passages if it.number == 0]
         try:
-            points = points_of(collection, passages, self._reduced)
+            points = points_of(collection, passages, collection.pipeline.code(self._waiting.reduced))
             self._write(points, passages)
-            self._passages, self._reduced = [], []
+            self._waiting.clear()
             self._begun += passages
-            collection.counts.store()
+            collection.frequencies.store()
             if self._settle is not None:
                 self._settle(collection, whole, lambda: self._write(points, passages))
         except (CollectionNotFound, StoreError):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from connector.collection.collection import Collection
+from connector.collection.pipeline import Asked, scores
 from connector.collection.search.options import CandidatesBy, SearchOptions
-from connector.collection.search.rerank import Asked, asked, codec_of, keys_of, scores, stored
+from connector.collection.search.rerank import asked, codec_of, keys_of, stored
 from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding
 from connector.scoring.alignment import Alignment, TopK
@@ -119,7 +120,7 @@ class Plan:
         if by == "muvera":
             query = asked(self.collection, self.query) if self.asked is None else self.asked
             return Nearest(self.collection.muvera.query(query.weighted), FDE, limit)
-        by_words = Nearest(self.collection.words.query(self.query.text), LEXICAL, limit)
+        by_words = Nearest(self.collection.pipeline.words.query(self.query.text), LEXICAL, limit)
         if by == "lexical":
             return by_words
         return Fused((by_cls, by_words), limit, "rrf" if by == "hybrid" else "dbsf")

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from connector.collection.collection import Collection
+from connector.collection.pipeline import Asked, Stored
 from connector.collection.search.options import SearchOptions
-from connector.collection.search.rerank import Asked, Stored, asked, codec_of, keys_of, stored
+from connector.collection.search.rerank import asked, codec_of, keys_of, stored
 from connector.collection.search.search import fetch, rank
 from connector.collection.search.token_origins import encoded_again, token_names, words_of
 from connector.compression.reduction.base import Rows

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
-from connector.collection.metadata import FREQUENCIES_FILE
-from connector.collection.search.rerank import Stored, codec_of
-from connector.compression.reduction import Frequencies, Reduction, Setting, TokenPooling
+from connector.collection.pipeline import PassagePipeline, Stored
+from connector.collection.search.rerank import codec_of
+from connector.compression.reduction import Reduction, TokenPooling
 from connector.compression.reduction.base import Labels, Rows, assign, regroup
 from connector.core.errors import CollectionError
 from connector.core.explanation import Word
@@ -34,11 +34,11 @@ def encoded_again(
     Raises:
         CollectionError: encoding and reducing the text again does not give the stored rows.
     """
-    reduction = _reduction(collection)
+    pipeline = _pipeline(collection)
+    reduction = pipeline.reduction
     merging = any(isinstance(step, TokenPooling) for step in reduction.steps)
     text = passage_text(hit.title, hit.text)
-    encoded = encoder.encode_documents([text], attention=merging and "attention" in reduction.needs)
-    (whole,) = collection.salient(encoded, "document")
+    (whole,) = pipeline.embed(encoder, [text], attention=merging)
     if merging:
         reduced, labels = traced(whole, reduction)
     else:
@@ -57,13 +57,11 @@ def encoded_again(
     return whole, labels
 
 
-def _reduction(collection: Collection) -> Reduction:
-    """The collection's reduction with the stored counts: ingest counts on with those of its own."""
-    needs = collection.recipe.make_reduction().needs
-    counts = Frequencies()
-    if "frequencies" in needs:
-        counts.load(collection.store.get_artifact(collection.physical, FREQUENCIES_FILE))
-    return collection.recipe.make_reduction(Setting(collection.token_bytes, counts))
+def _pipeline(collection: Collection) -> PassagePipeline:
+    """The collection's pipeline with the stored frequencies: ingest counts on with those of its own."""
+    return PassagePipeline(
+        collection.recipe, collection, collection.token_bytes, collection.frequencies.stored()
+    )
 
 
 def traced(embedding: Embedding, reduction: Reduction) -> tuple[Embedding, Labels]:

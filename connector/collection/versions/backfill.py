@@ -8,7 +8,8 @@ from connector.collection.collection import Collection
 from connector.collection.documents.document_state import read, states
 from connector.collection.documents.passages import Passage
 from connector.collection.documents.points import text_of
-from connector.collection.documents.writer import WINDOW, EncoderOf
+from connector.collection.documents.writer import EncoderOf
+from connector.collection.pipeline import WINDOW
 from connector.collection.versions import transcode
 from connector.core.errors import CollectionError
 from connector.core.io import batched
@@ -53,7 +54,7 @@ def _filled(
     passages = [passage for passage, _ in window]
     keys = [collection.point_id(passage.document.id, passage.number) for passage in passages]
     if vector == LEXICAL:
-        words = [collection.words.passage(text_of(passage)) for passage in passages]
+        words = [collection.pipeline.words.passage(text_of(passage)) for passage in passages]
         return [Point(key, {LEXICAL: it}, {"words": len(it)}) for key, it in zip(keys, words, strict=True)]
     if vector != FDE:
         return []
@@ -61,10 +62,7 @@ def _filled(
         stored = transcode.materials(collection, collection, [record for _, record in window])
         tokens = [it.projected for it in stored]
     else:
-        codec, encoder = collection.codec, encoder_of(collection)
         texts = [text_of(passage) for passage in passages]
-        embeddings = encoder.encode_documents(texts, attention="attention" in collection.reduction.needs)
-        reduced = [collection.reduction(it) for it in collection.salient(embeddings, "document")]
-        tokens = [None if codec is None else codec.encode_query(it.tokens) for it in reduced]
+        tokens = [it.projected for it in collection.pipeline.make(encoder_of(collection), texts)]
     made = [collection.muvera.passage(it) for it in tokens if it is not None]
     return [Point(key, {FDE: it}, {}) for key, it in zip(keys, made, strict=True)]

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, mark, read, remove, states, unmake
 from connector.collection.documents.passages import Passage
-from connector.collection.documents.points import assembled
-from connector.collection.documents.writer import WINDOW, EncoderOf, IngestReport, Writer
+from connector.collection.documents.points import points_of
+from connector.collection.documents.writer import EncoderOf, IngestReport, Writer
+from connector.collection.pipeline import WINDOW
 from connector.collection.versions import transcode
 from connector.collection.versions.backfill import TRIES, fill
 from connector.core.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
@@ -225,7 +226,7 @@ def _encode(target: Collection, passages: list[Passage], encoder_of: EncoderOf) 
 def _recode(source: Collection, target: Collection, pairs: list[tuple[Passage, Record]]) -> None:
     for window in batched(pairs, WINDOW):
         stored = transcode.materials(source, target, [record for _, record in window])
-        target.store.upsert(target.physical, assembled(target, [passage for passage, _ in window], stored))
+        target.store.upsert(target.physical, points_of(target, [passage for passage, _ in window], stored))
 
 
 def _check_taken(report: IngestReport) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from connector.collection.collection import Collection
-from connector.collection.documents.points import Material
+from connector.collection.pipeline import Material
 from connector.collection.recipe import Recipe
 from connector.collection.search.rerank import codec_of, keys_of, stored
 from connector.compression.codecs import Codec

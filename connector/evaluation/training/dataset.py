@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import WINDOW
 from connector.compression.reduction import Reduction
 from connector.core.errors import MissingExtra, RecipeError, SourceError
 from connector.core.io import to_json

@@ -18,7 +18,7 @@ from connector.collection.collection import Collection
 from connector.collection.documents.document_state import read, scan
 from connector.collection.documents.passages import Checker, Passage, content_hash
 from connector.collection.documents.points import text_of
-from connector.collection.documents.writer import WINDOW
+from connector.collection.pipeline import WINDOW
 from connector.compression.reduction import Frequencies
 from connector.core.errors import DocumentError, InputError, SourceError, one_line
 from connector.core.io import batched, to_json

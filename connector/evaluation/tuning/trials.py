@@ -17,12 +17,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from connector.collection.collection import Collection
-from connector.collection.documents.points import Material, assembled
-from connector.collection.documents.writer import WINDOW
-from connector.collection.pipeline import Coded
+from connector.collection.documents.points import points_of
+from connector.collection.pipeline import WINDOW, Coded, Material, QueryPipeline, scores
 from connector.collection.recipe import Recipe
 from connector.collection.search.options import SearchOptions
-from connector.collection.search.rerank import asking, scores
 from connector.collection.search.search import fetch, rank
 from connector.core.errors import InputError
 from connector.core.io import batched, to_json
@@ -74,15 +72,11 @@ def by_tokens(ground: Ground, coded: Coded, recipe: Recipe) -> list[Ranking]:
         coded: the passages, as the recipe stores them.
         recipe: says how they are scored.
     """
-    codec, queries = coded.codec, ground.queries
-    if recipe.salient:
-        queries = codec.saliency(queries, "query")
-    reduce = recipe.make_query_reduction(ground.frequencies)
+    codec, pipeline = coded.codec, QueryPipeline(recipe, ground.frequencies)
     alignment = None if recipe.alignment is None else parse_alignment(recipe.alignment)
     rankings = []
-    for query, found in zip(queries, ground.candidates, strict=True):
-        asked = asking(codec, *reduce(query), recipe.saliency)
-        scored = scores(codec, asked, coded.of(found), alignment, ground.encoder.device)
+    for query, found in zip(ground.queries, ground.candidates, strict=True):
+        scored = scores(codec, pipeline(query, codec), coded.of(found), alignment, ground.encoder.device)
         rankings.append(ground.ranked(found, scored))
     return rankings
 
@@ -119,13 +113,13 @@ def _write(collection: Collection, ground: Ground, coded: Coded | None) -> None:
     if coded is not None:
         ends = np.cumsum(coded.lengths)[:-1]
         collection.take_codec(coded.codec)
-        collection.counts.counted = ground.frequencies
-        collection.counts.store()
+        collection.frequencies.for_passages = ground.frequencies
+        collection.frequencies.store()
         rows = np.split(coded.rows, ends)
         saliency = saliency if coded.saliency is None else np.split(coded.saliency, ends)
     materials = map(Material, ground.cls, rows, saliency)
     for window in batched(zip(ground.task.passages, materials, strict=True), WINDOW):
-        points = assembled(collection, *map(list, zip(*window, strict=True)))
+        points = points_of(collection, *map(list, zip(*window, strict=True)))
         collection.store.upsert(collection.physical, points)
     collection.store.finish(collection.physical)
 
