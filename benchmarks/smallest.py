@@ -19,7 +19,7 @@ import numpy as np
 from _rerank import SETS, Task, dl19, encode, ndcg, scifact
 
 from connector import Recipe, load_encoder
-from connector.collection.pipeline import Asked, Coded, code, scores
+from connector.collection.pipeline import CodedPassages, QueryTokens, code, scores
 from connector.collection.recipe import RECIPES, get_recipe
 from connector.core.types import Float32
 from connector.encoders.cache import CachedEncoder
@@ -87,12 +87,12 @@ def measured(task: Task, encoder: CachedEncoder) -> dict[str, tuple[float, float
     return found
 
 
-def scorer(task: Task, coded: Coded) -> Callable[[str, list[int]], Float32]:
+def scorer(task: Task, coded: CodedPassages) -> Callable[[str, list[int]], Float32]:
     """Scores of a query's candidates by MaxSim over what is stored."""
 
     def score(query: str, candidates: list[int]) -> Float32:
         embedding = task.queries[query]
-        asked = Asked(embedding, coded.codec.encode_query(embedding.tokens), None)
+        asked = QueryTokens(embedding, coded.codec.encode_query(embedding.tokens), None)
         return scores(coded.codec, asked, coded.of(np.array(candidates)), None)
 
     return score

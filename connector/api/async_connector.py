@@ -1,7 +1,7 @@
 """The façade for applications that await: the methods of `Connector`, none of which stops the event loop.
 
-Work is done by worker threads, where a model encodes, tokens are scored and Qdrant Edge searches. A server
-is asked by an `AsyncQdrantClient` on the event loop.
+Work is done by worker threads: a model encodes there, tokens are scored, Qdrant Edge searches, and a
+server is waited for.
 """
 
 from __future__ import annotations
@@ -9,22 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from qdrant_client import AsyncQdrantClient
-
 from connector.api.connector import Connector
-from connector.collection.documents.writer import IngestReport
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
-from connector.encoders import DEFAULT_MODEL, Encoder
-from connector.stores import open_store
-from connector.stores.schema import Copies
+from connector.encoders import Encoder
 
 P = ParamSpec("P")
 
@@ -42,15 +36,32 @@ def _awaited(
     return cast("Callable[Concatenate[AsyncConnector, P], Awaitable[T]]", wrapped)
 
 
+def _making(method: Callable[P, Connector]) -> classmethod[AsyncConnector, P, Awaitable[AsyncConnector]]:
+    async def call(cls: type[AsyncConnector], *args: P.args, **options: P.kwargs) -> AsyncConnector:
+        threads = ThreadPoolExecutor(thread_name_prefix="connector")
+        making = _in_thread(threads, lambda: method(*args, **options))
+        try:
+            return cls(await asyncio.shield(making), threads)
+        except BaseException:
+            making.add_done_callback(_close_unused)
+            threads.shutdown(wait=False)
+            raise
+
+    bound: Any = method
+    wrapped: Any = functools.wraps(bound.__func__)(call)
+    return classmethod(wrapped)
+
+
 class AsyncConnector:
     """Late-interaction search over one collection; make one with `await AsyncConnector.create` or `open`.
 
-    Its methods are those of `Connector`, with the same arguments, errors and results, to be awaited. What is
-    cancelled while it waits is done to its end by the thread that has begun it. `async with` closes it at the
-    end. `Hit.explain` of a hit from a server stops the thread that asks: await `explain(query, hit)`.
+    Its methods are those of `Connector`, with the same arguments, errors and results, to be awaited; a client
+    of your own is a `QdrantClient`, too. What is cancelled while it waits is done to its end by the thread
+    that has begun it. `async with` closes it at the end. `Hit.explain` of a hit works in the thread that
+    calls it: await `explain(query, hit)` instead.
 
     Attributes:
-        connector: what does the work. On a server its methods are not to be called by the event loop.
+        connector: what does the work.
     """
 
     def __init__(self, connector: Connector, threads: ThreadPoolExecutor) -> None:
@@ -58,95 +69,9 @@ class AsyncConnector:
         self._threads = threads
         self._closed = False
 
-    @classmethod
-    async def create(
-        cls,
-        name: str,
-        *,
-        path: str | os.PathLike[str] | None = None,
-        url: str | None = None,
-        api_key: str | None = None,
-        client: AsyncQdrantClient | None = None,
-        recipe: str | os.PathLike[str] | Recipe = "default",
-        model: str | Encoder = DEFAULT_MODEL,
-        device: str | None = None,
-        copies: Copies | None = None,
-    ) -> AsyncConnector:
-        """Make an empty collection, as `Connector.create` does; a client of your own is asynchronous."""
-        loop = asyncio.get_running_loop()
-
-        def made() -> Connector:
-            store = open_store(path=path, url=url, api_key=api_key, client=client, loop=loop)
-            return Connector.create(
-                name, client=store, recipe=recipe, model=model, device=device, copies=copies
-            )
-
-        return await cls._made(made)
-
-    @classmethod
-    async def open(
-        cls,
-        name: str,
-        *,
-        path: str | os.PathLike[str] | None = None,
-        url: str | None = None,
-        api_key: str | None = None,
-        client: AsyncQdrantClient | None = None,
-        model: str | Encoder | None = None,
-        device: str | None = None,
-    ) -> AsyncConnector:
-        """Open a collection, as `Connector.open` does; a client of your own is asynchronous."""
-        loop = asyncio.get_running_loop()
-
-        def opened() -> Connector:
-            store = open_store(path=path, url=url, api_key=api_key, client=client, loop=loop)
-            return Connector.open(name, client=store, model=model, device=device)
-
-        return await cls._made(opened)
-
-    @classmethod
-    async def attach(
-        cls,
-        name: str,
-        *,
-        url: str | None = None,
-        api_key: str | None = None,
-        client: AsyncQdrantClient | None = None,
-        text_field: str | None = None,
-        metadata_field: str | None = None,
-        recipe: str | os.PathLike[str] | Recipe | None = None,
-        model: str | Encoder | None = None,
-        device: str | None = None,
-        progress: Callable[[IngestReport], None] | None = None,
-    ) -> AsyncConnector:
-        """Add late interaction to another program's collection, as `Connector.attach` does."""
-        loop = asyncio.get_running_loop()
-
-        def added() -> Connector:
-            return Connector.attach(
-                name,
-                client=open_store(url=url, api_key=api_key, client=client, loop=loop),
-                text_field=text_field,
-                metadata_field=metadata_field,
-                recipe=recipe,
-                model=model,
-                device=device,
-                progress=progress,
-            )
-
-        return await cls._made(added)
-
-    @classmethod
-    async def _made(cls, make: Callable[[], Connector]) -> AsyncConnector:
-        # Not the event loop's own threads: to look a server's address up, it needs one of them itself.
-        threads = ThreadPoolExecutor(thread_name_prefix="connector")
-        making = _in_thread(threads, make)
-        try:
-            return cls(await asyncio.shield(making), threads)
-        except BaseException:
-            making.add_done_callback(_close_unused)
-            threads.shutdown(wait=False)
-            raise
+    create = _making(Connector.create)
+    open = _making(Connector.open)
+    attach = _making(Connector.attach)
 
     @property
     def name(self) -> str:

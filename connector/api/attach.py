@@ -11,22 +11,22 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from qdrant_client import models
 
 from connector.collection.collection import Collection
 from connector.collection.documents.writer import IngestReport
 from connector.collection.ingest import ingest
-from connector.collection.metadata import new_description, schema_of
+from connector.collection.metadata import new_metadata
 from connector.collection.pipeline import code
 from connector.collection.recipe import RECIPES, Recipe
 from connector.core.errors import CollectionError, DocumentError, InputError
 from connector.core.types import Document
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
-from connector.stores import Store
-from connector.stores.external import ADDED, OWN, TEXT_KEYS, AttachedStore, Layout, attached, recognised
+from connector.stores import ServerStore, Store
+from connector.stores.external import ADDED, OWN, TEXT_KEYS, AttachedStore, Layout, recognised
 from connector.stores.schema import CollectionSchema, VectorSchema
 
 DEFAULT_RECIPE = "compact"
@@ -74,8 +74,7 @@ def plan(
     metadata_field: str | None = None,
 ) -> Planned:
     """Look at what `attach` would do; nothing is written."""
-    physical, layout = _look(store, name, text_field, metadata_field)
-    here = cast(AttachedStore, attached(store, layout))
+    physical, here = _look(store, name, text_field, metadata_field)
     texts = [text for _, text in itertools.islice(here.texts(physical), _LOOKED_AT) if text is not None]
     points, filled, started = store.count(physical), here.count(physical, _FILLED), time.perf_counter()
     size = 4.0 * encoder.cls_width
@@ -84,7 +83,7 @@ def plan(
         size = coded.bytes_per_passage
     seconds = (time.perf_counter() - started) * (points - filled) / max(len(texts), 1)
     text = texts[0] if texts else ""
-    return Planned(name, str(layout), points, filled, text, recipe.name, round(size, 1), seconds)
+    return Planned(name, str(here.layout), points, filled, text, recipe.name, round(size, 1), seconds)
 
 
 def attach(
@@ -114,23 +113,30 @@ def attach(
         InputError: it is attached with another recipe or another layout.
         StoreLocked: another process attaches it, or changes it.
     """
-    physical, layout = _look(store, name, text_field, metadata_field)
+    physical, here = _look(store, name, text_field, metadata_field)
     with store.lease(name):
-        here = attached(store, layout)
-        if here.info(physical).get("layout"):
-            collection = Collection(store, name)
-            _check_same(collection, recipe, layout)
-            encoder = _encoder(model or collection.model, device)
-        else:
+        if not here.info(physical).get("layout"):
             encoder = _encoder(model or DEFAULT_MODEL, device)
-            info = new_description(recipe or RECIPES[DEFAULT_RECIPE], encoder)
-            _check_free(cast(AttachedStore, here), name, physical, schema_of(info))
-            here.set_info(physical, {**info, "layout": layout.model_dump_json(), "attaching": "1"})
+            new = new_metadata(recipe or RECIPES[DEFAULT_RECIPE], encoder, layout=here.layout, attaching=True)
+            _check_free(store, here, name, physical, new.collection_schema)
+            here.set_info(physical, new.stored())
             collection = Collection(store, name)
-        if collection.said().get("attaching"):
-            _make_vectors(collection)
-        _fill(collection, physical, encoder, progress)
-        collection.say(attaching="")
+        else:
+            collection = Collection(store, name)
+            if (there := collection.metadata.layout) != here.layout:
+                raise InputError(
+                    f"collection {name!r} is attached with {there}, not with {here.layout}; detach it first, "
+                    "or leave the fields out"
+                )
+            check_recipe(collection, recipe, "is attached with", "detach it first")
+            encoder = _encoder(model or collection.model, device)
+        if collection.metadata.attaching:
+            schema = collection.schema
+            vectors: list[VectorSchema | str] = [*schema.vectors, *schema.sparse]
+            for vector in vectors:
+                collection.store.add_vector(physical, vector)
+        _fill(collection, here, physical, encoder, progress)
+        collection.write_metadata(attaching=None)
     return collection, encoder
 
 
@@ -138,9 +144,11 @@ def _encoder(model: str | Encoder, device: str | None) -> Encoder:
     return load_encoder(model, device) if isinstance(model, str) else model
 
 
-def _look(store: Store, name: str, text_field: str | None, metadata_field: str | None) -> tuple[str, Layout]:
-    """The collection behind a name, and where its texts are."""
-    if not store.capabilities.aliases:
+def _look(
+    store: Store, name: str, text_field: str | None, metadata_field: str | None
+) -> tuple[str, AttachedStore]:
+    """The collection behind a name, and the store in which it looks like one of ours."""
+    if not isinstance(store, ServerStore):
         raise InputError(
             f"{store.location} holds collections of this library alone, and there is nothing to attach to; "
             "give the url of a server, or a client"
@@ -150,13 +158,13 @@ def _look(store: Store, name: str, text_field: str | None, metadata_field: str |
     if said.get("format") and said.get("uid"):
         raise CollectionError(f"collection {name!r} is one of this library's own; open it instead")
     if said.get("late_layout") and text_field is None and metadata_field is None:
-        return physical, Layout.model_validate_json(said["late_layout"])
+        return physical, AttachedStore(store, Layout.model_validate_json(said["late_layout"]))
     for key in (text_field, metadata_field):
         if key is not None and (not isinstance(key, str) or not key or key in ADDED):
             raise InputError(f"{key!r} is no payload key of the program's; give the one that it writes")
     keys = TEXT_KEYS if text_field is None else (text_field,)
     sample = _payloads(store, physical, _with(*keys)) or _payloads(store, physical, None)
-    return physical, recognised(sample, text_field, metadata_field)
+    return physical, AttachedStore(store, recognised(sample, text_field, metadata_field))
 
 
 def _payloads(store: Store, physical: str, filter: models.Filter | None) -> list[dict[str, Any]]:
@@ -170,60 +178,59 @@ def _with(*keys: str) -> models.Filter:
     return models.Filter(should=[models.Filter(must_not=[it]) for it in empty])
 
 
-def _check_free(here: AttachedStore, name: str, physical: str, schema: CollectionSchema) -> None:
+def _check_free(
+    store: Store, here: AttachedStore, name: str, physical: str, schema: CollectionSchema
+) -> None:
     """Raises CollectionError if anything that would be added has the name of something of the program's."""
-    said, server = here.info(physical), here.server
-    if said:
+    if said := here.info(physical):
         raise CollectionError(
             f"the metadata of collection {name!r} has the key {OWN + min(said)!r}, which attaching would "
             "write; rename it"
         )
     for key in ADDED:
-        if server.count(physical, _with(key)):
+        if store.count(physical, _with(key)):
             raise CollectionError(
                 f"points of {name!r} have the payload key {key!r}, which attaching would write; rename it"
             )
-    server.check_room(physical, [OWN + it for it in _names(schema)])
+    here.check_room(physical, [OWN + it for it in _names(schema)])
 
 
 def _names(schema: CollectionSchema) -> list[str]:
     return [*(vector.name for vector in schema.vectors), *schema.sparse]
 
 
-def _check_same(collection: Collection, recipe: Recipe | None, layout: Layout) -> None:
-    there = Layout.model_validate_json(collection.said()["layout"])
-    if there != layout:
-        raise InputError(
-            f"collection {collection.name!r} is attached with {there}, not with {layout}; detach it first, "
-            "or leave the fields out"
-        )
+def check_recipe(collection: Collection, recipe: Recipe | None, has: str, remedy: str) -> None:
+    """Refuse a recipe that is not the collection's, whatever the two are called.
+
+    Args:
+        collection: the collection.
+        recipe: None fits any.
+        has, remedy: what a message says of the collection, and what to do other than to leave the recipe out.
+
+    Raises:
+        InputError: it is another one; the message names the parts that differ.
+    """
     if recipe is not None and (others := collection.other_than(recipe)):
         raise InputError(
-            f"collection {collection.name!r} is attached with recipe {collection.recipe.name!r}, not "
-            f"{recipe.name!r} ({'; '.join(others)}); detach it first, or leave the recipe out"
+            f"collection {collection.name!r} {has} recipe {collection.recipe.name!r}, not {recipe.name!r} "
+            f"({'; '.join(others)}); {remedy}, or leave the recipe and its parts out"
         )
-
-
-def _make_vectors(collection: Collection) -> None:
-    schema = schema_of(collection.said())
-    vectors: list[VectorSchema | str] = [*schema.vectors, *schema.sparse]
-    for vector in vectors:
-        collection.store.add_vector(collection.physical, vector)
 
 
 def _fill(
     collection: Collection,
+    here: AttachedStore,
     physical: str,
     encoder: Encoder,
     progress: Callable[[IngestReport], None] | None,
 ) -> None:
-    store, passed_over = cast(AttachedStore, collection.store), list[str]()
+    passed_over: list[str] = []
 
     def documents() -> Iterator[Document]:
-        for id_, text in store.texts(physical):
+        for id_, text in here.texts(physical):
             try:
                 if text is None:
-                    raise DocumentError(f"point {id_} has no text in {store.layout.text!r}")
+                    raise DocumentError(f"point {id_} has no text in {here.layout.text!r}")
                 yield Document(id=id_, text=text)
             except DocumentError as error:
                 passed_over.append(str(error))
@@ -240,7 +247,8 @@ def detach(collection: Collection) -> None:
     Raises:
         CollectionError: it is not attached.
     """
-    if not collection.attached:
+    store = collection.store
+    if not isinstance(store, AttachedStore):
         raise CollectionError(f"collection {collection.name!r} is not attached; to delete it, drop it")
-    with collection.store.lease(collection.name):
-        cast(AttachedStore, collection.store).detach(collection.physical, _names(collection.schema))
+    with store.lease(collection.name):
+        store.detach(collection.physical, _names(collection.schema))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from connector.api.attach import check_recipe
 from connector.api.connector import Connector
 from connector.collection.documents.passages import Checker
 from connector.collection.documents.writer import IngestReport
@@ -33,41 +34,6 @@ def opened(
     """A connector to a collection, and whether it was missing and is made.
 
     Args:
-        name, recipe, model, copies, place: as for `open_or_create`.
-
-    Raises:
-        InputError: the collection that is there has another recipe.
-        EncoderMismatch: it was made by another model.
-    """
-    given = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
-    try:
-        connector = Connector.open(name, model=model, **place)
-    except CollectionNotFound:
-        chosen = model or DEFAULT_MODEL
-        wanted = given or RECIPES["default"]
-        return Connector.create(name, recipe=wanted, model=chosen, copies=copies, **place), True
-    if given is not None and (others := connector.collection.other_than(given)):
-        recipe_there = connector.recipe.name
-        connector.close()
-        raise InputError(
-            f"collection {name!r} has recipe {recipe_there!r}, not {given.name!r} ({'; '.join(others)}); "
-            "leave the recipe and its parts out, or choose another collection"
-        )
-    return connector, False
-
-
-@contextlib.contextmanager
-def open_or_create(
-    name: str,
-    *,
-    recipe: Recipe | None,
-    model: str | Encoder | None,
-    copies: Copies | None = None,
-    **place: Any,
-) -> Iterator[Connector]:
-    """A connector to a collection, which is made if missing and removed again if nothing was written to it.
-
-    Args:
         name: the collection.
         recipe: of a new collection; one that is there must have it, if it is given.
         model: likewise.
@@ -78,7 +44,29 @@ def open_or_create(
         InputError: the collection that is there has another recipe.
         EncoderMismatch: it was made by another model.
     """
-    connector, made = opened(name, recipe=recipe, model=model, copies=copies, **place)
+    given = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
+    try:
+        connector = Connector.open(name, model=model, **place)
+    except CollectionNotFound:
+        chosen, wanted = model or DEFAULT_MODEL, given or RECIPES["default"]
+        return Connector.create(name, recipe=wanted, model=chosen, copies=copies, **place), True
+    try:
+        check_recipe(connector.collection, given, "has", "choose another collection")
+    except InputError:
+        connector.close()
+        raise
+    return connector, False
+
+
+@contextlib.contextmanager
+def open_or_create(name: str, **options: Any) -> Iterator[Connector]:
+    """A connector to a collection, which is made if missing and removed again if nothing was written to it.
+
+    Args:
+        name: the collection.
+        options: as for `opened`, which raises the same errors.
+    """
+    connector, made = opened(name, **options)
     with connector:
         try:
             yield connector
@@ -93,24 +81,22 @@ def ingest_source(
     source: Source,
     name: str,
     *,
-    recipe: Recipe | None = None,
-    model: str | None = None,
     chunk_tokens: int | None = None,
     chunk_overlap: int = 0,
     skip_bad: bool = False,
     prune: bool = False,
-    copies: Copies | None = None,
     started: Started = lambda _: None,
-    **place: Any,
+    **options: Any,
 ) -> IngestReport:
     """Read a source twice: once to check every record, once to ingest it.
 
     Args:
         source: the documents; made with the same `skip_bad`.
-        name, recipe, model, copies, place: see `open_or_create`.
+        name: the collection, which is made if missing.
         chunk_tokens, chunk_overlap, skip_bad, prune: see `Connector.ingest`; nothing is pruned if the source
             has bad records, as some of them may be documents that are there.
         started: called between the two readings with the number of documents.
+        options: recipe, model, copies and place, as for `opened`.
 
     Returns:
         The report, with the source's own bad records among the bad ones.
@@ -122,11 +108,9 @@ def ingest_source(
     chunking = Chunking.checked(chunk_tokens, chunk_overlap)
     total = count_checked(source, chunking, skip_bad)
     if total == 0:
-        why = (
-            f"; {len(source.bad)} bad records were skipped, the first: {source.bad[0]}" if source.bad else ""
-        )
+        why = f"; bad records: {len(source.bad)}, the first: {source.bad[0]}" if source.bad else ""
         raise SourceError(f"{source.path} holds no document to ingest{why}; give another source")
-    with open_or_create(name, recipe=recipe, model=model, copies=copies, **place) as connector:
+    with open_or_create(name, **options) as connector:
         report = connector.ingest(
             source,
             chunk_tokens=chunk_tokens,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Unpack
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from connector.api.attach import attach, detach
 from connector.api.stats import Stats, stats_of
@@ -33,7 +33,7 @@ from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.scoring.alignment import Alignment
-from connector.stores import Store, open_store
+from connector.stores import Client, open_store
 from connector.stores.schema import Copies
 
 logger = logging.getLogger(__name__)
@@ -46,10 +46,10 @@ class Connector:
     manager, which closes it at the end.
     """
 
-    def __init__(self, live: CollectionHandle) -> None:
-        self._live = live
-        self._store = live.collection.store
-        self._name = live.collection.name
+    def __init__(self, handle: CollectionHandle) -> None:
+        self._handle = handle
+        self._store = handle.collection.store
+        self._name = handle.collection.name
         self._closed = False
 
     @classmethod
@@ -61,7 +61,7 @@ class Connector:
         path: str | os.PathLike[str] | None = None,
         url: str | None = None,
         api_key: str | None = None,
-        client: QdrantClient | Store | None = None,
+        client: Client | None = None,
         recipe: str | os.PathLike[str] | Recipe = "default",
         model: str | Encoder = DEFAULT_MODEL,
         device: str | None = None,
@@ -112,7 +112,7 @@ class Connector:
         path: str | os.PathLike[str] | None = None,
         url: str | None = None,
         api_key: str | None = None,
-        client: QdrantClient | Store | None = None,
+        client: Client | None = None,
         model: str | Encoder | None = None,
         device: str | None = None,
     ) -> Connector:
@@ -133,7 +133,7 @@ class Connector:
         store = open_store(path=path, url=url, api_key=api_key, client=client)
         try:
             collection = Collection(store, name)
-            if collection.said().get("attaching"):
+            if collection.metadata.attaching:
                 logger.warning(
                     "attaching to %r was cut off, and some texts are not found; attach again", name
                 )
@@ -150,7 +150,7 @@ class Connector:
         *,
         url: str | None = None,
         api_key: str | None = None,
-        client: QdrantClient | Store | None = None,
+        client: Client | None = None,
         text_field: str | None = None,
         metadata_field: str | None = None,
         recipe: str | os.PathLike[str] | Recipe | None = None,
@@ -201,7 +201,7 @@ class Connector:
     @property
     def collection(self) -> Collection:
         """The collection as it is now, for code that encodes, ranks or stores on its own."""
-        return self._live.collection
+        return self._handle.collection
 
     @property
     def recipe(self) -> Recipe:
@@ -217,17 +217,17 @@ class Connector:
             EncoderMismatch: the model is not the one that made the collection.
         """
         self._check_open()
-        return self._live.encoder_of(self.collection)
+        return self._handle.encoder_of(self.collection)
 
     def refresh(self) -> None:
         """Look anew which version the name leads to; on a server that is otherwise seen within a second."""
         self._check_open()
-        self._live.refresh()
+        self._handle.refresh()
 
     def encoder_of(self, collection: Collection) -> Encoder:
         """The encoder that made a version of the collection, loaded when first asked for."""
         self._check_open()
-        return self._live.encoder_of(collection)
+        return self._handle.encoder_of(collection)
 
     @checked
     def ingest(
@@ -262,8 +262,8 @@ class Connector:
         self.collection.check_own("it writes them; attach again when it has")
         chunking = Chunking.checked(chunk_tokens, chunk_overlap)
         return ingest(
-            self._live.refresh(),
-            self._live.encoder_of,
+            self._handle.refresh(),
+            self._handle.encoder_of,
             documents,
             chunking=chunking,
             skip_bad=skip_bad,
@@ -286,17 +286,17 @@ class Connector:
             InputError: not exactly one of the two is given, or the filter cannot be used.
         """
         self._check_open()
-        collection = self._live.refresh()
+        collection = self._handle.refresh()
         collection.check_own("it deletes them")
-        return dual_write.delete(collection, self.find(ids, filter=filter), self._live.encoder_of)
+        return dual_write.delete(collection, self.find(ids, filter=filter), self._handle.encoder_of)
 
     @checked
     def find(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> list[str]:
         """The ids of the documents that `delete` would delete."""
         self._check_open()
         wanted = ids if ids is None or isinstance(ids, str) else list(ids)  # it is read twice, perhaps
-        self._live.refresh()
-        return self._live.read(lambda collection: matching(collection, wanted, filter))
+        self._handle.refresh()
+        return self._handle.read(lambda collection: matching(collection, wanted, filter))
 
     @checked
     def search(self, query: str, k: int = 10, **options: Unpack[SearchKeywords]) -> Hits:
@@ -320,7 +320,7 @@ class Connector:
         chosen = search_options(k=k, **options)
 
         def search(collection: Collection) -> Hits:
-            encoder = self._live.encoder_of(collection)
+            encoder = self._handle.encoder_of(collection)
             started = time.perf_counter()
             embedding = encoder.encode_queries([query])[0]
             encode = 1e3 * (time.perf_counter() - started)
@@ -332,7 +332,7 @@ class Connector:
             hits[:] = [replace(hit, explainer=explainer) for hit in hits]
             return hits
 
-        return self._live.read(search)
+        return self._handle.read(search)
 
     @checked
     def explain(
@@ -363,20 +363,20 @@ class Connector:
         options = search_options(cls_weight=cls_weight, alignment=alignment)
 
         def explained(collection: Collection) -> Explanation:
-            encoder, found = self._live.encoder_of(collection), hit
+            encoder, found = self._handle.encoder_of(collection), hit
             embedding = encoder.encode_queries([query])[0]
             if isinstance(found, str):
                 found = best_passage(collection, embedding, found, options, device=encoder.device)
             return self._explainer(collection, embedding, options.alignment)(found)
 
-        return self._live.read(explained)
+        return self._handle.read(explained)
 
     def _explainer(
         self, collection: Collection, query: Embedding, alignment: Alignment | None
     ) -> Callable[[Hit], Explanation]:
         def explainer(hit: Hit) -> Explanation:
             self._check_open()
-            return explain(collection, self._live.encoder_of(collection), query, hit, alignment)
+            return explain(collection, self._handle.encoder_of(collection), query, hit, alignment)
 
         return explainer
 
@@ -404,8 +404,8 @@ class Connector:
             CollectionError: the collection stores no tokens.
         """
         self._check_open()
-        collection = self._live.refresh()
-        encoder = self._live.encoder_of(collection)
+        collection = self._handle.refresh()
+        encoder = self._handle.encoder_of(collection)
         return adapt(collection, encoder, examples, save=save, candidates=candidates)
 
     @checked
@@ -416,13 +416,13 @@ class Connector:
         """
         self._check_open()
         wanted = checked_ids(ids)
-        self._live.refresh()
-        return self._live.read(lambda collection: documents_of(collection, wanted))
+        self._handle.refresh()
+        return self._handle.read(lambda collection: documents_of(collection, wanted))
 
     def stats(self) -> Stats:
         """What the collection holds and takes."""
         self._check_open()
-        return self._live.read(stats_of)
+        return self._handle.read(stats_of)
 
     def detach(self) -> None:
         """Take away what `attach` added to another program's collection, and close.
@@ -431,7 +431,7 @@ class Connector:
             CollectionError: the collection is not attached.
         """
         self._check_open()
-        detach(self._live.refresh())
+        detach(self._handle.refresh())
         self.close()
 
     def drop(self) -> None:

@@ -66,9 +66,9 @@ class Reranker:
             return scored
         (coded,) = code([readable[number] for number in written], self.encoder, [self.recipe])
         (embedding,) = self.encoder.encode_queries([query])
-        asked = self._queries(embedding, coded.codec)
+        query_tokens = self._queries(embedding, coded.codec)
         found = coded.of(np.arange(len(written)))
-        scored[written] = scores(coded.codec, asked, found, self._alignment, self.encoder.device)
+        scored[written] = scores(coded.codec, query_tokens, found, self._alignment, self.encoder.device)
         return scored
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 
 from connector.collection.collection import Collection, scored_by
 from connector.collection.documents.writer import WORD_BYTES
-from connector.stores import Store
 from connector.stores.schema import CLS, FDE
 
 
@@ -48,15 +49,16 @@ _STATS_SAMPLE = 10_000
 
 def stats_of(collection: Collection) -> Stats:
     """Count and measure a collection."""
-    store = collection.store
-    means = _means(store, collection.physical, ["rows", "words"])
-    sizes = {
-        "cls": collection.vector_bytes[CLS],
-        "tokens": means["rows"] * collection.token_bytes,
-        "lexical": means["words"] * WORD_BYTES,
-        "fde": collection.vector_bytes.get(FDE, 0),
-    }
-    sizes = {name: size for name, size in sizes.items() if size or name in ("cls", "tokens")}
+    store, sums = collection.store, Counter[str]()
+    points = store.scroll(collection.physical, ["passage", "rows", "words"])
+    sample = list(islice((it.payload for it in points if "passage" in it.payload), _STATS_SAMPLE))
+    for payload in sample:
+        sums.update({key: int(payload.get(key) or 0) for key in ("rows", "words")})
+    many = max(len(sample), 1)
+    sizes = {"cls": collection.vector_bytes[CLS], "tokens": sums["rows"] / many * collection.token_bytes}
+    optional = {"lexical": sums["words"] / many * WORD_BYTES, "fde": collection.vector_bytes.get(FDE, 0)}
+    sizes |= {name: size for name, size in optional.items() if size}
+    sizes["total"] = sum(sizes.values())
     disk, rest = store.disk_bytes(collection.physical), store.disk_bytes(collection.physical, log=False)
     return Stats(
         collection=collection.name,
@@ -66,22 +68,7 @@ def stats_of(collection: Collection) -> Stats:
         recipe=collection.recipe.name,
         layout=collection.recipe.layout,
         scored_by=scored_by(collection, collection.alignment, collection.cls_weight),
-        bytes_per_passage={
-            name: round(size, 1) for name, size in (sizes | {"total": sum(sizes.values())}).items()
-        },
+        bytes_per_passage={name: round(size, 1) for name, size in sizes.items()},
         at_rest_bytes=disk,
         log_bytes=None if disk is None or rest is None else max(disk - rest, 0),
     )
-
-
-def _means(store: Store, name: str, counts: list[str]) -> dict[str, float]:
-    """Mean numbers that passages carry, such as that of their stored token rows, over a sample."""
-    totals, sampled = dict.fromkeys(counts, 0), 0
-    for record in store.scroll(name, ["passage", *counts]):
-        if "passage" in record.payload:
-            sampled += 1
-            for key in counts:
-                totals[key] += int(record.payload.get(key) or 0)
-        if sampled == _STATS_SAMPLE:
-            break
-    return {key: total / max(sampled, 1) for key, total in totals.items()}

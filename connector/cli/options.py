@@ -1,41 +1,133 @@
-"""Options that several commands have."""
+"""Options that commands share, and decorators that turn them into what a command works with.
+
+Nothing here imports a heavy library before a command runs, so that `connector --help` stays quick.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
 from connector.core.errors import InputError
 
+if TYPE_CHECKING:
+    from connector.collection.recipe import Recipe
+
 Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-
-
-def place(command: Command) -> Command:
-    """Where the collection is."""
-    for option in (
-        click.option(
-            "--url",
-            metavar="URL",
-            help="Address of a Qdrant server; its key from QDRANT_API_KEY, or a file, QDRANT_API_KEY_FILE.",
-        ),
-        click.option("--path", metavar="DIR", help="Folder of an embedded Qdrant."),
-        click.option("--collection", required=True, metavar="NAME", help="Name of the collection."),
-    ):
-        command = option(command)
-    return command
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def where(path: str | None, url: str | None) -> dict[str, Any]:
-    """The place as arguments of `Connector`."""
+def grouped(*options: Decorator) -> Decorator:
+    """Several options as one decorator, in the order in which `--help` lists them."""
+    return lambda command: functools.reduce(lambda it, option: option(it), reversed(options), command)
+
+
+def gathered(name: str, make: Callable[..., Any], *options: Decorator) -> Decorator:
+    """Options that the command gets as one thing.
+
+    Args:
+        name: the command's argument.
+        make: makes it of the options' values, by their names.
+        options: the options.
+    """
+    holder = click.Command(name)
+    grouped(*options)(holder)
+    own = [option.name for option in reversed(holder.params)]
+
+    def decorate(command: Command) -> Command:
+        @grouped(*options)
+        @functools.wraps(command)
+        def with_gathered(*args: Any, **given: Any) -> None:
+            values = {option: given.pop(option) for option in own}
+            command(*args, **{name: make(**values)}, **given)
+
+        return with_gathered
+
+    return decorate
+
+
+json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+collection = click.option("--collection", required=True, metavar="NAME", help="Name of the collection.")
+
+path = click.option("--path", metavar="DIR", help="Folder of an embedded Qdrant.")
+
+model = click.option("--model", metavar="ID", help="Model id or folder.  [default: all-MiniLM-L6-v2]")
+
+cache = click.option(
+    "--cache", type=click.Path(file_okay=False, path_type=Path), help="Keep the encoder's output here."
+)
+
+
+def url(**settings: Any) -> Decorator:
+    """`--url`, with further settings of `click.option`."""
+    text = "Address of a Qdrant server; its key from QDRANT_API_KEY, or a file, QDRANT_API_KEY_FILE."
+    return click.option("--url", metavar="URL", help=text, **settings)
+
+
+def where(path: str | None = None, url: str | None = None) -> dict[str, Any]:
+    """The place as arguments of `Connector.open` and `open_store`.
+
+    Raises:
+        UsageError: both are given, or neither.
+    """
     if (path is None) == (url is None):
         raise click.UsageError("give one of --path DIR (embedded) and --url URL (a server)")
     from connector.stores.server.credentials import api_key_from_environment
 
     return {"path": path, "url": url, "api_key": api_key_from_environment() if url else None}
+
+
+anywhere = gathered("at", where, path, url())
+on_server = gathered("at", where, url(required=True))
+
+
+def opened(place: Decorator = anywhere) -> Decorator:
+    """`--collection` and where it is; the command gets the `Connector` first, open, and it is closed."""
+
+    def decorate(command: Command) -> Command:
+        @collection
+        @place
+        @functools.wraps(command)
+        def with_connector(*, collection: str, at: dict[str, Any], **given: Any) -> None:
+            from connector.api.connector import Connector
+
+            with Connector.open(collection, **at) as connector:
+                command(connector, **given)
+
+        return with_connector
+
+    return decorate
+
+
+def one_of(required: bool = True, **options: str) -> Decorator:
+    """Refuse a command line with several of these options, or, if one is required, with none.
+
+    Args:
+        required: whether there must be one.
+        options: parameters, and what their options are called in the message.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def checked(*args: Any, **given: Any) -> None:
+            count = sum(given[name] not in (None, False, ()) for name in options)
+            if count > 1 or (required and not count):
+                raise click.UsageError(f"give one of {' and '.join(options.values())}")
+            command(*args, **given)
+
+        return checked
+
+    return decorate
 
 
 def confirm(question: str) -> None:
@@ -54,85 +146,95 @@ def confirm(question: str) -> None:
         raise click.ClickException("nothing was done")
 
 
-def recipe_parts(command: Command) -> Command:
-    """Parts in place of the recipe's, which the command gets as `**parts`."""
-    for option in (
-        click.option(
-            "--quantization",
-            metavar="NAME",
-            help="What Qdrant scores tokens by (layout multivector): scalar, turbo-4, turbo-2, turbo-1.5, "
-            "turbo-1, binary-2, binary-1.5, binary or product.",
-        ),
-        click.option(
-            "--lexical", metavar="LANGUAGE", help="Index words, too, for --candidates-by, such as english."
-        ),
-        click.option(
-            "--fde", metavar="muvera", help="Store MUVERA encodings, too, for --candidates-by muvera."
-        ),
-        click.option(
-            "--head", metavar="DIR", help="Folder of a trained head, for linear-D in a codec and saliency."
-        ),
-        click.option("--codec", metavar="PARTS", help="Such as pca-128+residual-2; see `connector codecs`."),
-        click.option(
-            "--query-reduction",
-            metavar="STEPS",
-            help="In place of the recipe's, such as idf-weight, or none.",
-        ),
-        click.option(
-            "--reduction",
-            metavar="STEPS",
-            help="In place of the recipe's, such as punctuation+ward-4, or none; see `connector reductions`.",
-        ),
-    ):
-        command = option(command)
-    return command
+def output_file(option: str, text: str, ending: str = "") -> Decorator:
+    """An option for a file to write at the end.
+
+    Args:
+        option: its name.
+        text: its help.
+        ending: of the file's name, such as ".json"; any if empty.
+
+    Returns:
+        The option. A file that could not be written is an `InputError`, before any work is done.
+    """
+
+    def check(_ctx: click.Context, _param: click.Parameter, file: Path | None) -> Path | None:
+        name = f"{option} {str(file)!r}"
+        if file is None:
+            return None
+        if not file.name.lower().endswith(ending):
+            raise InputError(f"{name}: give a file that ends in {ending}")
+        if not file.parent.is_dir():
+            raise InputError(f"{name}: there is no folder {str(file.parent)!r}; make it first")
+        if not os.access(file.parent, os.W_OK) or file.is_dir():
+            raise InputError(f"{name} cannot be written; give another file")
+        return file
+
+    return click.option(option, type=FILE, metavar=f"FILE{ending}", callback=check, help=text)
 
 
-def candidates(default: int) -> Callable[[Command], Command]:
-    """How candidates are found, and how they are scored."""
+def _recipe(_ctx: click.Context, _param: click.Parameter, name: str | None) -> Recipe | None:
+    from connector.collection.recipe import get_recipe
 
-    def options(command: Command) -> Command:
-        for option in (
-            click.option(
-                "--cls-weight",
-                type=click.FloatRange(0, 1),
-                metavar="W",
-                help="Score W·CLS + (1 − W)·tokens.  [default: the collection's]",
-            ),
-            click.option(
-                "--alignment",
-                metavar="top-K",
-                help="Tokens of a passage for each query token, such as top-4 or top-1.5%.  [default: the "
-                "collection's; else MaxSim]",
-            ),
-            click.option(
-                "--candidates-by",
-                type=click.Choice(["dense", "lexical", "hybrid", "hybrid-dbsf", "muvera"]),
-                default="dense",
-                show_default=True,
-                help="What finds them: CLS vectors, words (BM25), both (fused by ranks or scores) or MUVERA.",
-            ),
-            click.option(
-                "--candidates",
-                default=default,
-                show_default=True,
-                type=click.IntRange(1),
-                help="Passages to find and rerank; at least as many as hits.",
-            ),
-        ):
-            command = option(command)
-        return command
-
-    return options
+    return None if name is None else get_recipe(name)
 
 
-def parse_filter(condition: str | None) -> Any:
-    """A Qdrant filter from its JSON; None for None."""
+def recipe(text: str = "", default: str | None = None) -> Decorator:
+    """`--recipe`, which the command gets as a `Recipe`."""
+    return click.option(
+        "--recipe",
+        callback=_recipe,
+        default=default,
+        metavar="NAME",
+        help=f"{text}See `connector recipes`; or a .json file of `connector tune`.",
+    )
+
+
+_PARTS = {
+    "reduction": (
+        "STEPS",
+        "In place of the recipe's, such as punctuation+ward-4, or none; see `connector reductions`.",
+    ),
+    "query_reduction": ("STEPS", "In place of the recipe's, such as idf-weight, or none."),
+    "codec": ("PARTS", "Such as pca-128+residual-2; see `connector codecs`."),
+    "head": ("DIR", "Folder of a trained head, for linear-D in a codec and saliency."),
+    "fde": ("muvera", "Store MUVERA encodings, too, for --candidates-by muvera."),
+    "lexical": ("LANGUAGE", "Index words, too, for --candidates-by, such as english."),
+    "quantization": (
+        "NAME",
+        "What Qdrant scores tokens by (layout multivector): scalar, turbo-4, turbo-2, turbo-1.5, turbo-1, "
+        "binary-2, binary-1.5, binary or product.",
+    ),
+}
+"""Parts in place of the recipe's: what follows the option, and its help."""
+
+
+def recipe_and_parts(text: str = "", default: str | None = None) -> Decorator:
+    """`--recipe` and parts in its place; the command gets a `Recipe`, or None if nothing is asked for."""
+
+    def chosen(recipe: Recipe | None, **parts: str | None) -> Recipe | None:
+        from connector.collection.recipe import get_recipe
+
+        return (recipe or get_recipe("default")).varied(**parts) if any(parts.values()) else recipe
+
+    parts = (
+        click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=help)
+        for name, (metavar, help) in _PARTS.items()
+    )
+    return gathered("recipe", chosen, recipe(text, default), *parts)
+
+
+def _parse_filter(_ctx: click.Context, _param: click.Parameter, condition: str | None) -> Any:
+    """A Qdrant filter from its JSON; None for None.
+
+    Raises:
+        InputError: it is none.
+    """
+    if condition is None:
+        return None
     from pydantic import ValidationError
     from qdrant_client import models
 
-    if condition is None:
-        return None
     try:
         return models.Filter.model_validate_json(condition)
     except ValidationError as error:
@@ -140,3 +242,53 @@ def parse_filter(condition: str | None) -> Any:
             f"filter {condition!r} is no Qdrant filter ({error.errors()[0]['msg']}); give one such as "
             '{"must": [{"key": "year", "match": {"value": 2020}}]}'
         ) from error
+
+
+def metadata_filter(text: str) -> Decorator:
+    """`--filter`, which the command gets as a `qdrant_client.models.Filter`."""
+    return click.option("--filter", metavar="JSON", callback=_parse_filter, help=text)
+
+
+class SearchCommand(click.Command):
+    """A command with options of `SearchOptions`, which are made when they are first needed.
+
+    Args:
+        args, settings: of `click.Command`.
+        search: fields of `SearchOptions`, in the order of `--help`, where they stand before the last option.
+        defaults: of some of them, in place of the model's.
+    """
+
+    def __init__(
+        self, *args: Any, search: Sequence[str], defaults: Mapping[str, Any] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(*args, **settings)
+        self._search, self._defaults = [*search], defaults or {}
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """All parameters; the first call makes those of `SearchOptions`."""
+        if self._search:
+            self.params[-1:-1] = [_search_option(name, self._defaults) for name in self._search]
+            self._search.clear()
+        return super().get_params(ctx)
+
+
+def _search_option(name: str, defaults: Mapping[str, Any]) -> click.Option:
+    """A field of `SearchOptions` as an option: its type, limits, default and description."""
+    from connector.collection.search.options import SearchOptions
+
+    field = SearchOptions.model_fields[name]
+    default = defaults.get(name, field.default)
+    settings: dict[str, Any] = {"help": field.description, "default": default}
+    kinds = get_args(field.annotation) if type(None) in get_args(field.annotation) else [field.annotation]
+    limits = {end: getattr(it, end) for it in field.metadata for end in ("ge", "le") if hasattr(it, end)}
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if choices:
+        settings["type"] = click.Choice([*choices, "none"] if type(None) in kinds else choices)
+        settings["callback"] = lambda _ctx, _param, value: None if value == "none" else value
+    elif limits:
+        kind = click.IntRange if int in kinds else click.FloatRange
+        settings["type"] = kind(limits.get("ge"), limits.get("le"))
+    elif name == "filter":
+        settings |= {"callback": _parse_filter, "metavar": "JSON"}
+    option = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+    return click.Option([option], **settings)

@@ -6,18 +6,23 @@ arrays and the token frequencies.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 from qdrant_client import models
 
 from connector.collection.aliases import first_version
-from connector.collection.metadata import StoredFrequencies, check_description, new_description, schema_of
+from connector.collection.metadata import (
+    DECISIVE,
+    CollectionMetadata,
+    StoredFrequencies,
+    new_metadata,
+    stored_form,
+)
 from connector.collection.pipeline import PassagePipeline, QueryPipeline
-from connector.collection.recipe import Recipe, load_recipe
+from connector.collection.recipe import Recipe
 from connector.compression.codecs import Codec
 from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch
 from connector.core.ids import point_id
@@ -25,7 +30,7 @@ from connector.core.types import Float32
 from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
 from connector.scoring.muvera import Muvera
-from connector.stores import PayloadKind, Store
+from connector.stores import Store
 from connector.stores.external import seen_through
 from connector.stores.schema import CollectionSchema, Copies
 
@@ -36,10 +41,6 @@ CODEC_FILE = "codec.safetensors"
 
 
 CANARIES_FILE = "canaries.json"
-
-
-_DECISIVE = ("uid", "recipe", "alignment", "adapted_weight", "filling")
-"""Keys that decide how a collection is written and searched."""
 
 
 def _numbered(lte: float | None = None) -> models.Filter:
@@ -69,8 +70,7 @@ class Collection:
         self.store = seen_through(store, self.physical)
         self._codec: Codec | None = None
         self._fitting = threading.Lock()
-        self._info = self.store.info(self.physical)
-        check_description(name, self._info)
+        self.read_metadata()
 
     @classmethod
     def create(
@@ -83,8 +83,7 @@ class Collection:
             CollectionExists: the name is taken.
         """
         physical = first_version(store, name)
-        more = {} if copies is None else {"copies": copies.model_dump_json()}
-        uid = cls.make(store, physical, recipe, encoder, more).uid
+        uid = cls.make(store, physical, new_metadata(recipe, encoder, copies=copies)).uid
         store.switch(name, physical)
         collection = cls(store, name)
         if collection.uid != uid:
@@ -92,46 +91,50 @@ class Collection:
         return collection
 
     @classmethod
-    def make(
-        cls, store: Store, physical: str, recipe: Recipe, encoder: Encoder, more: Mapping[str, str]
-    ) -> Collection:
+    def make(cls, store: Store, physical: str, metadata: CollectionMetadata) -> Collection:
         """Make an empty version of a collection, to which no name leads yet.
 
         Args:
             store, physical: which.
-            recipe: what it stores.
-            encoder: what encodes.
-            more: other keys of its description.
+            metadata: what it says of itself.
 
         Raises:
             CollectionExists: there is such a version.
-            RecipeError: the recipe and the encoder do not go together.
         """
-        info = {**new_description(recipe, encoder), **more}
-        store.create(physical, schema_of(info), info)
+        store.create(physical, metadata.collection_schema, metadata.stored())
         return cls(store, physical)
 
     def current(self) -> Collection:
         """This object, or a new one if its name leads elsewhere now, or it is described otherwise."""
         now = self.store.info(self.name)
-        if all(now.get(key) == self._info.get(key) for key in _DECISIVE):
+        if all(now.get(key, "") == self._info.get(key, "") for key in DECISIVE):
             return self
         return Collection(self.store, self.name)
 
     @property
-    def uid(self) -> str | None:
+    def uid(self) -> str:
         """What tells this version from every other one, also of the same name."""
-        return self._info.get("uid")
+        return self.metadata.uid
 
     @property
     def encoder(self) -> str:
         """The fingerprint of the encoder that made the collection."""
-        return self._info["encoder"]
+        return self.metadata.encoder
+
+    @property
+    def model(self) -> str:
+        """The name of the encoder that made the collection."""
+        return self.metadata.model
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe it was made with."""
+        return self.metadata.recipe
 
     @property
     def attached(self) -> bool:
         """Whether its points are another program's, with late interaction beside what that keeps there."""
-        return bool(self._info.get("layout"))
+        return self.metadata.layout is not None
 
     def check_own(self, what: str) -> None:
         """Raises CollectionError if its points are another program's, to which this must not be done."""
@@ -144,51 +147,27 @@ class Collection:
         """The point of a document's passage; another program's points are documents of one passage each."""
         return document_id if self.attached and passage == 0 else point_id(document_id, passage)
 
-    def said(self) -> dict[str, str]:
-        """What it says of itself now; `connector.collection.metadata` tells what the keys are."""
-        return self.store.info(self.physical)
+    def read_metadata(self) -> CollectionMetadata:
+        """What it says of itself now, which `metadata` is from here on."""
+        self._info = self.store.info(self.physical)
+        self.metadata = CollectionMetadata.read(self.name, self._info)
+        return self.metadata
 
-    def say(self, **more: str) -> None:
-        """Change what it says of itself."""
-        self.store.set_info(self.physical, more)
-        self._info |= more
+    def write_metadata(self, **values: Any) -> None:
+        """Change what it says of itself; None takes a value away."""
+        stored = stored_form(**values)
+        self.store.set_info(self.physical, stored)
+        self._info = {**self._info, **stored}
+        self.metadata = CollectionMetadata.read(self.name, self._info)
 
     @property
     def schema(self) -> CollectionSchema:
         """Its vectors."""
-        return schema_of(self._info)
-
-    def schema_with(self, recipe: Recipe) -> CollectionSchema:
-        """The vectors that it would have with another recipe."""
-        return schema_of({**self._info, "recipe": recipe.model_dump_json()})
-
-    def say_indexes(self, indexes: Mapping[str, PayloadKind]) -> None:
-        """Say which payload keys are indexed."""
-        self.say(indexes=json.dumps(dict(indexes), sort_keys=True))
-
-    @property
-    def filling(self) -> str | None:
-        """The vector that is being added to its points, which searches cannot use yet."""
-        return self._info.get("filling") or None
-
-    @property
-    def indexes(self) -> dict[str, PayloadKind]:
-        """Indexed payload keys and their kinds."""
-        return dict(json.loads(self._info.get("indexes", "{}")))
-
-    @property
-    def model(self) -> str:
-        """The name of the encoder that made the collection."""
-        return self._info["model"]
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The recipe it was made with."""
-        return load_recipe(self._info["recipe"])
+        return self.metadata.collection_schema
 
     def other_than(self, recipe: Recipe) -> list[str]:
         """In what the collection's recipe differs from this one, whatever they are called."""
-        return self.recipe.differences(recipe.for_model(self._info["encoder"]))
+        return self.recipe.differences(recipe.for_model(self.encoder))
 
     @property
     def codec(self) -> Codec | None:
@@ -201,14 +180,14 @@ class Collection:
 
     def _stored_codec(self) -> Codec:
         codec = self.recipe.make_codec()
-        if "codec" not in self._info:  # another connector may have written it since
-            self._info = self.store.info(self.physical)
-        if "codec" not in self._info:
+        if self.metadata.codec is None:  # another connector may have written it since
+            self.read_metadata()
+        if self.metadata.codec is None:
             return codec
         codec.load(self.store.get_artifact(self.physical, CODEC_FILE))
-        if codec.fingerprint != self._info["codec"]:
+        if codec.fingerprint != self.metadata.codec:
             raise CollectionError(
-                f"collection {self.name!r} expects codec {self._info['codec']} but holds "
+                f"collection {self.name!r} expects codec {self.metadata.codec} but holds "
                 f"{codec.fingerprint}; restore its codec file"
             )
         return codec
@@ -216,27 +195,24 @@ class Collection:
     @property
     def cls_weight(self) -> float | None:
         """The share of the CLS vectors in a score; None where tokens alone decide."""
-        if not self.adapted:
-            return self.own_scoring[1]
-        weight = self._info.get("adapted_weight")
-        return float(weight) if weight else None
+        return self.metadata.adapted_weight if self.adapted else self.own_scoring[1]
 
     @property
     def alignment(self) -> Alignment | None:
         """How tokens are scored; None is MaxSim."""
-        return parse_alignment(self._info["alignment"]) if self.adapted else self.own_scoring[0]
+        return self.metadata.alignment if self.adapted else self.own_scoring[0]
 
     @property
     def adapted(self) -> bool:
         """Whether it is scored otherwise than it was made for."""
-        return bool(self._info.get("alignment"))
+        return self.metadata.alignment is not None
 
-    @property
+    @cached_property
     def own_scoring(self) -> tuple[Alignment | None, float | None]:
         """Alignment and share of the CLS vectors that the collection was made for."""
-        spec, weight = self.recipe.alignment, self._info.get("cls_weight")
-        own = TopK(1) if self.recipe.saliency else None
-        return own if spec is None else parse_alignment(spec), float(weight) if weight else None
+        if self.recipe.alignment is not None:
+            return parse_alignment(self.recipe.alignment), self.metadata.cls_weight
+        return TopK(1) if self.recipe.saliency else None, self.metadata.cls_weight
 
     def adapt(self, alignment: Alignment | None, cls_weight: float | None = None) -> None:
         """Score by another alignment and another share of the CLS vectors from now on.
@@ -248,10 +224,8 @@ class Collection:
             cls_weight: the share.
         """
         self.check_current()
-        spec = "" if alignment is None else alignment.spec
-        weight = "" if alignment is None or cls_weight is None else repr(cls_weight)
-        self.store.set_info(self.physical, {"alignment": spec, "adapted_weight": weight})
-        self._info = self.store.info(self.physical)
+        weight = None if alignment is None else cls_weight
+        self.write_metadata(alignment=alignment, adapted_weight=weight)
 
     @cached_property
     def pipeline(self) -> PassagePipeline:
@@ -282,7 +256,7 @@ class Collection:
         Raises:
             MissingExtra: the package that does it is not installed.
         """
-        return Muvera(self.recipe.make_codec().width(int(self._info["token_width"])))
+        return Muvera(self.recipe.make_codec().width(self.metadata.token_width))
 
     def documents(self) -> int:
         """How many finished documents it holds."""
@@ -295,7 +269,7 @@ class Collection:
     @cached_property
     def token_bytes(self) -> int:
         """Bytes of one stored token vector; 0 in the dense layout."""
-        width = int(self._info["token_width"])
+        width = self.metadata.token_width
         if self.recipe.codec is None:
             return 0
         own_byte = self.recipe.saliency and self.recipe.layout == "codes"  # else it is the vectors' length
@@ -321,9 +295,9 @@ class Collection:
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raises EncoderMismatch unless this encoder makes the vectors that the collection holds."""
-        if encoder.fingerprint != self._info["encoder"]:
+        if encoder.fingerprint != self.encoder:
             raise EncoderMismatch(
-                f"collection {self.name!r} was made by {self.model} ({self._info['encoder']}), this is "
+                f"collection {self.name!r} was made by {self.model} ({self.encoder}), this is "
                 f"{encoder.name} ({encoder.fingerprint}); use that model, or make a new collection"
             )
 
@@ -349,8 +323,7 @@ class Collection:
         codec = self.recipe.make_codec().load(
             self.store.claim_artifact(self.physical, CODEC_FILE, fitted.save())
         )
-        self.store.set_info(self.physical, {"codec": codec.fingerprint})
-        self._info["codec"] = codec.fingerprint
+        self.write_metadata(codec=codec.fingerprint)
         self._codec = codec
         return codec
 

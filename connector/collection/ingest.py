@@ -21,7 +21,7 @@ from connector.collection.documents.document_state import State, scan, states, u
 from connector.collection.documents.passages import Checker, Passage, content_hash, split_document
 from connector.collection.documents.writer import EncoderOf, IngestReport, Writer
 from connector.collection.pipeline import WINDOW
-from connector.collection.versions.dual_write import check_thawed, delete, settle
+from connector.collection.versions.dual_write import check_payloads, delete, settle
 from connector.core.errors import CollectionNotFound, DocumentError, StoreError
 from connector.core.io import batched
 from connector.core.types import Document
@@ -62,7 +62,7 @@ def ingest(
     """
     with _writing[collection.store.location, collection.name]:
         collection.check_current()
-        check_thawed(collection)
+        check_payloads(collection)
         encoder_of = encoder if callable(encoder) else _only(encoder)
         report = IngestReport()
         run = _Run(collection, encoder_of, report, chunking, progress)

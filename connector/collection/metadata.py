@@ -1,51 +1,30 @@
-"""What a collection says of itself.
+"""What a collection says of itself: one typed model of all keys, and the token frequencies that it stores.
 
-The description is flat, because Qdrant merges metadata shallowly:
-
-    format             version of this description
-    library            version of this library that made the collection
-    model              the encoder's name
-    encoder            the encoder's fingerprint
-    cls_width          width of its CLS vectors
-    token_width        width of its token vectors
-    recipe             the recipe, as JSON
-    uid                drawn when the collection was made; another one of the same name has another
-    codec              the fitted codec's fingerprint; missing until the first documents come
-    cls_weight         share of the CLS vectors in the score, if the encoder's checkpoint has one
-    alignment          how tokens are scored, if the collection was adapted; empty if that was taken back
-    adapted_weight     share of the CLS vectors that goes with it; empty for none
-    frequencies        how many passages the token frequencies count, if the recipe asks for them
-    hnsw, copies       the graph of the CLS vectors and how a cluster spreads it, as JSON, if given
-    indexes            indexed payload keys and their kinds, as JSON
-    imported           digest of the export that it was made of, while it is being made
-    building           by what it is being made; empty when it is whole
-    route              how a version that was made of another one follows it: "encode" or "stored"
-    rebuild            the version that is being made of this one; empty if none is
-    frozen             by what its payloads are being changed; empty if they are not
-    filling            the vector that is being added to its points; empty if none is
-    layout             of another program's collection, where its texts are, as JSON
-    attaching          while that gets its vectors and points are filled: "1"; empty when they are
-
-In another program's collection all keys begin with "late_".
-
-A migration adds keys of its own, see `connector.migrations.ledger`. The description belongs to one version of
-the collection (`connector.collection.aliases`).
+The stored form is flat and all text, because Qdrant merges metadata shallowly; an empty text is as good as
+none. It belongs to one version of the collection (`connector.collection.aliases`). In another program's
+collection all keys begin with "late_".
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
 
 from connector.collection.recipe import Recipe, load_recipe
 from connector.compression.reduction import Frequencies, Setting
-from connector.core.errors import CollectionError
+from connector.core.errors import CollectionError, ConnectorError
 from connector.core.types import Embedding
 from connector.encoders import Encoder
+from connector.scoring.alignment import TopK, TopP, parse_alignment
 from connector.scoring.muvera import Muvera
-from connector.stores import Store
+from connector.stores import PayloadKind, Store
+from connector.stores.external import Layout
 from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS, CollectionSchema, Copies, Hnsw, VectorSchema
 
 logger = logging.getLogger(__name__)
@@ -54,11 +33,150 @@ logger = logging.getLogger(__name__)
 FORMAT = "3"
 
 
-_NEEDED = ("library", "model", "encoder", "recipe", "uid")
+LEDGER = "migration"
+"""How the keys of the migrations' ledger begin, see `connector.migrations.revisions`."""
 
 
-def new_description(recipe: Recipe, encoder: Encoder) -> dict[str, str]:
+DECISIVE = ("uid", "recipe", "alignment", "adapted_weight", "filling")
+"""Keys that decide how a collection is written and searched."""
+
+
+class CollectionMetadata(BaseModel):
+    """What a collection says of itself.
+
+    Args:
+        format: version of this form.
+        library: version of this library that made the collection.
+        model: the encoder's name.
+        encoder: the encoder's fingerprint.
+        cls_width, token_width: widths of its CLS and token vectors.
+        recipe: what is stored, for that encoder.
+        uid: drawn when the collection was made; another one of the same name has another.
+        codec: the fitted codec's fingerprint; missing until the first documents come.
+        cls_weight: share of the CLS vectors in the score, if the encoder's checkpoint has one.
+        alignment: how tokens are scored, if the collection was adapted.
+        adapted_weight: share of the CLS vectors that goes with it.
+        frequencies: how many passages the token frequencies count, if the recipe asks for them.
+        hnsw, copies: the graph of the CLS vectors and how a cluster spreads it, if given.
+        indexes: indexed payload keys and their kinds.
+        canaries: how many queries are kept to try versions by.
+        imported: digest of the export that it was made of.
+        building: by what it is being made, while it is.
+        route: how a version that was made of another one follows it: its texts are encoded, or what is
+            stored is taken.
+        rebuild: the version that is being made of this one.
+        frozen: by what its payloads are being changed.
+        filling: the vector that is being added to its points, which searches cannot use yet.
+        layout: of another program's collection, where its texts are.
+        attaching: while that gets its vectors and points are written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    format: str
+    library: str
+    model: str
+    encoder: str
+    cls_width: int = Field(ge=0)
+    token_width: int = Field(ge=0)
+    recipe: Annotated[Recipe, BeforeValidator(lambda it: load_recipe(it) if isinstance(it, str) else it)]
+    uid: str
+    codec: str | None = None
+    cls_weight: float | None = None
+    alignment: Annotated[TopK | TopP | None, BeforeValidator(lambda it: it and parse_alignment(it))] = None
+    adapted_weight: float | None = None
+    frequencies: int | None = None
+    hnsw: Json[Hnsw] | None = None
+    copies: Json[Copies] | None = None
+    indexes: Json[dict[str, PayloadKind]] = Field(default_factory=dict)
+    canaries: int | None = None
+    imported: str | None = None
+    building: str | None = None
+    route: Literal["encode", "stored"] | None = None
+    rebuild: str | None = None
+    frozen: str | None = None
+    filling: str | None = None
+    layout: Json[Layout] | None = None
+    attaching: bool = False
+
+    @classmethod
+    def read(cls, name: str, info: Mapping[str, str]) -> CollectionMetadata:
+        """The metadata of a collection.
+
+        Args:
+            name: the collection's, for messages.
+            info: what is stored.
+
+        Raises:
+            CollectionError: it is damaged, or not of this format.
+        """
+        if info.get("format") != FORMAT:
+            raise CollectionError(
+                f"collection {name!r} has format {info.get('format')}, this version reads {FORMAT}: it was "
+                "made by another program or another version; attach to it, or choose another name and ingest"
+            )
+        try:
+            return cls.model_validate({key: value for key, value in info.items() if value})
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            cause = problem.get("ctx", {}).get("error")
+            if isinstance(cause, ConnectorError):
+                raise cause from None
+            key = problem["loc"][0]
+            what = f"lacks {key}" if problem["type"] == "missing" else f"has an unusable {key}"
+            raise CollectionError(
+                f"the description of collection {name!r} {what}; restore an export"
+            ) from error
+
+    @property
+    def ledger(self) -> dict[str, str]:
+        """The keys of the migrations' ledger."""
+        more = self.model_extra or {}
+        return {key: it for key, it in more.items() if key == LEDGER or key.startswith(f"{LEDGER}.")}
+
+    @property
+    def collection_schema(self) -> CollectionSchema:
+        """The vectors of the collection."""
+        return schema_for(self.recipe, self.cls_width, self.token_width, self.hnsw, self.copies)
+
+    def with_recipe(self, recipe: Recipe) -> CollectionMetadata:
+        """What the collection would say of itself with another recipe."""
+        return self.model_copy(update={"recipe": recipe})
+
+    def stored(self) -> dict[str, str]:
+        """All that is known, as it is stored."""
+        return {key: it for key, it in stored_form(**dict(self)).items() if it and it != "{}"}
+
+
+def stored_form(**values: Any) -> dict[str, str]:
+    """Values of keys as they are stored; None, and what says nothing, as an empty text."""
+    return {key: _text(value) for key, value in values.items()}
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None | False:
+            return ""
+        case True:
+            return "1"
+        case BaseModel():
+            return value.model_dump_json()
+        case TopK() | TopP():
+            return value.spec
+        case Mapping():
+            return json.dumps(dict(value), sort_keys=True)
+        case float():
+            return repr(value)
+    return str(value)
+
+
+def new_metadata(recipe: Recipe, encoder: Encoder, **more: Any) -> CollectionMetadata:
     """Of a new collection.
+
+    Args:
+        recipe: what it stores.
+        encoder: what encodes.
+        more: other keys.
 
     Raises:
         RecipeError: the recipe and the encoder do not go together.
@@ -77,45 +195,19 @@ def new_description(recipe: Recipe, encoder: Encoder) -> dict[str, str]:
             recipe.name,
             recipe.reduction,
         )
-    info = {
-        "format": FORMAT,
-        "library": version("qdrant-late-interaction"),
-        "model": encoder.name,
-        "encoder": encoder.fingerprint,
-        "cls_width": str(encoder.cls_width),
-        "token_width": str(encoder.token_width),
-        "recipe": recipe.model_dump_json(),
-        "uid": uuid.uuid4().hex,
-    }
-    if encoder.cls_weight is not None:
-        info["cls_weight"] = repr(encoder.cls_weight)
     if recipe.fde is not None:
         Muvera(encoder.token_width)  # that it is missing is better known now
-    return info
-
-
-def check_description(name: str, info: Mapping[str, str]) -> None:
-    """Raises CollectionError unless a description is one that this version of the library reads."""
-    if info.get("format") != FORMAT:
-        raise CollectionError(
-            f"collection {name!r} has format {info.get('format')}, this version reads {FORMAT}: it was made "
-            "by another program or another version; attach to it, or choose another name and ingest"
-        )
-    lost = [key for key in _NEEDED if not info.get(key)]
-    lost += [key for key in ("cls_width", "token_width") if not info.get(key, "").isdecimal()]
-    if lost:
-        raise CollectionError(f"the description of collection {name!r} lacks {lost[0]}; restore an export")
-
-
-def schema_of(info: Mapping[str, str]) -> CollectionSchema:
-    """The schema of the collection that a description is of."""
-    hnsw, copies = info.get("hnsw"), info.get("copies")
-    return schema_for(
-        load_recipe(info["recipe"]),
-        int(info["cls_width"]),
-        int(info["token_width"]),
-        Hnsw.model_validate_json(hnsw) if hnsw else None,
-        Copies.model_validate_json(copies) if copies else None,
+    return CollectionMetadata.model_construct(
+        format=FORMAT,
+        library=version("qdrant-late-interaction"),
+        model=encoder.name,
+        encoder=encoder.fingerprint,
+        cls_width=encoder.cls_width,
+        token_width=encoder.token_width,
+        recipe=recipe,
+        uid=uuid.uuid4().hex,
+        cls_weight=encoder.cls_weight,
+        **more,
     )
 
 

@@ -36,7 +36,7 @@ WAITING = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class CodedPassage:
     """What is stored of a passage beside its text.
 
     Args:
@@ -54,7 +54,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueryTokens:
     """A query, as its collection scores with it.
 
     Args:
@@ -79,7 +79,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTokens:
     """What is stored of some passages' tokens, one passage after another.
 
     Args:
@@ -173,14 +173,14 @@ class PassagePipeline:
             return list(embeddings)
         return [self.reduction(embedding) for embedding in embeddings]
 
-    def code(self, reduced: Sequence[Embedding]) -> list[Material]:
+    def code(self, reduced: Sequence[Embedding]) -> list[CodedPassage]:
         """What is stored of reduced passages, at least one; the codec is fitted on them if it is not yet.
 
         Raises:
             InputError: the recipe keeps saliency, and an embedding has none.
         """
         if self.recipe.layout == "dense":
-            return [Material(embedding.cls) for embedding in reduced]
+            return [CodedPassage(embedding.cls) for embedding in reduced]
         tokens = np.concatenate([embedding.tokens for embedding in reduced])
         salient = self.recipe.saliency
         saliency = np.concatenate([_saliency(it) for it in reduced]) if salient else None
@@ -189,7 +189,7 @@ class PassagePipeline:
             codec = self._holder.fit_codec(tokens, saliency)
         none: list[Any] = [None] * len(reduced)
         return [
-            Material(*parts)
+            CodedPassage(*parts)
             for parts in zip(
                 [embedding.cls for embedding in reduced],
                 _split(codec.encode(tokens), reduced),
@@ -199,7 +199,7 @@ class PassagePipeline:
             )
         ]
 
-    def make(self, encoder: Encoder, texts: Sequence[str]) -> list[Material]:
+    def make(self, encoder: Encoder, texts: Sequence[str]) -> list[CodedPassage]:
         """What is stored of passages, at least one, from their texts."""
         return self.code(self.reduce(self.embed(encoder, texts)))
 
@@ -244,18 +244,18 @@ class QueryPipeline:
         self.recipe = recipe
         self.reduction: QueryReduction = recipe.make_query_reduction(frequencies)
 
-    def __call__(self, query: Embedding, codec: Codec) -> Asked:
+    def __call__(self, query: Embedding, codec: Codec) -> QueryTokens:
         """What an encoded query asks with, in the scored space of a fitted codec."""
         if self.recipe.salient:
             (query,) = codec.saliency([query], "query")
         query, weights = self.reduction(query)
         if self.recipe.saliency and query.saliency is not None:
             weights = query.saliency if weights is None else weights * query.saliency
-        return Asked(query, codec.encode_query(query.tokens), weights)
+        return QueryTokens(query, codec.encode_query(query.tokens), weights)
 
 
 def scores(
-    codec: Codec, query: Asked, passages: Stored, alignment: Alignment | None, device: str = "cpu"
+    codec: Codec, query: QueryTokens, passages: StoredTokens, alignment: Alignment | None, device: str = "cpu"
 ) -> Float32:
     """(P,) float32 of passages that a codec stored: aligned scores, or MaxSim without an alignment."""
     if alignment is None:
@@ -271,7 +271,7 @@ def scores(
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class CodedPassages:
     """The tokens of all passages under one recipe.
 
     Args:
@@ -296,12 +296,12 @@ class Coded:
         row = self.codec.stored_row_bytes + (self.saliency is not None)
         return float(stored_bytes(self.recipe.cls, self.cls_width) + row * self.lengths.mean())
 
-    def of(self, passages: NDArray[np.integer]) -> Stored:
+    def of(self, passages: NDArray[np.integer]) -> StoredTokens:
         """What is stored of these passages, by number."""
         ends = np.cumsum(self.lengths)
         taken = np.concatenate([np.arange(ends[it] - self.lengths[it], ends[it]) for it in passages])
         saliency = None if self.saliency is None else self.saliency[taken]
-        return Stored(self.rows[taken], self.lengths[passages], saliency)
+        return StoredTokens(self.rows[taken], self.lengths[passages], saliency)
 
 
 def code(
@@ -309,7 +309,7 @@ def code(
     encoder: Encoder,
     recipes: Sequence[Recipe],
     step: Callable[[int], None] = lambda _: None,
-) -> Iterator[Coded]:
+) -> Iterator[CodedPassages]:
     """The passages under recipes that have the same reduction and weigh tokens alike, reduced once for all.
 
     Args:
@@ -339,7 +339,7 @@ class _Coding:
     pipeline: PassagePipeline = field(init=False)
     codec: Codec = field(init=False)
     _buffer: FitBuffer[str] = field(default_factory=FitBuffer)
-    _made: list[Material] = field(default_factory=list)
+    _made: list[CodedPassage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         holder = OwnCodec(self.recipe)
@@ -357,13 +357,13 @@ class _Coding:
             self._made += self.pipeline.code(self._buffer.reduced)
             self._buffer.clear()
 
-    def coded(self, cls_width: int) -> Coded:
+    def coded(self, cls_width: int) -> CodedPassages:
         self._flush()
         rows = [it.rows for it in self._made if it.rows is not None]
         saliency = [it.saliency for it in self._made if it.saliency is not None]
         lengths = np.array(list(map(len, rows)))
         kept = np.concatenate(saliency) if saliency else None
-        return Coded(self.recipe, self.codec, np.concatenate(rows), lengths, kept, cls_width)
+        return CodedPassages(self.recipe, self.codec, np.concatenate(rows), lengths, kept, cls_width)
 
 
 def _saliency(embedding: Embedding) -> Float32:

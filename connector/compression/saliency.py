@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connector.core.errors import InputError, RecipeError
-from connector.core.io import check_learned, load_arrays
+from connector.core.io import Arrays, check_learned, load_arrays
 from connector.core.types import Embedding, Float32
 
 if TYPE_CHECKING:
@@ -88,34 +87,6 @@ def salience(scores: Tensor, mask: Tensor, share: float, epsilon: float) -> Tens
     return gated
 
 
-@dataclass(frozen=True, slots=True)
-class _Linear:
-    """One side of a head: s = w·x + b, and α and ε of its gate."""
-
-    weight: Float32
-    bias: float
-    share: float
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        if self.weight.ndim != 1 or len(self.weight) == 0:
-            raise ValueError(f"weights of shape {self.weight.shape}")
-        check_learned({"weight": self.weight, "settings": np.array([self.bias, self.share, self.epsilon])})
-        if not 0 < self.share <= 1 or not self.epsilon > 0:
-            raise ValueError(f"a gate with share {self.share} and ε {self.epsilon}")
-
-    def __call__(self, texts: Sequence[Float32]) -> list[Float32]:
-        """(n, w) token vectors of each text to (n,) saliences."""
-        import torch
-
-        scores = [tokens @ self.weight + np.float32(self.bias) for tokens in texts]
-        padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(it) for it in scores], batch_first=True)
-        lengths = torch.tensor([len(it) for it in scores])
-        mask = torch.arange(padded.shape[1]) < lengths[:, None]
-        found = salience(padded, mask, self.share, self.epsilon).numpy()
-        return [row[: len(it)].copy() for row, it in zip(found, scores, strict=True)]
-
-
 class Saliency:
     """A trained head's saliency as a part of a codec: what tokens weigh, and the byte that keeps it.
 
@@ -129,7 +100,7 @@ class Saliency:
 
     def __init__(self, head: str | None) -> None:
         self._head = head
-        self._sides: dict[Side, _Linear] | None = None
+        self._arrays: Arrays = {}
         self._scale: float | None = None
 
     def __call__(self, embeddings: Sequence[Embedding], side: Side) -> list[Embedding]:
@@ -141,38 +112,37 @@ class Saliency:
         missing = [it for it in embeddings if it.saliency is None]
         if not missing:
             return list(embeddings)
+        trained = self._trained
         self.check(missing[0].tokens.shape[1])
-        found = iter(self._trained[side]([it.tokens for it in missing]))
+        found = iter(_saliences(trained, side, [it.tokens for it in missing]))
         return [replace(it, saliency=next(found)) if it.saliency is None else it for it in embeddings]
 
     @property
     def has_head(self) -> bool:
         """Whether it has a head of its own, or embeddings have to bring their saliency."""
-        return self._head is not None or self._sides is not None
+        return self._head is not None or bool(self._arrays)
 
     def check(self, width: int) -> None:
-        """Look whether there is a head for token vectors of this width.
+        """Look whether the head, if there is one, is for token vectors of this width.
 
         Raises:
-            RecipeError: there is none.
+            RecipeError: it is not, or cannot be read.
         """
-        for linear in self._trained.values():
-            if len(linear.weight) != width:
+        for side in SIDES if self.has_head else ():
+            has = len(self._trained[f"{side}.weight"])
+            if has != width:
                 raise RecipeError(
-                    f"head {self._head!r} weighs tokens of width {len(linear.weight)}, this model's have "
-                    f"{width}; give the head of this model"
+                    f"head {self._head!r} is for width {has}, this model's have {width}; give its head"
                 )
 
-    @cached_property
-    def _trained(self) -> dict[Side, _Linear]:
-        if self._sides is not None:
-            return self._sides
-        if self._head is None:
-            raise RecipeError(
-                "there is nothing to tell which tokens are salient; give a trained head (--head DIR) or a "
-                "model whose checkpoint has one"
-            )
-        return _read(Path(self._head))
+    @property
+    def _trained(self) -> Arrays:
+        """Of each side "SIDE.weight" w (w,) float32 and "SIDE.settings" b, α and ε (3,) float64."""
+        if not self._arrays:
+            if self._head is None:
+                raise RecipeError("saliency needs a trained head: give --head DIR, or a model that has one")
+            self._arrays = _read(Path(self._head))
+        return self._arrays
 
     def fit(self, saliency: Float32) -> None:
         """Choose the scale for saliences such as these (N,)."""
@@ -196,58 +166,65 @@ class Saliency:
             raise InputError("the saliency's scale is not fitted; call fit on saliences of passages first")
         return self._scale
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> Arrays:
         """The arrays of both sides, and the scale."""
-        arrays: dict[str, NDArray[Any]] = {"scale": np.array([self.scale], np.float64)}
-        if not self.has_head:
-            return arrays
-        for side, linear in self._trained.items():
-            arrays[f"{side}.weight"] = linear.weight
-            arrays[f"{side}.settings"] = np.array([linear.bias, linear.share, linear.epsilon], np.float64)
-        return arrays
+        return {"scale": np.array([self.scale], np.float64), **(self._trained if self.has_head else {})}
 
-    def load(self, state: dict[str, NDArray[Any]], width: int) -> None:
+    def load(self, state: Arrays, width: int) -> None:
         """Take over what `state` gave for vectors of this width; KeyError or ValueError if it is not that."""
         (scale,) = state["scale"].tolist()
         if not 0 < scale < np.inf:
             raise ValueError(f"the scale of the saliency is {scale}")
         self._scale = scale
         if state.keys() - {"scale"}:
-            self._sides = {side: _linear(state, side) for side in SIDES}
-            self.__dict__.pop("_trained", None)
+            self._arrays = _checked(state)
             self.check(width)
 
 
-def _linear(state: dict[str, NDArray[Any]], side: Side) -> _Linear:
-    bias, share, epsilon = state[f"{side}.settings"].tolist()
-    return _Linear(_weight(state[f"{side}.weight"]), bias, share, epsilon)
+def _checked(arrays: Arrays) -> Arrays:
+    """The arrays of both sides, if they can be such; else KeyError or ValueError."""
+    check_learned(arrays)
+    checked: Arrays = {}
+    for side in SIDES:
+        weight, (bias, share, epsilon) = arrays[f"{side}.weight"], arrays[f"{side}.settings"].tolist()
+        if weight.ndim != 1 or len(weight) == 0:
+            raise ValueError(f"weights of shape {weight.shape}")
+        if not 0 < share <= 1 or not epsilon > 0:
+            raise ValueError(f"a gate with share {share} and ε {epsilon}")
+        checked[f"{side}.weight"] = np.ascontiguousarray(weight, np.float32)
+        checked[f"{side}.settings"] = np.array([bias, share, epsilon], np.float64)
+    return checked
 
 
-def _weight(array: NDArray[Any]) -> Float32:
-    check_learned({"weight": array})
-    return np.ascontiguousarray(array, np.float32)
+def _saliences(trained: Arrays, side: Side, texts: Sequence[Float32]) -> list[Float32]:
+    """(n, w) token vectors of each text to (n,) saliences."""
+    import torch
+
+    weight, (bias, share, epsilon) = trained[f"{side}.weight"], trained[f"{side}.settings"].tolist()
+    scores = [torch.from_numpy(tokens @ weight + np.float32(bias)) for tokens in texts]
+    padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True)
+    lengths = torch.tensor([len(it) for it in scores])
+    mask = torch.arange(padded.shape[1]) < lengths[:, None]
+    found = salience(padded, mask, share, epsilon).numpy()
+    return [row[: len(it)].copy() for row, it in zip(found, scores, strict=True)]
 
 
-def _read(head: Path) -> dict[Side, _Linear]:
+def _read(head: Path) -> Arrays:
     """Both sides from the folder that the module `SaliencyHead` was saved in, or from a head's folder."""
     folder = head / FOLDER if (head / FOLDER).is_dir() else head
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        arrays = load_arrays((folder / "model.safetensors").read_bytes())
-        widths = [arrays[f"{side}.weight"].shape[-1] for side in SIDES]
+        module = load_arrays((folder / "model.safetensors").read_bytes())
+        arrays: Arrays = {}
+        for side in SIDES:
+            own = module[f"{side}.bias"][0], settings[f"{side}_share"], settings["epsilon"]
+            arrays[f"{side}.weight"] = module[f"{side}.weight"][0]
+            arrays[f"{side}.settings"] = np.array(own, np.float64)
+        widths = [len(arrays[f"{side}.weight"]) for side in SIDES]
         if {*widths, settings.get("width", widths[0])} != {widths[0]}:
             raise ValueError(f"weights for widths {widths}, settings for {settings.get('width')!r:.80}")
-        return {
-            side: _Linear(
-                _weight(arrays[f"{side}.weight"][0]),
-                float(arrays[f"{side}.bias"][0]),
-                float(settings[f"{side}_share"]),
-                float(settings["epsilon"]),
-            )
-            for side in SIDES
-        }
+        return _checked(arrays)
     except Exception as error:  # damaged files fail in many ways
         raise RecipeError(
-            f"head {str(head)!r} has no saliency that can be read ({error!r:.300}); train one with "
-            "connector train saliency"
+            f"head {str(head)!r} has no readable saliency ({error!r:.300}); see connector train saliency"
         ) from error

@@ -36,7 +36,7 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
             for name, parameter in signature.parameters.items()
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         }
-        hints = get_type_hints(function)
+        hints = get_type_hints(function, include_extras=True)
         return {name: _adapter(hints[name]) for name in plain & hints.keys()}
 
     @functools.wraps(function)

@@ -23,6 +23,9 @@ Each message names the value that was received and what to do about it.
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 
 class ConnectorError(Exception):
     """Base of all errors raised by this library."""
@@ -109,6 +112,18 @@ class MissingExtra(ConnectorError, ImportError):
         super().__init__(
             f"{package} is not installed; install it with: pip install 'qdrant-late-interaction[{extra}]'"
         )
+
+
+def require(module: str, extra: str) -> Any:
+    """A module of an optional dependency, such as "pyarrow.parquet", imported when it is asked for.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(module.partition(".")[0], extra) from error
 
 
 def one_line(text: str, most: int = 500) -> str:

@@ -84,8 +84,7 @@ class Explanation:
         found: dict[tuple[str, Word, tuple[Word, ...]], Pair] = {}
         for pair in self.pairs:
             key = (pair.kind, pair.query, pair.passage)
-            before = found.get(key)
-            found[key] = pair if before is None else _together(before, pair)
+            found[key] = _together(found[key], pair) if key in found else pair
         return sorted(found.values(), key=lambda pair: -pair.part)
 
     def query_parts(self) -> dict[Word, float]:

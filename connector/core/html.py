@@ -1,33 +1,21 @@
-"""A page that needs nothing else: no file, script, font or style from outside.
+"""Pages that need nothing else: no file, script, font or style from outside.
 
-Its policy allows its own style and script, by their hashes, and nothing else, so that even a mistake in
-escaping could not run or load anything.
+A page is made of a template of Jinja2, whose values are escaped, and of a style and a script beside it. Its
+policy allows that style and that script, by their hashes, and nothing else: even a mistake in escaping
+could not run or load anything.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from html import escape
+from pathlib import Path
+from typing import Any
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1f; --paper: #fff; --faint: #5a5a66; --line: #d8d8e0; }
-@media (prefers-color-scheme: dark) { :root { --ink: #ececf1; --paper: #17171b; --faint: #a5a5b2;
-  --line: #3a3a44; } }
-* { box-sizing: border-box; }
-body { margin: 2rem auto; padding: 0 1rem; max-width: 52rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.7 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; line-height: 1.3; margin: 0 0 .25rem; }
-h2 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
-p { margin: 0; }
-.faint { color: var(--faint); font-size: .9rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .95rem; }
-th, td { text-align: start; vertical-align: top; padding: .2rem .75rem .2rem 0;
-  border-bottom: 1px solid var(--line); font-weight: normal; }
-thead th, tfoot th, tfoot td { font-weight: bold; }
-.number { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap; }
-"""
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_STATIC = Path(__file__).parent / "static"
 
 
 def html_page(title: str, body: str, style: str, script: str, *, asks: bool = False) -> str:
@@ -40,31 +28,44 @@ def html_page(title: str, body: str, style: str, script: str, *, asks: bool = Fa
         script: of the page.
         asks: whether the script may ask the server that the page comes from.
     """
-    style = _STYLE + style
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy(style, script, asks)}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
+    return _render(_STATIC / "page.html", style, script, asks, {"title": title, "body": Markup(body)})
 
 
-def _policy(style: str, script: str, asks: bool) -> str:
-    """What the page may run and load: this style and this script, and perhaps answers of its own server."""
-    hashes = [base64.b64encode(hashlib.sha256(it.encode()).digest()).decode() for it in (style, script)]
-    return (
-        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        + ("connect-src 'self'; " if asks else "")
-        + "base-uri 'none'; form-action 'none'"
+def render_page(template: Path, *, asks: bool = False, **values: Any) -> str:
+    """The page of a template, to be saved as UTF-8.
+
+    Args:
+        template: a file, NAME.html, that extends `page.html` by its blocks `title` and `body`. Beside it lie
+            NAME.css, a style beside that of all pages, and NAME.js, the script of the page.
+        asks: whether the script may ask the server that the page comes from.
+        values: what the template names, as text; `Markup` is put in as it is.
+
+    Raises:
+        jinja2.UndefinedError: the template names what is not given.
+    """
+    style, script = (template.with_suffix(it).read_text(encoding="utf-8") for it in (".css", ".js"))
+    return _render(template, style, script, asks, values)
+
+
+def _render(template: Path, style: str, script: str, asks: bool, values: dict[str, Any]) -> str:
+    style = (_STATIC / "page.css").read_text(encoding="utf-8") + style
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, _STATIC]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
+    return environment.get_template(template.name).render(
+        values,
+        style=Markup(style),
+        style_hash=_hash(style),
+        script=Markup(script),
+        script_hash=_hash(script),
+        asks=asks,
+    )
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names what it allows."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Reading and writing bytes: safetensors, sealed artifacts, files that are replaced whole, canonical JSON."""
+"""Reading and writing bytes: safetensors, Parquet, sealed artifacts, whole files, canonical JSON; batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from connector.core.errors import StoreError
+from connector.core.errors import StoreError, require
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,6 +36,16 @@ def load_arrays(data: bytes) -> Arrays:
         raise ValueError(f"no safetensors file: {error!r:.200}") from error
 
 
+def parquet() -> Any:
+    """pyarrow with what reads and writes Parquet.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    require("pyarrow.parquet", "parquet")
+    return require("pyarrow", "parquet")
+
+
 def check_learned(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Look whether arrays can be what was learned.
 
@@ -53,23 +63,18 @@ T = TypeVar("T")
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` items; when the source fails, what came before is given out first."""
     batch: list[T] = []
-    failure: Exception | None = None
-    iterator = iter(items)
-    while True:
-        try:
-            batch.append(next(iterator))
-        except StopIteration:
-            break
-        except Exception as error:
-            failure = error
-            break
-        if len(batch) == size:
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
             yield batch
-            batch = []
+        raise
     if batch:
         yield batch
-    if failure is not None:
-        raise failure
 
 
 _MAGIC = b"artifact"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from connector.core.errors import DocumentError, MissingExtra, SourceError, one_line
+from connector.core.errors import DocumentError, SourceError, one_line
+from connector.core.io import parquet
 from connector.core.types import Document
 
 ID_FIELDS = ("_id", "id", "doc_id")
@@ -33,6 +36,7 @@ Rows = Iterator[tuple[str, Record | DocumentError]]
 """Where each record stands, such as "docs.jsonl line 3", and the record or what is wrong with it."""
 
 
+@dataclass(eq=False)
 class Source:
     """A file or folder that can be read as documents, as often as one likes.
 
@@ -45,28 +49,25 @@ class Source:
     Args:
         path: the file or folder.
         id_field, text_field, title_field: names of these fields where they are not the usual ones.
-        skip_bad: pass over records that cannot be used; `bad` then names them.
+        skip_bad: pass over records that cannot be used.
+
+    Attributes:
+        bad: what is wrong with the records that the last reading passed over.
 
     Raises:
         SourceError: the path is missing, unreadable, or of no known kind.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        id_field: str | None = None,
-        text_field: str | None = None,
-        title_field: str | None = None,
-        skip_bad: bool = False,
-    ) -> None:
-        self.path = Path(path)
-        self.bad: list[str] = []
-        self._id_fields = (id_field,) if id_field else ID_FIELDS
-        self._text_fields = (text_field,) if text_field else TEXT_FIELDS
-        self._title_fields = (title_field,) if title_field else TITLE_FIELDS
-        self._id_field = id_field
-        self._skip_bad = skip_bad
+    path: Path
+    _: KW_ONLY
+    id_field: str | None = None
+    text_field: str | None = None
+    title_field: str | None = None
+    skip_bad: bool = False
+    bad: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path)
         self._rows = _reader(self.path)
 
     def __iter__(self) -> Iterator[Document]:
@@ -77,91 +78,53 @@ class Source:
             SourceError: the source cannot be read.
         """
         self.bad = []
-        rows = self._rows(self.path)
-        while True:
-            try:
-                where, record = next(rows)
-            except StopIteration:
-                return
-            except OSError as error:
-                raise SourceError(f"{self.path} cannot be read: {error}; see whether it may be") from error
-            try:
-                document = self._document(where, record)
-            except DocumentError as error:
-                said = one_line(str(error))
-                if not self._skip_bad:
-                    raise DocumentError(said) from error
-                self.bad.append(said)
-            else:
-                yield document
+        try:
+            for where, record in self._rows(self.path):
+                try:
+                    document = self._document(where, record)
+                except DocumentError as error:
+                    message = one_line(str(error))
+                    if not self.skip_bad:
+                        raise DocumentError(message) from error
+                    self.bad.append(message)
+                else:
+                    yield document
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be read: {error}; see whether it may be") from error
 
     def _document(self, where: str, record: Record | DocumentError) -> Document:
         if isinstance(record, DocumentError):
             raise record
-        fields = dict(record)
-        if self._id_field and self._id_field not in fields:
-            names = ", ".join(map(repr, record)) or "none"
+        names, fields = ", ".join(map(repr, record)) or "none", dict(record)
+        if self.id_field and self.id_field not in fields:
             raise DocumentError(
-                f"{where}: no field {self._id_field!r}; its fields are {names}: name one of them"
+                f"{where}: no field {self.id_field!r}; its fields are {names}: name one of them"
             )
-        id_ = _take(fields, self._id_fields)
-        text = _take(fields, self._text_fields)
-        title = _take(fields, self._title_fields)
+        id_ = _take(fields, self.id_field, ID_FIELDS)
+        text = _take(fields, self.text_field, TEXT_FIELDS)
+        title = _take(fields, self.title_field, TITLE_FIELDS)
         if text is None:
-            names = ", ".join(map(repr, record)) or "none"
             raise DocumentError(
                 f"{where}: no text; its fields are {names}: name the one with the text (--text-field)"
             )
-        if isinstance(id_, int) and not isinstance(id_, bool):
+        if type(id_) is int:
             id_ = str(id_)
-        for what, value in (("id", id_), ("text", text), ("title", title)):
-            if not isinstance(value, str | None):  # here, as it may be too deep to be shown
-                raise DocumentError(f"{where}: {what} is a {type(value).__name__}; give a string")
+        title = None if title == "" else title
         if isinstance(text, str) and not text.strip() and isinstance(title, str) and title.strip():
             text, title = title, None
         metadata = fields.pop("metadata", None)
-        metadata = {**fields, **metadata} if isinstance(metadata, dict) else _with(fields, metadata)
+        if metadata is not None:
+            fields |= metadata if isinstance(metadata, dict) else {"metadata": metadata}
         try:
-            return Document(
-                id=where if id_ in (None, "") else id_, text=text, title=title or None, metadata=metadata
-            )
+            return Document(where if id_ in (None, "") else id_, text, title, fields)
         except DocumentError as error:
             raise DocumentError(f"{where}: {error}") from error
 
 
-def _take(fields: Record, names: tuple[str, ...]) -> Any:
-    """Remove and return the first of these fields that is there."""
+def _take(fields: Record, given: str | None, usual: tuple[str, ...]) -> Any:
+    """Remove and return the field that was named, or the first of the usual ones that is there."""
+    names = (given,) if given else usual
     return next((fields.pop(name) for name in names if name in fields), None)
-
-
-def _with(fields: Record, metadata: Any) -> Record:
-    return fields if metadata is None else {**fields, "metadata": metadata}
-
-
-def _reader(path: Path) -> Callable[[Path], Rows]:
-    try:
-        path.stat()
-    except OSError as error:
-        why = (
-            "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        )
-        raise SourceError(f"{path} {why}; give a .jsonl, .csv or .parquet file, or a folder") from error
-    if path.is_dir():
-        if (path / "corpus.jsonl").is_file():
-            return lambda folder: _jsonl(folder / "corpus.jsonl")
-        return _folder
-    if not path.is_file():
-        raise SourceError(f"{path} is neither a file nor a folder; give one of them, as it is read twice")
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": csv_rows, ".parquet": _parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        hint = (
-            "unpack it first, and give its folder"
-            if path.suffix in (".gz", ".zip", ".tar")
-            else ("give a .jsonl, .csv or .parquet file, or a folder of .txt and .md files")
-        )
-        raise SourceError(f"{path} is of no known kind; {hint}")
-    return reader
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, str | DocumentError]]:
@@ -176,10 +139,7 @@ def text_lines(path: Path) -> Iterator[tuple[str, str | DocumentError]]:
             try:
                 text = line.decode("utf-8-sig")
             except UnicodeDecodeError as error:
-                yield (
-                    where,
-                    DocumentError(f"{where} is not UTF-8 (byte {error.start}); convert the file to UTF-8"),
-                )
+                yield where, DocumentError(f"{where} is not UTF-8 (byte {error.start}); convert the file")
             else:
                 if text.strip():
                     yield where, text
@@ -192,14 +152,10 @@ def json_lines(path: Path, remedy: str = "correct the line") -> Iterator[tuple[s
         OSError: the file cannot be read.
     """
     for where, line in text_lines(path):
-        if isinstance(line, DocumentError):
-            yield where, line
-            continue
         try:
-            value = json.loads(line)
+            yield where, line if isinstance(line, DocumentError) else json.loads(line)
         except (ValueError, RecursionError) as error:
-            value = DocumentError(f"{where} is not JSON ({error}); {remedy}")
-        yield where, value
+            yield where, DocumentError(f"{where} is not JSON ({error}); {remedy}")
 
 
 def _jsonl(path: Path) -> Rows:
@@ -223,20 +179,18 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, 
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file, strict=True, delimiter=delimiter)
         try:
-            names = list(reader.fieldnames or [])
+            _check_unique(path, reader.fieldnames or ())
         except csv.Error as error:
-            said = one_line(str(error))
-            raise SourceError(f"{path}: the header is not CSV ({said}); correct it") from error
-        _once(path, names)
+            raise SourceError(one_line(f"{path}: the header is not CSV ({error}); correct it")) from error
         while True:
             try:
-                row = next(reader)
-            except StopIteration:
-                return
+                row = next(reader, None)
             except csv.Error as error:
                 where = f"{path.name} line {reader.reader.line_num}"
                 yield where, DocumentError(f"{where} is not CSV ({error}); correct the line")
                 continue
+            if row is None:
+                return
             where = f"{path.name} line {reader.line_num}"
             if None in row:
                 yield where, DocumentError(f"{where} has more fields than the header; quote its commas")
@@ -244,27 +198,21 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, 
                 yield where, {key: value for key, value in row.items() if value is not None}
 
 
-def _once(path: Path, names: list[str]) -> None:
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise SourceError(one_line(f"{path} has the field {twice[0]!r} twice; rename one"))
+def _check_unique(path: Path, names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise SourceError(one_line(f"{path} has the field {name!r} twice; rename one"))
 
 
 def _parquet(path: Path) -> Rows:
+    arrow = parquet()
     try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "parquet") from error
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            _once(path, file.schema_arrow.names)
-            for batch in file.iter_batches():
-                for place, row in enumerate(_batch_rows(batch)):
-                    where = f"{path.name} row {number + place + 1}"
-                    yield where, DocumentError(f"{where} {row}") if isinstance(row, str) else _plain(row)
-                number += len(batch)
+        with arrow.parquet.ParquetFile(path) as file:
+            _check_unique(path, file.schema_arrow.names)
+            rows = (row for batch in file.iter_batches() for row in _batch_rows(batch))
+            for number, row in enumerate(rows, 1):
+                where = f"{path.name} row {number}"
+                yield where, DocumentError(f"{where} {row}") if isinstance(row, str) else _plain(row)
     except SourceError:
         raise
     except Exception as error:  # damaged files fail in many ways
@@ -296,17 +244,40 @@ def _plain(value: Any) -> Any:
 
 
 def _folder(folder: Path) -> Rows:
-    files = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file()
-    )
+    if (folder / "corpus.jsonl").is_file():
+        yield from _jsonl(folder / "corpus.jsonl")
+        return
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file()]
     if not files:
         raise SourceError(f"{folder} holds no .txt or .md file and no corpus.jsonl; give another folder")
-    for path in files:
+    for path in sorted(files):
         where = path.relative_to(folder).as_posix()
         try:
             yield where, {"id": where, "text": path.read_text(encoding="utf-8-sig")}
         except (OSError, UnicodeDecodeError) as error:
-            yield (
-                where,
-                DocumentError(f"{where} cannot be read as UTF-8 text ({error}); convert it, or move it away"),
-            )
+            message = f"{where} cannot be read as UTF-8 text ({error}); convert it, or move it away"
+            yield where, DocumentError(message)
+
+
+_READERS = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": csv_rows, ".parquet": _parquet}
+
+
+_KINDS = "give a .jsonl, .csv or .parquet file, or a folder of .txt and .md files"
+
+
+def _reader(path: Path) -> Callable[[Path], Rows]:
+    """What reads a file or folder of this kind."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        message = f"{path} does not exist, or cannot be looked at ({error.strerror}); {_KINDS}"
+        raise SourceError(message) from error
+    if stat.S_ISDIR(mode):
+        return _folder
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{path} is neither a file nor a folder; give one of them, as it is read twice")
+    if path.suffix.lower() in _READERS:
+        return _READERS[path.suffix.lower()]
+    packed = path.suffix in (".gz", ".zip", ".tar")
+    remedy = "unpack it first, and give its folder" if packed else _KINDS
+    raise SourceError(f"{path} is of no known kind; {remedy}")

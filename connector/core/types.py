@@ -6,6 +6,7 @@ All are frozen and validated when they are made, so that no later stage has to l
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,24 +44,19 @@ class Document:
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
-            raise DocumentError(f"document id is {self.id!r}; give a non-empty string")
-        check_text(self.id, f"document {self.id!r}: id")
+            raise DocumentError(f"document id is {reprlib.repr(self.id)}; give a non-empty string")
+        what = f"document {self.id!r}"
         if not isinstance(self.text, str):
-            raise DocumentError(
-                f"document {self.id!r}: text is {type(self.text).__name__}, not a string; give its text"
-            )
-        if not self.text.strip():
-            raise DocumentError(f"document {self.id!r}: text is empty; leave the document out")
-        check_text(self.text, f"document {self.id!r}: text")
-        if self.title is not None:
-            if not isinstance(self.title, str):
-                raise DocumentError(f"document {self.id!r}: title is {self.title!r}; give a string or None")
-            check_text(self.title, f"document {self.id!r}: title")
+            raise DocumentError(f"{what}: text is {type(self.text).__name__}, not a string; give its text")
+        if not isinstance(self.title, str | None):
+            raise DocumentError(f"{what}: title is {reprlib.repr(self.title)}; give a string or None")
         if not isinstance(self.metadata, Mapping):
-            raise DocumentError(
-                f"document {self.id!r}: metadata is {type(self.metadata).__name__}, not a mapping"
-            )
-        _check_json(self.metadata, f"document {self.id!r}: metadata")
+            raise DocumentError(f"{what}: metadata is {type(self.metadata).__name__}, not a mapping")
+        for key, text in (("id", self.id), ("text", self.text), ("title", self.title)):
+            check_text(text or "", f"{what}: {key}")
+        if not self.text.strip():
+            raise DocumentError(f"{what}: text is empty; leave the document out")
+        _check_json(self.metadata, f"{what}: metadata")
 
 
 def passage_text(title: str | None, text: str) -> str:
@@ -94,27 +90,27 @@ def _check_json(value: Any, what: str, depth: int = 0) -> None:
     """Refuse what JSON, or Qdrant's payload, would change or lose."""
     if depth > _MAX_DEPTH:
         raise DocumentError(f"{what[:80]}… is nested deeper than {_MAX_DEPTH} levels; flatten it")
-    if isinstance(value, str):
-        check_text(value, what)
-    elif isinstance(value, bool) or value is None:
-        pass
-    elif isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
+    match value:
+        case None | bool():
+            pass
+        case str():
+            check_text(value, what)
+        case int() if not -(2**63) <= value < 2**63:
             raise DocumentError(f"{what} is {value}, wider than 64 bits; store it as a string")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
+        case float() if not math.isfinite(value):
             raise DocumentError(f"{what} is {value}, which JSON does not have; use null or a string")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise DocumentError(f"{what} has the key {key!r}; keys must be strings")
-            check_text(key, f"{what}: key")
-            _check_json(item, f"{what}.{key}", depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _check_json(item, f"{what}[{index}]", depth + 1)
-    else:
-        raise DocumentError(f"{what} is of type {type(value).__name__}, which JSON does not have; convert it")
+        case Mapping():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise DocumentError(f"{what} has the key {key!r}; keys must be strings")
+                check_text(key, f"{what}: key")
+                _check_json(item, f"{what}.{key}", depth + 1)
+        case list() | tuple():
+            for index, item in enumerate(value):
+                _check_json(item, f"{what}[{index}]", depth + 1)
+        case _ if not isinstance(value, int | float):
+            kind = type(value).__name__
+            raise DocumentError(f"{what} is of type {kind}, which JSON does not have; convert it")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

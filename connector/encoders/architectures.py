@@ -101,10 +101,7 @@ def with_unused_tokens(model: MultiVectorEncoder, count: int) -> MultiVectorEnco
     known = sorted(int(match[1]) for match in found if match)
     names = [f"[unused{number}]" for number in known[:count]]
     if count < 1 or len(names) < count:
-        raise ModelError(
-            f"{count} [unusedN] tokens are asked for and the vocabulary has {len(known)}; give a number "
-            "from 1 to that, or another model"
-        )
+        raise ModelError(f"{count} [unusedN] tokens when the vocabulary has {len(known)}; give up to that")
     if any(isinstance(it, TokenReduction) and it.reduction.startswith("unused") for it in model.children()):
         raise ModelError("the model has [unusedN] tokens already; begin with one that has none")
     tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)

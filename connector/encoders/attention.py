@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,17 +25,13 @@ _NAME = "connector_sdpa"
 _thread = threading.local()
 
 
-@dataclass(slots=True)
 class Recorder:
-    """The queries (B, H, T, d) and keys (B, G, T, d) of the last attention call."""
+    """The last attention call: queries (B, H, T, d), keys (B, G, T, d), mask and scaling."""
 
-    query: Tensor | None = None
-    key: Tensor | None = None
-    mask: Tensor | None = None
-    scaling: float | None = None
+    call: tuple[Tensor, Tensor, Tensor | None, float | None] | None = None
 
-    def received(self, masks: Tensor) -> list[Tensor]:
-        """For each text, the attention that each of its tokens received.
+    def received(self, masks: Tensor) -> Tensor:
+        """The attention that each token received from those of its own text.
 
         Entry j is Σ over heads h and tokens i of the weight that i gives to j. Padding neither gives nor
         receives, so a text's values do not depend on the others of its batch.
@@ -45,31 +40,29 @@ class Recorder:
             masks: (B, T), true at the tokens.
 
         Returns:
-            B tensors (n,) float32, Σ = H · n.
+            (B, T) float32, zero at padding; Σ = H · n in the row of a text of n tokens.
 
         Raises:
             ModelError: the model made no such call.
         """
-        if self.query is None or self.key is None or self.query.shape[2] != masks.shape[1]:
-            raise ModelError(
-                "the model does not tell its attention; choose another reduction than attention-K, or a "
-                "model that transformers runs with sdpa attention"
-            )
-        heads = self.query.shape[1] // self.key.shape[1]
-        scaling = self.query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
-        sums = []
+        if self.call is None or self.call[0].shape[2] != masks.shape[1]:
+            raise ModelError("the model does not tell its attention; use no attention-K, or sdpa attention")
+        queries, keys, allowed, scaling = self.call
+        keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
+        scaling = queries.shape[-1] ** -0.5 if scaling is None else scaling
+        received = torch.zeros(masks.shape, device=masks.device)
         for number, mask in enumerate(masks.bool()):
             rows = mask.nonzero()[:, 0]
-            query, key = self.query[number][:, rows].float(), self.key[number][:, rows].float()
-            weights = (query * scaling) @ key.repeat_interleave(heads, 0).transpose(1, 2)
-            if self.mask is not None:
-                allowed = self.mask[number][:, rows][:, :, rows]
-                if allowed.dtype == torch.bool:
-                    weights.masked_fill_(~allowed, float("-inf"))
+            query, key = queries[number][:, rows].float(), keys[number][:, rows].float()
+            weights = (query * scaling) @ key.transpose(1, 2)
+            if allowed is not None:
+                own = allowed[number][:, rows][:, :, rows]
+                if own.dtype == torch.bool:
+                    weights.masked_fill_(~own, float("-inf"))
                 else:
-                    weights += allowed
-            sums.append(weights.softmax(-1).sum((0, 1)))
-        return sums
+                    weights += own
+            received[number, rows] = weights.softmax(-1).sum((0, 1))
+        return received
 
 
 @contextmanager
@@ -101,13 +94,7 @@ def _start(*_: Any) -> None:
 def _write(_: torch.nn.Module, __: tuple[Any, ...], features: dict[str, Any]) -> None:
     recorder: Recorder = _thread.recorder
     _thread.recorder = None
-    features["attention"] = spread(recorder.received(features["attention_mask"]), features["attention_mask"])
-
-
-def spread(received: list[Tensor], masks: Tensor) -> Tensor:
-    """(B, T) float32 of the tokens' values in their places, zero at padding."""
-    places = torch.zeros(masks.shape, device=masks.device)
-    return places.masked_scatter_(masks.bool(), torch.cat(received))
+    features["attention"] = recorder.received(features["attention_mask"])
 
 
 def make_recordable(model: Any) -> None:
@@ -127,8 +114,7 @@ def _recorded_sdpa(
 ) -> tuple[Tensor, Tensor | None]:
     recorder: Recorder | None = getattr(_thread, "recorder", None)
     if recorder is not None:
-        recorder.query, recorder.key = query, key
-        recorder.mask, recorder.scaling = attention_mask, scaling
+        recorder.call = query, key, attention_mask, scaling
     output: tuple[Tensor, Tensor | None] = ALL_ATTENTION_FUNCTIONS["sdpa"](
         module, query, key, value, attention_mask, scaling=scaling, **options
     )

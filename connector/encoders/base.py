@@ -15,37 +15,30 @@ class Encoder(Protocol):
     @property
     def name(self) -> str:
         """The model id or folder it was loaded by."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal digest of everything that decides the vectors; equal means interchangeable."""
-        ...
 
     @property
     def cls_width(self) -> int:
         """Width of the CLS vectors."""
-        ...
 
     @property
     def token_width(self) -> int:
         """Width of the token vectors."""
-        ...
 
     @property
     def device(self) -> str:
         """Where it computes: "cpu", "cuda:0", …; searches score there too."""
-        ...
 
     @property
     def cls_weight(self) -> float | None:
         """σ(γ), the trained share of the CLS vectors in a score; None where tokens alone are scored."""
-        ...
 
     @property
     def reduction(self) -> str | None:
         """What the checkpoint itself reduces passages with; None where it leaves every token."""
-        ...
 
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
         """One embedding a text, in order.
@@ -57,11 +50,9 @@ class Encoder(Protocol):
         Raises:
             ModelError: attention is asked for and the model does not tell it.
         """
-        ...
 
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
         """One embedding a query, in order."""
-        ...
 
     def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
         """Character spans of chunks of at most `tokens` tokens that begin and end between words.
@@ -78,4 +69,3 @@ class Encoder(Protocol):
         Raises:
             InputError: `tokens` is larger than the encoder's window.
         """
-        ...

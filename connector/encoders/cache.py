@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,41 +47,15 @@ class CachedEncoder:
         self._encoder = encoder
         self._folder = folder
         self.spared = 0.0
+        self.name, self.fingerprint, self.device = encoder.name, encoder.fingerprint, encoder.device
+        self.cls_width, self.token_width = encoder.cls_width, encoder.token_width
+        self.cls_weight, self.reduction = encoder.cls_weight, encoder.reduction
+        self.split = encoder.split
         folder.mkdir(parents=True, exist_ok=True)
 
-    @property
-    def name(self) -> str:
-        return self._encoder.name
-
-    @property
-    def fingerprint(self) -> str:
-        return self._encoder.fingerprint
-
-    @property
-    def cls_width(self) -> int:
-        return self._encoder.cls_width
-
-    @property
-    def token_width(self) -> int:
-        return self._encoder.token_width
-
-    @property
-    def device(self) -> str:
-        return self._encoder.device
-
-    @property
-    def cls_weight(self) -> float | None:
-        return self._encoder.cls_weight
-
-    @property
-    def reduction(self) -> str | None:
-        return self._encoder.reduction
-
-    def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
-        return self._encoder.split(text, tokens, overlap, title)
-
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
-        attention = attention or _readable(self._path(_WITH_ATTENTION, texts))  # which has all the rest, too
+        if not attention and (kept := self._kept(_WITH_ATTENTION, texts)) is not None:
+            return kept  # with all that was asked for, too
         task = _WITH_ATTENTION if attention else "document"
         return self._cached(task, texts, partial(self._encoder.encode_documents, attention=attention))
 
@@ -92,30 +67,42 @@ class CachedEncoder:
     ) -> list[Embedding]:
         if not texts:
             return []
-        path = self._path(task, texts)
-        if _readable(path):
-            embeddings, seconds = _load(path, texts)
-            self.spared += seconds
-            return embeddings
+        if (kept := self._kept(task, texts)) is not None:
+            return kept
         started = time.perf_counter()
         embeddings = encode(texts)
-        _save(path, embeddings, time.perf_counter() - started)
-        return _load(path, texts)[0]
+        _save(self._path(task, texts), embeddings, time.perf_counter() - started)
+        return [replace(it, tokens=it.tokens.astype(np.float16).astype(np.float32)) for it in embeddings]
+
+    def _kept(self, task: str, texts: Sequence[str]) -> list[Embedding] | None:
+        """What a file has of these texts; None if there is none, or a damaged one."""
+        path = self._path(task, texts)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "numpy") as file:
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
+                self.spared += float(file.metadata()["seconds"])
+        except SafetensorError:
+            logger.warning("%s is damaged; its texts are encoded again", path)
+            return None
+        ends = np.cumsum(arrays["lengths"])[:-1]
+        names = [name for name in ("tokens", *ROW_FIELDS) if name in arrays]
+        arrays["tokens"] = arrays["tokens"].astype(np.float32)
+        rows = {name: np.split(arrays[name], ends) for name in names}
+        return [
+            Embedding(
+                cls=arrays["cls"][i],
+                truncated=int(arrays["truncated"][i]),
+                text=text,
+                **{name: parts[i] for name, parts in rows.items()},
+            )
+            for i, text in enumerate(texts)
+        ]
 
     def _path(self, task: str, texts: Sequence[str]) -> Path:
         what = to_json([_LAYOUT, self.fingerprint, task, list(texts)])
         return self._folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.safetensors"
-
-
-def _readable(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        with safe_open(path, "numpy"):
-            return True
-    except SafetensorError:
-        logger.warning("%s is damaged; its texts are encoded again", path)
-        return False
 
 
 def _save(path: Path, embeddings: list[Embedding], seconds: float) -> None:
@@ -132,23 +119,3 @@ def _save(path: Path, embeddings: list[Embedding], seconds: float) -> None:
     temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     save_file(arrays, temporary, metadata={"seconds": repr(seconds)})
     temporary.replace(path)
-
-
-def _load(path: Path, texts: Sequence[str]) -> tuple[list[Embedding], float]:
-    with safe_open(path, "numpy") as file:
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
-        seconds = float(file.metadata()["seconds"])
-    ends = np.cumsum(arrays["lengths"])[:-1]
-    rows = {name: np.split(arrays[name], ends) for name in ROW_FIELDS if name in arrays}
-    tokens = np.split(arrays["tokens"], ends)
-    embeddings = [
-        Embedding(
-            cls=arrays["cls"][i],
-            tokens=tokens[i].astype(np.float32),
-            truncated=int(arrays["truncated"][i]),
-            text=text,
-            **{name: parts[i] for name, parts in rows.items()},
-        )
-        for i, text in enumerate(texts)
-    ]
-    return embeddings, seconds

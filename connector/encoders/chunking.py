@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -39,10 +40,7 @@ class Chunking(BaseModel):
         if self.tokens is None and self.overlap:
             raise ValueError(f"chunk overlap is {self.overlap} but chunk tokens are not given; give both")
         if self.tokens is not None and not 0 <= self.overlap < self.tokens:
-            raise ValueError(
-                f"chunk overlap is {self.overlap} for chunks of {self.tokens} tokens; "
-                "it must be at least 0 and less than the chunk"
-            )
+            raise ValueError(f"chunk overlap is {self.overlap} for {self.tokens} tokens; give less, from 0")
         return self
 
 
@@ -53,39 +51,24 @@ def chunk_spans(
 
     A word longer than a chunk is cut inside.
     """
+    total = len(offsets)
+    bounds = [at for at in range(total + 1) if at in (0, total) or word_ids[at] != word_ids[at - 1]]
+
+    def chunk_end(start: int) -> int:
+        """The last word boundary that a chunk reaches, or where one word fills all of it."""
+        end = min(start + tokens, total)
+        boundary = bounds[bisect_right(bounds, end) - 1]
+        return boundary if boundary > start else end
+
     spans: list[tuple[int, int]] = []
-    start, total = 0, len(offsets)
+    start = 0
     while start < total:
-        end = _word_boundary(word_ids, start, min(start + tokens, total))
+        end = chunk_end(start)
         spans.append((offsets[start][0], offsets[end - 1][1]))
-        if end == total:
-            break
-        start = _next_start(word_ids, start, end, tokens, overlap)
+        # The next chunk begins at the word of the first overlapping token, else at the next word, but so that
+        # it reaches beyond `end`; without such a word it begins there.
+        inside = bounds[bisect_right(bounds, start) : bisect_left(bounds, end)] if overlap else []
+        begins = [at for at in inside if chunk_end(at) > end]
+        before = [at for at in begins if at <= end - overlap]
+        start = before[-1] if before else min(begins, default=end)
     return spans
-
-
-def _next_start(word_ids: Sequence[int | None], start: int, end: int, tokens: int, overlap: int) -> int:
-    """Where the chunk after [start, end) starts: at a word from which it reaches beyond `end`.
-
-    That is the word of the first overlapping token, else the next one, else `end`.
-    """
-    if not overlap:
-        return end
-    begins = [
-        place
-        for place in range(start + 1, end)
-        if word_ids[place] != word_ids[place - 1]
-        and _word_boundary(word_ids, place, min(place + tokens, len(word_ids))) > end
-    ]
-    before = [place for place in begins if place <= end - overlap]
-    return before[-1] if before else min(begins, default=end)
-
-
-def _word_boundary(word_ids: Sequence[int | None], start: int, end: int) -> int:
-    """The last word boundary in (start, end], or `end` where one word fills all of it."""
-    if end >= len(word_ids):
-        return end
-    boundary = end
-    while boundary > start and word_ids[boundary] == word_ids[boundary - 1]:
-        boundary -= 1
-    return boundary if boundary > start else end

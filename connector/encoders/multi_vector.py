@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Transformer
@@ -20,11 +19,11 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from connector.core.errors import InputError, ModelError
-from connector.core.types import OPTIONAL_FIELDS, Embedding, Float32
-from connector.encoders.attention import make_recordable, recording, spread
+from connector.core.types import Embedding
+from connector.encoders.attention import make_recordable, recording
 from connector.encoders.chunking import chunk_spans
 from connector.encoders.modules import ScoreMix, TokenReduction
-from connector.encoders.offsets import places, prompt_of
+from connector.encoders.offsets import prompt_of, rows_of, unit
 
 BATCH_SIZE = 32
 
@@ -50,18 +49,15 @@ class SentenceTransformersEncoder:
             raise ModelError(f"model {name!r} has no fast tokenizer, which offsets need; save it with one")
         if pooling := [it for it in model.children() if isinstance(it, BaseTokenPooling)]:
             raise ModelError(
-                f"model {name!r} has a {type(pooling[0]).__name__}, after which rows are no tokens any more; "
-                "take that module off and pool in the recipe, such as with reduction ward-4"
+                f"model {name!r} has a {type(pooling[0]).__name__}, after which rows are no tokens; take it "
+                "off and pool in the recipe, such as with reduction ward-4"
             )
-        self._name = name
+        self.name = name
         self._model = model.eval()
+        self._transformer: Transformer = self._modules(Transformer)[0]
         make_recordable(self._transformer.model)
         self._batch_size = batch_size
         self._tokenizing = threading.Lock()  # a fast tokenizer keeps its truncation as state
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     @property
     def cls_width(self) -> int:
@@ -77,12 +73,15 @@ class SentenceTransformersEncoder:
 
     @property
     def cls_weight(self) -> float | None:
-        return next((it.cls_weight for it in self._model.children() if isinstance(it, ScoreMix)), None)
+        return next((it.cls_weight for it in self._modules(ScoreMix)), None)
 
     @property
     def reduction(self) -> str | None:
-        modules = [it for it in self._model.children() if isinstance(it, TokenReduction)]
-        return "+".join(it.reduction for it in modules if "document" in it.tasks) or None
+        steps = [it.reduction for it in self._modules(TokenReduction) if "document" in it.tasks]
+        return "+".join(steps) or None
+
+    def _modules(self, kind: type[Any]) -> list[Any]:
+        return [it for it in self._model.children() if isinstance(it, kind)]
 
     @cached_property
     def _probe(self) -> Embedding:
@@ -95,10 +94,9 @@ class SentenceTransformersEncoder:
         for key, tensor in sorted(self._model.state_dict().items()):
             digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        tokenizer = self._model.tokenizer
         transformer = self._transformer
         settings = {
-            "vocabulary": sorted(tokenizer.get_vocab().items()),
+            "vocabulary": sorted(self._model.tokenizer.get_vocab().items()),
             "normalizer": self._tokenized(_TOKENIZER_PROBE, special=True).ids,
             "lengths": [transformer.max_seq_length, transformer.query_length, transformer.document_length],
             "expansion": transformer.query_expansion,
@@ -139,25 +137,17 @@ class SentenceTransformersEncoder:
 
     def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
         if not 0 <= overlap < tokens:
-            raise InputError(
-                f"chunks of {tokens} tokens with an overlap of {overlap}; "
-                "give at least 1 token and an overlap from 0 to below that"
-            )
-        room = self._window - len(self._tokenized(self._prompt("document") or "", special=True).ids)
+            raise InputError(f"chunks of {tokens} tokens overlap by {overlap}; give less, from 0 on")
+        window = self._transformer.document_length or self._transformer.max_seq_length
+        window = int(window or self._model.tokenizer.model_max_length)
+        room = window - len(self._tokenized(self._prompt("document") or "", special=True).ids)
         if tokens > room:
-            raise InputError(f"chunks of {tokens} tokens do not fit {self._name}; ask for at most {room}")
+            raise InputError(f"chunks of {tokens} tokens do not fit {self.name}; ask for at most {room}")
         if title:
             tokens = max(min(tokens, room - len(self._tokenized(title).ids)), 1)
             overlap = min(overlap, tokens - 1)
         encoding = self._tokenized(text)
         return chunk_spans(encoding.offsets, encoding.word_ids, tokens, overlap) or [(0, len(text))]
-
-    @property
-    def _window(self) -> int:
-        """Tokens of a document that the encoder reads, with its prompt and special tokens."""
-        transformer = self._transformer
-        window = transformer.document_length or transformer.max_seq_length
-        return int(window or self._model.tokenizer.model_max_length)
 
     def _tokenized(self, text: str, special: bool = False) -> Encoding:
         """The text's tokens, not truncated."""
@@ -167,10 +157,6 @@ class SentenceTransformersEncoder:
             )
         encoding: Encoding = batch.encodings[0]
         return encoding
-
-    @property
-    def _transformer(self) -> Transformer:
-        return next(module for module in self._model.children() if isinstance(module, Transformer))
 
     def _prompt(self, task: str) -> str | None:
         return prompt_of(self._model.prompts, task)
@@ -183,27 +169,15 @@ class SentenceTransformersEncoder:
             encodings, read = features.encodings, features["attention_mask"].bool()
             with recording() if attention else nullcontext() as recorder:
                 outputs = self.forward(features, task)
-            own = {name: outputs[name] for name in OPTIONAL_FIELDS if outputs.get(name) is not None}
-            if recorder is not None and "attention" not in own:
-                own["attention"] = spread(recorder.received(read), read)
-            fields = {name: values.float().cpu().numpy() for name, values in own.items()}
-            cls = _unit(outputs["sentence_embedding"])
-            tokens = _unit(outputs["token_embeddings"])
-            ids = outputs["input_ids"].cpu().numpy().astype(np.int32)
-            masks = outputs["attention_mask"].bool().cpu().numpy()
-            for row, index in enumerate(batch):
-                rows = np.flatnonzero(masks[row])
-                rows = rows if len(rows) else np.zeros(1, np.intp)
-                offsets, words = places(encodings[row], rows, prompt)
-                embeddings[index] = Embedding(
+            if recorder is not None and outputs.get("attention") is None:
+                outputs["attention"] = recorder.received(read)
+            cls = unit(outputs["sentence_embedding"])
+            for row, fields in enumerate(rows_of(outputs, encodings, prompt)):
+                embeddings[batch[row]] = Embedding(
                     cls=cls[row].copy(),
-                    tokens=tokens[row][rows],
-                    token_ids=ids[row][rows],
-                    offsets=offsets,
-                    word_ids=words,
                     truncated=_truncated(encodings[row]),
-                    text=texts[index],
-                    **{name: values[row][rows] for name, values in fields.items()},
+                    text=texts[batch[row]],
+                    **fields,
                 )
         return [embeddings[index] for index in range(len(texts))]
 
@@ -222,11 +196,6 @@ _NOT_THE_VECTORS = {
 def _set_options(options: dict[str, Any]) -> dict[str, Any]:
     """The options that are on and decide vectors: later versions' new options, off, must not show."""
     return {key: value for key, value in options.items() if value and key not in _NOT_THE_VECTORS}
-
-
-def _unit(vectors: Tensor) -> Float32:
-    unit: Float32 = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
-    return unit
 
 
 def _truncated(encoding: Encoding) -> int:

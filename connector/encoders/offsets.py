@@ -1,14 +1,17 @@
-"""Where the tokens of a pipeline stand in the text."""
+"""From what a pipeline writes to embeddings: which tokens there are, and where they stand in the text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding
+from torch import Tensor
 
-from connector.core.types import Int32
+from connector.core.types import OPTIONAL_FIELDS, Float32, Int32
 
 
 def prompt_of(prompts: Mapping[str, str | None], task: str | None) -> str | None:
@@ -19,6 +22,37 @@ def prompt_of(prompts: Mapping[str, str | None], task: str | None) -> str | None
 def prompt_names(task: str | None) -> tuple[str, ...]:
     """The names under which checkpoints keep the prompt of a task, in the order in which they are asked."""
     return ("query",) if task == "query" else ("document", "passage", "corpus")
+
+
+def unit(vectors: Tensor) -> Float32:
+    """(…, w) float32 vectors of unit length."""
+    scaled: Float32 = torch.nn.functional.normalize(vectors.detach().float(), dim=-1).cpu().numpy()
+    return scaled
+
+
+def rows_of(
+    features: Mapping[str, Tensor], encodings: Sequence[Encoding], prompt: int
+) -> Iterator[dict[str, Any]]:
+    """For each text of a batch the fields that an `Embedding` has for each token.
+
+    Args:
+        features: "token_embeddings" (B, T, w), "input_ids" (B, T), "attention_mask" (B, T), and what there is
+            of the optional fields (B, T).
+        encodings: of the tokenizer, one a text.
+        prompt: characters that stand before each text.
+    """
+    arrays = {name: features[name] for name in OPTIONAL_FIELDS if features.get(name) is not None}
+    fields: dict[str, NDArray[Any]] = {
+        "tokens": unit(features["token_embeddings"]),
+        "token_ids": features["input_ids"].cpu().numpy().astype(np.int32),
+        **{name: array.detach().float().cpu().numpy() for name, array in arrays.items()},
+    }
+    masks = features["attention_mask"].bool().cpu().numpy()
+    for number, (mask, encoding) in enumerate(zip(masks, encodings, strict=True)):
+        rows = np.flatnonzero(mask) if mask.any() else np.zeros(1, np.intp)
+        offsets, words = places(encoding, rows, prompt)
+        own = {name: array[number][rows] for name, array in fields.items()}
+        yield {**own, "offsets": offsets, "word_ids": words}
 
 
 def places(encoding: Encoding, rows: NDArray[np.intp], prompt: int) -> tuple[Int32, Int32]:

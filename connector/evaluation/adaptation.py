@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
 from connector.collection.documents.points import fold
-from connector.collection.pipeline import Asked, Stored, scores
+from connector.collection.pipeline import QueryTokens, StoredTokens, scores
 from connector.collection.search.options import SearchOptions
-from connector.collection.search.rerank import asked, codec_of, stored
+from connector.collection.search.rerank import codec_of, query_tokens, stored
 from connector.collection.search.search import rank
 from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding, Float32, check_text
@@ -253,15 +253,15 @@ def _rankings(
     if not found:
         return [[] for _ in strategies]
     cls = np.array([parts["cls"] for parts in ranking.parts])
-    passages, question = stored(collection, found), asked(collection, query)
+    passages, question = stored(collection, found), query_tokens(collection, query)
     table = all_scores(collection, question, passages, cls, strategies, device)
     return [best_first(found, row) for row in table]
 
 
 def all_scores(
     collection: Collection,
-    query: Asked,
-    passages: Stored,
+    query: QueryTokens,
+    passages: StoredTokens,
     cls: Float64,
     strategies: Sequence[Strategy],
     device: str,
@@ -295,7 +295,7 @@ def _folded(collection: Collection) -> bool:
     return collection.recipe.layout == "multivector" and collection.recipe.saliency
 
 
-def _as_qdrant(collection: Collection, query: Asked, passages: Stored, device: str) -> Float32:
+def _as_qdrant(collection: Collection, query: QueryTokens, passages: StoredTokens, device: str) -> Float32:
     rows = passages.rows if passages.saliency is None else fold(passages.rows, passages.saliency)
     return maxsim(codec_of(collection).scorer(query.weighted, device), rows, passages.lengths)
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from connector.collection.recipe import Recipe
 from connector.core.errors import MigrationError
-from connector.migrations.revisions import Revision, line_of, said_of
-from connector.migrations.steps import Shape, Step
+from connector.migrations.revisions import Direction, Revision, failure
+from connector.migrations.steps import Shape
 from connector.migrations.steps_in_place import AddVector, CreatePayloadIndex, DropVector, MapPayload
-from connector.migrations.steps_rebuild import Recode, Reindex, SetHnsw, SetQuantization
-from connector.stores.schema import Hnsw
+from connector.migrations.steps_rebuild import Recode, Reindex, SetHnsw, SetQuantization, Step
 
 
 class Context:
@@ -56,7 +53,7 @@ class Context:
             recipe: its name, or one of your own (`get_recipe("compact").varied(reduction="ward-4")`).
             model: a model id or folder.
         """
-        self._say(Reindex(recipe, model))
+        self._add(Reindex(recipe, model))
 
     def recode(self, codec: str | None = None, recipe: str | Recipe | None = None) -> None:
         """Store the tokens by another codec, made of the vectors that are stored, without the encoder.
@@ -66,62 +63,48 @@ class Context:
                 and that one must keep vectors ("float32" or "float16").
             recipe: instead, a recipe with such a codec and the same reduction.
         """
-        self._say(Recode(codec, recipe))
+        self._add(Recode(codec, recipe))
 
     def add_vector(self, vector: str, value: str) -> None:
         """Add what candidates may come by: ("lexical", "english") or ("fde", "muvera")."""
-        self._say(AddVector(vector, value))
+        self._add(AddVector(vector, value))
 
     def drop_vector(self, vector: str) -> None:
         """Drop "lexical" or "fde"."""
-        self._say(DropVector(vector))
+        self._add(DropVector(vector))
 
     def set_quantization(self, quantization: str | None) -> None:
         """Change what Qdrant scores tokens by, such as "turbo-2"; None for the tokens themselves."""
-        self._say(SetQuantization(quantization))
+        self._add(SetQuantization(quantization))
 
     def set_hnsw(self, m: int = 16, ef_construct: int = 100) -> None:
         """Change the graph of the CLS vectors: edges of a node, and neighbours looked at to build it."""
-        try:
-            self._say(SetHnsw(Hnsw(m=m, ef_construct=ef_construct)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise MigrationError(
-                f"set_hnsw: {first['loc'][0]} is {first['input']!r}: {first['msg']}"
-            ) from error
+        self._add(SetHnsw(m, ef_construct))
 
     def create_payload_index(self, key: str, kind: str) -> None:
         """Index a metadata key for filters: "keyword", "integer", "float", "bool", "datetime", …"""
-        self._say(CreatePayloadIndex(key, kind))
+        self._add(CreatePayloadIndex(key, kind))
 
     def map_payload(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
         """Change the metadata of every document by a function of it; each document is changed once."""
-        self._say(MapPayload(change))
+        self._add(MapPayload(change))
 
-    def _say(self, step: Step) -> None:
+    def _add(self, step: Step) -> None:
         if len(self.steps) >= self._done:
             self._shape = step.check(self._shape)
         self.steps.append(step)
 
 
-def steps_of(revision: Revision, direction: str, context: Context) -> None:
+def steps_of(revision: Revision, direction: Direction, context: Context) -> None:
     """Let a revision say its steps to a context.
 
     Raises:
         MigrationError: it has no way back, or fails.
     """
-    call = revision.upgrade if direction == "upgrade" else revision.downgrade
-    if call is None:
-        raise MigrationError(
-            f"revision {revision.revision!r} cannot be taken back: {revision.irreversible}; "
-            "restore an export that was made before it"
-        )
+    call = revision.function(direction)
     try:
         call(context)
     except MigrationError:
         raise
     except (Exception, SystemExit) as error:
-        raise MigrationError(
-            f"{direction} of {revision.path.name} fails{line_of(error, revision.path)}: {said_of(error)}; "
-            "correct it"
-        ) from error
+        raise failure(f"{direction} of {revision.path.name} fails", error, revision.path) from error

@@ -12,13 +12,12 @@ from connector.collection.handle import OpenCollection
 from connector.core.errors import MigrationError
 from connector.encoders import Encoder, load_encoder
 from connector.migrations.context import Context, steps_of
-from connector.migrations.estimate import Sampled
-from connector.migrations.ledger import Direction, Ledger, applied_keys, pending_keys, undone_keys
-from connector.migrations.revisions import BASE, Revision, load_revisions
-from connector.migrations.steps import Planned, Progress, Shape, Step, Work
+from connector.migrations.estimate import Estimate
+from connector.migrations.revisions import BASE, Direction, Ledger, Revision, load_revisions, pending_keys
+from connector.migrations.steps import Planned, Progress, Shape, Work
+from connector.migrations.steps_rebuild import Step
 from connector.migrations.verify import Version, keep_canaries, versions_of
 from connector.stores import Lease
-from connector.stores.schema import CLS
 
 MIN_OVERLAP = 0.5
 """Least mean overlap of the first ten hits of canary queries, by default."""
@@ -74,7 +73,7 @@ class Migrations:
     @property
     def ledger(self) -> Ledger:
         """What was applied so far."""
-        return Ledger(self._collection.said())
+        return Ledger(self._collection.read_metadata())
 
     def pending(self) -> list[Revision]:
         """The revisions that are not applied.
@@ -92,16 +91,16 @@ class Migrations:
             direction: which of the two.
         """
         collection = self._collection
-        measure = Sampled(collection, self._connector.encoder_of, back=direction == "downgrade")
-        shape = _shape(collection)
+        estimate = Estimate(collection, self._connector.encoder_of, back=direction == "downgrade")
+        shape, done = Shape.of(collection), self.ledger.done
         planned: list[PlannedRevision] = []
         for revision in self._way(direction, to):
-            done = self.ledger.check_pending(revision, direction) if not planned else []
             steps = []
             for step in self._steps(revision, direction, shape, done)[len(done) :]:
-                steps.append(step.plan(shape, collection, measure))
+                steps.append(step.plan(shape, collection, estimate))
                 shape = steps[-1].after
             planned.append(PlannedRevision(revision, direction, tuple(steps)))
+            done = []  # of the revision that was cut off, which is the first one
         return planned
 
     def plan_to(self, to: str | None = None) -> list[PlannedRevision]:
@@ -157,25 +156,22 @@ class Migrations:
         """
         with self._store.lease(self._name):
             collection, number = self._collection, self._number(to)
+            ledger = Ledger(collection.read_metadata())
             said = {"migration": "" if number == 0 else to, "migration.pending": ""}
             said |= {"frozen": "", "rebuild": ""}  # nobody goes on with what was cut off
-            said |= {f"migration.{id_}": "" for id_ in Ledger(collection.said()).applied}
+            said |= {f"migration.{id_}": "" for id_ in ledger.applied}
             for revision in self.revisions[:number]:
-                said |= applied_keys(collection, revision, stamped=True)
-            before = Ledger(collection.said()).applied
-            collection.say(**said)
-            kept = {revision.revision for revision in self.revisions[:number]}
-            return [id_ for id_ in before if id_ not in kept]
+                said |= ledger.applied_keys(collection, revision, stamped=True)
+            collection.write_metadata(**said)
+            return [id_ for id_ in ledger.applied if not said[f"migration.{id_}"]]
 
     def _run(self, direction: Direction, to: str | None, canaries: Sequence[str]) -> list[Revision]:
         with self._store.lease(self._name) as lease:
             way = self._way(direction, to)
-            for number, revision in enumerate(way):  # all of them, before the first one is run
-                done = self.ledger.check_pending(revision, direction) if number == 0 else []
-                if revision.downgrade is None and direction == "downgrade":
-                    steps_of(revision, direction, Context(self._name, _shape(self._collection)))
-                if number == 0:
-                    self._steps(revision, direction, _shape(self._collection), done)
+            for revision in way:
+                revision.function(direction)  # raises before the first one is run
+            if way:
+                self._steps(way[0], direction, Shape.of(self._collection), self.ledger.done)
             if canaries:
                 keep_canaries(self._collection, canaries)
             try:
@@ -187,22 +183,21 @@ class Migrations:
 
     def _apply(self, revision: Revision, direction: Direction, lease: Lease) -> None:
         collection = self._collection
-        ledger = Ledger(collection.said())
-        done = ledger.check_pending(revision, direction)
-        steps = self._steps(revision, direction, _shape(collection), done)
-        collection.say(**pending_keys(revision, direction, done))
+        ledger = Ledger(collection.read_metadata())
+        steps, done = self._steps(revision, direction, Shape.of(collection), ledger.done), ledger.done
+        collection.write_metadata(**pending_keys(revision, direction, done))
         self._say(f"{direction} {revision.revision}  {revision.summary}".rstrip())
         for number, step in enumerate(steps[len(done) :], len(done) + 1):
-            finish = pending_keys(revision, direction, [str(it) for it in steps[:number]])
             work = Work(
                 store=self._store,
                 name=self._name,
-                encoder_of=self._encoder_of,
-                load=self._load,
-                lease=lease,
+                step=str(step),
                 id=f"{revision.revision}.{number}.{ledger.count}.{revision.checksum[:8]}",
                 direction=direction,
-                finish=finish,
+                finish=pending_keys(revision, direction, steps[:number]),
+                lease=lease,
+                encoder_of=self._encoder_of,
+                load=self._load,
                 min_overlap=self._min_overlap,
                 report=self._report,
                 say=self._say,
@@ -212,18 +207,24 @@ class Migrations:
                 self._check_room(step)
                 step.run(work)
             except MigrationError as error:
-                raise MigrationError(f"{error}. {_left(ledger, number - 1)}") from error
-            self._collection.say(**finish)
+                stay = f"The {number - 1} steps before it are done and stay. " if number > 1 else ""
+                raise MigrationError(
+                    f"{error}. {stay}Correct the revision and run the command again, or give it up with "
+                    f"{ledger.giving_up}"
+                ) from error
+            self._collection.write_metadata(**work.finish)
         collection = self._collection
-        keys = applied_keys if direction == "upgrade" else undone_keys
-        collection.say(**keys(collection, revision))
+        undone = direction == "downgrade"
+        keys = ledger.undone_keys(revision) if undone else ledger.applied_keys(collection, revision)
+        collection.write_metadata(**keys)
 
     def _check_room(self, step: Step) -> None:
         """Raises MigrationError if the disk of a folder has less room than the step is estimated to take."""
         if not Path(self._store.location).is_dir():
             return
         collection = self._collection
-        planned = step.plan(_shape(collection), collection, Sampled(collection, self._connector.encoder_of))
+        estimate = Estimate(collection, self._connector.encoder_of)
+        planned = step.plan(Shape.of(collection), collection, estimate)
         free = shutil.disk_usage(self._store.location).free
         if planned.bytes is not None and planned.bytes > free:
             raise MigrationError(
@@ -251,26 +252,19 @@ class Migrations:
 
     def _way(self, direction: Direction, to: str | None) -> list[Revision]:
         """The revisions to apply, or to take back, in this order."""
-        at = self.ledger.check(self.revisions)
-        if direction == "downgrade":
-            number = self._number(BASE if to is None else to)
-            if number > at:
-                raise MigrationError(f"revision {to!r} is not applied; the collection is at {self._at(at)}")
-            way = self.revisions[number:at][::-1]
-        else:
-            number = len(self.revisions) if to is None else self._number(to)
-            if number < at:
-                raise MigrationError(
-                    f"revision {to!r} is applied already, the collection is at {self._at(at)}; use downgrade"
-                )
-            way = self.revisions[at:number]
-        pending = self.ledger.pending
-        if pending is not None and (not way or way[0].revision != pending.revision):
-            raise self.ledger.cut_off()
+        ledger = self.ledger
+        at, pending, head = ledger.check(self.revisions), ledger.pending, ledger.head or "no revision"
+        last = len(self.revisions) if direction == "upgrade" else 0
+        number = last if to is None else self._number(to)
+        if direction == "upgrade" and number < at:
+            raise MigrationError(f"revision {to!r} is applied already, and the last is {head}; use downgrade")
+        if direction == "downgrade" and number > at:
+            raise MigrationError(f"revision {to!r} is not applied; the collection is at {head}")
+        way = self.revisions[at:number] or self.revisions[number:at][::-1]
+        wanted = (way[0].revision, direction) if way else None
+        if pending is not None and (pending.revision, pending.direction) != wanted:
+            raise ledger.cut_off()
         return way
-
-    def _at(self, number: int) -> str:
-        return repr(self.revisions[number - 1].revision) if number else "no revision"
 
     def _number(self, id_: str) -> int:
         if id_ == BASE:
@@ -291,13 +285,3 @@ class Migrations:
         encoder = load_encoder(model)
         self._encoders[encoder.fingerprint] = encoder
         return encoder
-
-
-def _left(ledger: Ledger, done: int) -> str:
-    """What a step that failed leaves, and what can be done."""
-    stays = f"The {done} steps before it are done and stay. " if done else ""
-    return f"{stays}Correct the revision and run the command again, or give it up with {ledger.giving_up}"
-
-
-def _shape(collection: Collection) -> Shape:
-    return Shape(collection.recipe, collection.model, collection.schema.vector(CLS).hnsw, collection.indexes)

@@ -1,20 +1,27 @@
-"""What a step of a migration is: planned without touching anything, and run so that it can be cut off."""
+"""What steps of a migration share: shapes of a collection, plans, progress, and what a running step has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal
 
+from qdrant_client import models
+
+from connector.collection.aliases import versions
 from connector.collection.collection import Collection
+from connector.collection.documents.document_state import State, scan
 from connector.collection.documents.writer import EncoderOf
+from connector.collection.metadata import CollectionMetadata
+from connector.collection.pipeline import WINDOW
 from connector.collection.recipe import RECIPES, Recipe
+from connector.core.io import batched
 from connector.encoders import Encoder
 from connector.stores import Lease, Store
-from connector.stores.schema import Hnsw
+from connector.stores.schema import CLS, Hnsw
 
-Route = Literal["nothing", "in place", "backfill", "rebuild"]
-"""How a step is done: not at all, by changing the collection, its points, or by making another version."""
+Route = Literal["in place", "backfill", "rebuild"]
+"""How a step is done: by changing the collection, its points, or by making another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,12 @@ class Shape:
     hnsw: Hnsw | None = None
     indexes: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, collection: Collection) -> Shape:
+        """What a collection is now."""
+        hnsw = collection.schema.vector(CLS).hnsw
+        return cls(collection.recipe, collection.model, hnsw, collection.metadata.indexes)
+
     def with_recipe(self, recipe: Recipe) -> Shape:
         """The same with another recipe, called by the shortest name that it has."""
         if recipe.same_as(self.recipe):
@@ -42,6 +55,21 @@ class Shape:
                 words = {"name": known.name, "summary": known.summary, "source": known.source}
                 recipe = recipe.model_copy(update=words)
         return replace(self, recipe=recipe)
+
+    def matches(self, metadata: CollectionMetadata) -> bool:
+        """Whether a version of this metadata is whole, and has this recipe and graph."""
+        recipe = self.recipe.for_model(metadata.encoder)
+        return not metadata.building and metadata.recipe.same_as(recipe) and metadata.hnsw == self.hnsw
+
+    def kept(self, collection: Collection, **like: str) -> str | None:
+        """The newest other version of a collection that matches, and whose metadata has these keys."""
+        for physical in reversed(versions(collection.store, collection.name)):
+            info = collection.store.info(physical)
+            if physical == collection.physical or info.get("building") or not like.items() <= info.items():
+                continue
+            if self.matches(CollectionMetadata.read(physical, info)):
+                return physical
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +116,13 @@ class Work:
 
     Args:
         store, name: the collection.
-        encoder_of: gives the encoder of a version.
-        load: gives an encoder by its name.
-        lease: held while the migration runs.
+        step: the step, as a revision writes it.
         id: of the step; another one each time that a revision is applied or taken back.
         direction: "upgrade" or "downgrade".
         finish: what the collection says when the step is done.
+        lease: held while the migration runs.
+        encoder_of: gives the encoder of a version.
+        load: gives an encoder by its name.
         min_overlap: least mean overlap of the first ten hits of canary queries.
         report: is told how far the step has come.
         say: is told what a person should know.
@@ -101,12 +130,13 @@ class Work:
 
     store: Store
     name: str
-    encoder_of: EncoderOf
-    load: Callable[[str], Encoder]
-    lease: Lease
+    step: str
     id: str
     direction: str
     finish: Mapping[str, str]
+    lease: Lease
+    encoder_of: EncoderOf
+    load: Callable[[str], Encoder]
     min_overlap: float
     report: Callable[[Progress], None]
     say: Callable[[str], None]
@@ -116,53 +146,26 @@ class Work:
         """The collection as it is now."""
         return Collection(self.store, self.name)
 
+    def progress(self, doing: str, done: int = 0, total: int = 0) -> None:
+        """Tell how far the step has come, in documents."""
+        self.report(Progress(self.step, doing, done, max(done, total)))
 
-class Step(Protocol):
-    """One change of a collection."""
-
-    def __str__(self) -> str:
-        """The step, as a revision writes it."""
-        ...
-
-    def check(self, before: Shape) -> Shape:
-        """What a collection of this shape is afterwards.
-
-        Raises:
-            ConnectorError: it cannot be done, whatever the collection holds.
-        """
-        ...
-
-    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:
-        """What it would do; nothing is written.
+    def windows(
+        self, collection: Collection, doing: str, filter: models.Filter | None = None
+    ) -> Iterator[list[tuple[str, State]]]:
+        """All documents of a collection, some at a time, while the lease is held, with their progress.
 
         Args:
-            before: what the collection is when the steps before this one are done.
-            collection: as it is now.
-            measure: estimates sizes.
+            collection: which.
+            doing: what is being done to them.
+            filter: on payload keys.
+
+        Raises:
+            StoreLocked: the lease is lost.
         """
-        ...
-
-    def run(self, work: Work) -> None:
-        """Do it; what a run that was cut off has done already is not done again.
-
-        `work.finish` is said by the step if it makes another version, else by whoever runs it.
-        """
-        ...
-
-
-class Measure(Protocol):
-    """Estimates what points take."""
-
-    points: int
-
-    def kept(self, shape: Shape) -> str | None:
-        """A version of this shape that is there from before and would be used again."""
-        ...
-
-    def rebuilt(self, shape: Shape) -> int | None:
-        """Bytes of all points of a collection of this shape."""
-        ...
-
-    def vector(self, shape: Shape, name: str) -> int | None:
-        """Bytes of a named vector of all points."""
-        ...
+        total, done = collection.documents(), 0
+        for window in batched(scan(collection, filter), WINDOW):
+            self.lease.check()
+            yield window
+            done += len(window)
+            self.progress(doing, done, total)

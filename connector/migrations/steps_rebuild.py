@@ -1,17 +1,119 @@
-"""Steps that change what is stored of each text: by another version of the collection, or in place."""
+"""What a step of a migration is, and the steps that make another version of what is stored."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
 
 from connector.collection.collection import Collection
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.versions import transcode
 from connector.core.errors import MigrationError, RecipeError
+from connector.encoders import Encoder
+from connector.migrations.estimate import Estimate
 from connector.migrations.rebuild import rebuild
-from connector.migrations.steps import Measure, Planned, Shape, Work
+from connector.migrations.steps import Planned, Route, Shape, Work
+from connector.stores import Capabilities
 from connector.stores.schema import CLS, TOKENS, Hnsw
+
+IGNORED = "this engine ignores it"
+
+
+class Step(ABC):
+    """One change of a collection: planned without touching anything, and run so that it can be cut off.
+
+    Attributes:
+        route: how it is done where the engine can.
+        alters: whether it changes vectors, for which some engines make another version.
+    """
+
+    route: ClassVar[Route] = "in place"
+    alters: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        """The step, as a revision writes it; kept with the collection while the revision is applied."""
+        name = re.sub(r"\B(?=[A-Z])", "_", type(self).__name__).lower()
+        words = []
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.default is MISSING:
+                words.append(_written(value))
+            elif value is not None:
+                words.append(f"{field.name}={_written(value)}")
+        return f"{name}({', '.join(words)})"
+
+    @abstractmethod
+    def check(self, before: Shape) -> Shape:
+        """What a collection of this shape is afterwards.
+
+        Raises:
+            ConnectorError: it cannot be done, whatever the collection holds.
+        """
+
+    def plan(self, before: Shape, collection: Collection, estimate: Estimate) -> Planned:
+        """What it would do; nothing is written.
+
+        Args:
+            before: what the collection is when the steps before this one are done.
+            collection: as it is now.
+            estimate: of sizes.
+        """
+        after, route, points = self.check(before), self.route, estimate.points
+        notes = self.notes(after, collection)
+        if not self._rebuilds(collection.store.capabilities):
+            points, size = self.size(after, estimate)
+        elif (kept := estimate.kept(after)) is not None:
+            route, size = "rebuild", 0
+            notes = [f"{kept} is there from before: only what changed since then is written"]
+        else:
+            route, size = "rebuild", estimate.rebuilt(after)
+            if self.route != "rebuild":
+                why = transcode.why_not(before.recipe, after.recipe)
+                made = "stored vectors are copied" if why is None else f"texts are encoded again, as {why}"
+                notes = [f"this engine cannot change it in place: {made}"]
+        return Planned(str(self), route, points, size, tuple(notes), after)
+
+    def size(self, after: Shape, estimate: Estimate) -> tuple[int, int | None]:  # noqa: ARG002
+        """How many points it writes where they are, and the bytes that they need more."""
+        return 0, None
+
+    def notes(self, after: Shape, collection: Collection) -> Sequence[str]:  # noqa: ARG002
+        """What to know about it."""
+        return ()
+
+    def run(self, work: Work) -> None:
+        """Do it; what a run that was cut off has done already is not done again.
+
+        `work.finish` is said with the switch if another version is made, else by whoever runs it.
+        """
+        source = work.collection
+        after = self.check(Shape.of(source))
+        if self._rebuilds(work.store.capabilities):
+            rebuild(work, source, after, self.encoder(work, source, after))
+        else:
+            self.apply(work, source, after)
+
+    def encoder(self, work: Work, source: Collection, after: Shape) -> Encoder | None:  # noqa: ARG002
+        """What encodes the texts of another version again; None makes it of what is stored."""
+        return None
+
+    def apply(self, work: Work, collection: Collection, after: Shape) -> None:
+        """Do it where the points are; never called of a step whose route is "rebuild"."""
+        raise NotImplementedError
+
+    def _rebuilds(self, can: Capabilities) -> bool:
+        return self.route == "rebuild" or (self.alters and not can.alters)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Recipe):
+        return value.name
+    return str(getattr(value, "__name__", "function")) if callable(value) else repr(value)
 
 
 def _found(recipe: str | Recipe | None, before: Shape) -> Recipe:
@@ -20,25 +122,8 @@ def _found(recipe: str | Recipe | None, before: Shape) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else get_recipe(recipe)
 
 
-def _written(call: str, **given: Any) -> str:
-    parts = [
-        f"{key}={value.name if isinstance(value, Recipe) else repr(value)}"
-        for key, value in given.items()
-        if value is not None
-    ]
-    return f"{call}({', '.join(parts)})"
-
-
-def rebuilt(step: object, after: Shape, measure: Measure, *notes: str) -> Planned:
-    kept = measure.kept(after)
-    if kept is not None:
-        note = f"{kept} is there from before: only what changed since then is written"
-        return Planned(str(step), "rebuild", measure.points, 0, (note,), after)
-    return Planned(str(step), "rebuild", measure.points, measure.rebuilt(after), notes, after)
-
-
-@dataclass(frozen=True, slots=True)
-class Reindex:
+@dataclass(frozen=True)
+class Reindex(Step):
     """Encode every text again, into another version.
 
     Args:
@@ -49,29 +134,23 @@ class Reindex:
     recipe: str | Recipe | None = None
     model: str | None = None
 
-    def __str__(self) -> str:
-        return _written("reindex", recipe=self.recipe, model=self.model)
+    route = "rebuild"
 
     def check(self, before: Shape) -> Shape:
         return replace(before, recipe=_found(self.recipe, before), model=self.model or before.model)
 
-    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:
-        after = self.check(before)
-        notes = [f"encodes {measure.points:,} passages with {after.model}"]
+    def notes(self, after: Shape, collection: Collection) -> Sequence[str]:
+        notes = [f"encodes {collection.passages():,} passages with {after.model}"]
         if collection.adapted:
             notes.append("the adapted scoring is not taken over; run connector adapt again")
-        return rebuilt(self, after, measure, *notes)
+        return notes
 
-    def run(self, work: Work) -> None:
-        source = work.collection
-        recipe = _found(self.recipe, Shape(source.recipe, source.model))
-        encoder = work.encoder_of(source) if self.model is None else work.load(self.model)
-        resolved = recipe.for_model(encoder.fingerprint)
-        rebuild(work, str(self), resolved, encoder=encoder, hnsw=source.schema.vector(CLS).hnsw)
+    def encoder(self, work: Work, source: Collection, after: Shape) -> Encoder:  # noqa: ARG002
+        return work.encoder_of(source) if self.model is None else work.load(self.model)
 
 
-@dataclass(frozen=True, slots=True)
-class Recode:
+@dataclass(frozen=True)
+class Recode(Step):
     """Make another version of the vectors that are stored, without encoding.
 
     Args:
@@ -82,8 +161,7 @@ class Recode:
     codec: str | None = None
     recipe: str | Recipe | None = None
 
-    def __str__(self) -> str:
-        return _written("recode", codec=self.codec, recipe=self.recipe)
+    route = "rebuild"
 
     def check(self, before: Shape) -> Shape:
         after = before.with_recipe(self._recipe(before))
@@ -107,14 +185,8 @@ class Recode:
         except RecipeError:  # Qdrant cannot score it
             return old.varied(codec=self.codec, head=head, layout="codes")
 
-    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:  # noqa: ARG002
-        return rebuilt(self, self.check(before), measure, "of the stored vectors, without the encoder")
-
-    def run(self, work: Work) -> None:
-        source = work.collection
-        hnsw = source.schema.vector(CLS).hnsw
-        after = self.check(Shape(source.recipe, source.model, hnsw, source.indexes))
-        rebuild(work, str(self), after.recipe, hnsw=hnsw)
+    def notes(self, after: Shape, collection: Collection) -> Sequence[str]:  # noqa: ARG002
+        return ["of the stored vectors, without the encoder"]
 
 
 def _headed(wanted: Recipe, old: Recipe) -> Recipe:
@@ -125,8 +197,22 @@ def _headed(wanted: Recipe, old: Recipe) -> Recipe:
     return wanted.model_copy(update={"head": old.head})
 
 
-@dataclass(frozen=True, slots=True)
-class SetQuantization:
+class _Indexing(Step):
+    """A step that changes how a vector is indexed, where an engine indexes it."""
+
+    vector: ClassVar[str]
+
+    def notes(self, after: Shape, collection: Collection) -> Sequence[str]:  # noqa: ARG002
+        return () if collection.store.capabilities.quantizes else (IGNORED,)
+
+    def alter(self, work: Work, collection: Collection) -> None:
+        """Make the vector what the collection says now."""
+        if work.store.capabilities.quantizes:
+            work.store.alter_vector(collection.physical, work.collection.schema.vector(self.vector))
+
+
+@dataclass(frozen=True)
+class SetQuantization(_Indexing):
     """Change what Qdrant scores tokens by.
 
     Args:
@@ -135,60 +221,42 @@ class SetQuantization:
 
     quantization: str | None
 
-    def __str__(self) -> str:
-        return f"set_quantization({self.quantization!r})"
+    vector = TOKENS
 
     def check(self, before: Shape) -> Shape:
         return before.with_recipe(before.recipe.varied(quantization=self.quantization or "none"))
 
-    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:
-        return _altered(self, self.check(before), collection, measure)
-
-    def run(self, work: Work) -> None:
-        source = work.collection
-        hnsw = source.schema.vector(CLS).hnsw
-        after = self.check(Shape(source.recipe, source.model))
-        if not source.store.capabilities.alters:
-            rebuild(work, str(self), after.recipe, hnsw=hnsw)
-            return
-        source.say(recipe=after.recipe.model_dump_json())
-        if source.store.capabilities.quantizes:
-            source.store.alter_vector(source.physical, work.collection.schema.vector(TOKENS))
+    def apply(self, work: Work, collection: Collection, after: Shape) -> None:
+        collection.write_metadata(recipe=after.recipe)
+        self.alter(work, collection)
 
 
-@dataclass(frozen=True, slots=True)
-class SetHnsw:
+@dataclass(frozen=True)
+class SetHnsw(_Indexing):
     """Change the graph by which CLS vectors are found.
 
     Args:
-        hnsw: the new one.
+        m: edges of a node.
+        ef_construct: neighbours looked at to build it.
     """
 
-    hnsw: Hnsw
+    m: int = 16
+    ef_construct: int = 100
 
-    def __str__(self) -> str:
-        return f"set_hnsw(m={self.hnsw.m}, ef_construct={self.hnsw.ef_construct})"
+    vector = CLS
+
+    @property
+    def _hnsw(self) -> Hnsw:
+        try:
+            return Hnsw(m=self.m, ef_construct=self.ef_construct)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"{first['loc'][0]} is {first['input']!r}: {first['msg']}"
+            raise MigrationError(f"set_hnsw: {what}") from error
 
     def check(self, before: Shape) -> Shape:
-        return replace(before, hnsw=self.hnsw)
+        return replace(before, hnsw=self._hnsw)
 
-    def plan(self, before: Shape, collection: Collection, measure: Measure) -> Planned:
-        return _altered(self, self.check(before), collection, measure)
-
-    def run(self, work: Work) -> None:
-        source = work.collection
-        if not source.store.capabilities.alters:
-            rebuild(work, str(self), source.recipe, hnsw=self.hnsw)
-            return
-        source.say(hnsw=self.hnsw.model_dump_json())
-        if source.store.capabilities.quantizes:
-            source.store.alter_vector(source.physical, work.collection.schema.vector(CLS))
-
-
-def _altered(step: object, after: Shape, collection: Collection, measure: Measure) -> Planned:
-    if not collection.store.capabilities.alters:
-        return rebuilt(
-            step, after, measure, "this engine cannot change it in place: stored vectors are copied"
-        )
-    ignored = () if collection.store.capabilities.quantizes else ("this engine ignores it",)
-    return Planned(str(step), "in place", 0, None, ignored, after)
+    def apply(self, work: Work, collection: Collection, after: Shape) -> None:  # noqa: ARG002
+        collection.write_metadata(hnsw=self._hnsw)
+        self.alter(work, collection)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,19 +21,14 @@ from connector.collection.search.rerank import codec_of, keys_of, stored
 from connector.collection.search.search import rank
 from connector.collection.versions import transcode
 from connector.collection.versions.dual_write import carry
-from connector.core.errors import ConnectorError, StoreError
+from connector.core.errors import CollectionError, ConnectorError
 from connector.core.io import batched
 from connector.core.types import Float32
 from connector.stores import Point, Record
 from connector.stores.schema import CLS
 
-_SAMPLE = 20
-
-
-_ROUNDS = 5
-
-
-_WORDS = 12
+_SAMPLE, _ROUNDS, _WORDS = 20, 5, 12
+"""Documents that are made again, rounds of looking for differences, and words of a sampled query."""
 
 
 _MIN_COSINE = 0.95
@@ -75,12 +69,10 @@ class Verification:
 
     def problems(self, min_overlap: float) -> list[str]:
         """What speaks against a switch; nothing if all is well."""
-        found = (
-            [f"{len(self.differing)} documents differ, such as {self.differing[0]!r}"]
-            if self.differing
-            else []
-        )
-        if self.passages[0] != self.passages[1] and not self.differing:
+        found = []
+        if self.differing:
+            found.append(f"{len(self.differing)} documents differ, such as {self.differing[0]!r}")
+        elif self.passages[0] != self.passages[1]:
             found.append(f"{self.passages[1]} passages in place of {self.passages[0]}")
         if self.unfinished:
             found.append(f"{self.unfinished} documents are unfinished; ingest them again")
@@ -91,11 +83,9 @@ class Verification:
 
     def summary(self) -> str:
         """One line for a person."""
-        asked = (
-            f"the first ten hits of {len(self.overlaps)} canary queries overlap by {self.overlap:.0%}"
-            if self.overlap is not None
-            else f"no canary query was asked: {self.unasked}"
-        )
+        asked = f"no canary query was asked: {self.unasked}"
+        if self.overlap is not None:
+            asked = f"the first ten hits of {len(self.overlaps)} canary queries overlap by {self.overlap:.0%}"
         since = f"; {self.since:,} written or deleted since" if self.since else ""
         return (
             f"verified: {self.documents[1]:,} of {self.documents[0]:,} documents, {self.passages[1]:,} of "
@@ -104,13 +94,7 @@ class Verification:
         )
 
 
-def verify(
-    source: Collection,
-    target: Collection,
-    encoder_of: EncoderOf,
-    *,
-    stored: bool = False,
-) -> Verification:
+def verify(source: Collection, target: Collection, encoder_of: EncoderOf) -> Verification:
     """Compare a version that was just made with the one that it was made of.
 
     Documents that are written meanwhile are looked at again, and carried if they are late.
@@ -118,108 +102,96 @@ def verify(
     Args:
         source, target: the versions.
         encoder_of: gives a version's encoder.
-        stored: whether the target was made of what the source stores.
     """
     found = Verification()
     for _ in range(_ROUNDS):
-        late = _differing(source, target)
+        late = [id_ for _, ids in differing(source, target) for id_ in ids]
         carry(source, target, late, encoder_of)
         here, there = states(source, late), states(target, late)
         found.differing = [id_ for id_ in late if here.get(id_) != there.get(id_)]
         found.documents = source.documents(), target.documents()
-        passages = target.passages()
-        found.passages = _wanted(source), passages
-        if not found.differing and found.passages[0] == found.passages[1]:
+        found.passages = _finished(source)[0], target.passages()
+        if found.differing:
+            continue
+        if found.passages[0] == found.passages[1]:
             break
-        if not found.differing:
-            spoilt = _spoilt(target)
-            if not spoilt:  # others write, so that counts differ
-                found.passages = passages, passages
-                break
-            mark(target, spoilt)
-            carry(source, target, list(spoilt), encoder_of)
-    _compare_sample(found, source, target, encoder_of, stored)
+        spoilt = _spoilt(target)
+        if not spoilt:  # others write, so that counts differ
+            found.passages = (found.passages[1],) * 2
+            break
+        mark(target, spoilt)
+        carry(source, target, list(spoilt), encoder_of)
+    _check_sample(found, source, target, encoder_of)
     _ask_canaries(found, source, target, encoder_of)
     return found
 
 
-def inspect(collection: Collection, before: Collection | None, encoder_of: EncoderOf) -> Verification:
-    """Look whether a collection is whole, and how far its hits are those of an older version.
-
-    Args:
-        collection: as it is.
-        before: an older version, if one is kept.
-        encoder_of: gives a version's encoder.
-    """
-    found = Verification()
-    expected = 0
-    for _, state in scan(collection):
-        found.unfinished += state.hash is None
-        expected += state.passages if state.hash is not None else 0
-    documents, passages = collection.documents(), collection.passages()
-    expected = passages if found.unfinished else expected  # what they have cannot be told
-    found.documents, found.passages = (documents, documents), (expected, passages)
-    _compare_sample(found, collection, collection, encoder_of, False)
-    if before is None:
+def compare(connector: OpenCollection) -> Verification:
+    """Look whether a collection is whole, and compare its hits with those of its version of before."""
+    collection, found = connector.collection, Verification()
+    expected, found.unfinished = _finished(collection)
+    passages = collection.passages()
+    found.documents = (collection.documents(),) * 2
+    found.passages = passages if found.unfinished else expected, passages  # else what they have is not known
+    _check_sample(found, collection, collection, connector.encoder_of)
+    others = [it for it in versions_of(collection) if not it.current and not it.building]
+    if not others:
         found.unasked = "there is no other version to compare the hits with"
-    else:
-        found.since = len(_differing(before, collection, _content))
-        _ask_canaries(found, before, collection, encoder_of)
+        return found
+    before = Collection(collection.store, others[-1].physical)
+    found.since = sum(len(ids) for _, ids in differing(before, collection, content=True))
+    _ask_canaries(found, before, collection, connector.encoder_of)
     return found
 
 
-def _wanted(collection: Collection) -> int:
-    """How many passages its finished documents have; unfinished ones may have left some more."""
-    return sum(state.passages for _, state in scan(collection) if state.hash is not None)
+def _finished(collection: Collection) -> tuple[int, int]:
+    """How many passages the finished documents have, and how many documents are unfinished."""
+    passages = unfinished = 0
+    for _, state in scan(collection):
+        unfinished += state.hash is None
+        passages += 0 if state.hash is None else state.passages
+    return passages, unfinished
 
 
 def _spoilt(collection: Collection) -> dict[str, int]:
     """Documents that have other passages than they say, and how many there may be of each."""
-    spoilt: dict[str, int] = {}
-    for window in batched(_numbers(collection), WINDOW):
-        said = states(collection, [id_ for id_, _ in window])
-        for id_, numbers in window:
-            state = said.get(id_, State(None, 0))
-            missing = state.hash is not None and len(numbers) < state.passages
-            if missing or max(numbers) >= state.passages:
-                spoilt[id_] = max(max(numbers) + 1, state.passages)
-    return spoilt
-
-
-def _numbers(collection: Collection) -> Iterable[tuple[str, list[int]]]:
     numbers: dict[str, list[int]] = {}
     for record in collection.store.scroll(collection.physical, ["id", "passage"]):
         if "passage" in record.payload:
             numbers.setdefault(record.payload["id"], []).append(int(record.payload["passage"]))
-    return numbers.items()
+    spoilt: dict[str, int] = {}
+    for window in batched(numbers, WINDOW):
+        there = states(collection, window)
+        for id_ in window:
+            state, size = there.get(id_, State(None, 0)), max(numbers[id_]) + 1
+            missing = state.hash is not None and len(numbers[id_]) < state.passages
+            if missing or size > state.passages:
+                spoilt[id_] = max(size, state.passages)
+    return spoilt
 
 
-def _content(state: State | None) -> object:
-    """Of a document, without what migrations did to its metadata."""
-    return None if state is None else (state.hash, state.passages)
+def differing(
+    source: Collection, target: Collection, content: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """Ids of documents that are not the same in both, some at a time, after how many the source has of them.
 
+    Args:
+        source, target: the versions.
+        content: whether what migrations did to metadata does not count.
+    """
 
-def _all(state: State | None) -> object:
-    return state
+    def part(state: State | None) -> State | None:
+        return replace(state, revised=None) if content and state is not None else state
 
-
-def _differing(
-    source: Collection, target: Collection, part: Callable[[State | None], object] = _all
-) -> list[str]:
-    """Ids of documents that are not the same in both."""
-    differing = []
     for window in batched(scan(source), WINDOW):
         there = states(target, [id_ for id_, _ in window])
-        differing += [id_ for id_, state in window if part(there.get(id_)) != part(state)]
+        yield len(window), [id_ for id_, state in window if part(there.get(id_)) != part(state)]
     for window in batched(scan(target), WINDOW):
         there = states(source, [id_ for id_, _ in window])
-        differing += [id_ for id_, _ in window if id_ not in there]
-    return differing
+        yield 0, [id_ for id_, _ in window if id_ not in there]
 
 
-def _compare_sample(
-    found: Verification, source: Collection, target: Collection, encoder_of: EncoderOf, made_of_stored: bool
-) -> None:
+def _check_sample(found: Verification, source: Collection, target: Collection, encoder_of: EncoderOf) -> None:
     sample = dict(_sample(target))
     keys, vectors = keys_of(target) if target.recipe.layout != "dense" else ([], [])
     same = {id_: it for id_, it in states(source, sample).items() if it == sample[id_]}
@@ -233,13 +205,12 @@ def _compare_sample(
             found.damaged.append(f"document {id_!r} has another text or other metadata")
             continue
         try:
-            expected = _made_again(source, target, theirs[id_], encoder_of, made_of_stored)
+            expected = _made_again(source, target, theirs[id_], encoder_of)
         except ConnectorError as error:
             found.damaged.append(f"document {id_!r} cannot be made again: {error}")
             continue
-        cosine = min(
-            _cosine(target, record, point) for (_, record), point in zip(pairs, expected, strict=True)
-        )
+        records = (record for _, record in pairs)
+        cosine = min(_cosine(target, *both) for both in zip(records, expected, strict=True))
         found.cosine = min(found.cosine, cosine)
         if cosine < _MIN_COSINE:
             found.damaged.append(f"document {id_!r} has other vectors (cosine {cosine:.2f})")
@@ -252,13 +223,11 @@ def _sample(target: Collection) -> list[tuple[str, State]]:
 
 
 def _made_again(
-    source: Collection,
-    target: Collection,
-    pairs: Sequence[tuple[Passage, Record]],
-    encoder_of: EncoderOf,
-    made_of_stored: bool,
+    source: Collection, target: Collection, pairs: Sequence[tuple[Passage, Record]], encoder_of: EncoderOf
 ) -> list[Point]:
+    """What the target should hold of passages; made of what the source stores if all of it was."""
     passages = [passage for passage, _ in pairs]
+    made_of_stored = source is not target and target.read_metadata().route == "stored"
     if made_of_stored and transcode.why_not(source.recipe, target.recipe) is None:
         materials = transcode.materials(source, target, [record for _, record in pairs])
     else:
@@ -271,35 +240,25 @@ def _cosine(collection: Collection, record: Record, point: Point) -> float:
     pairs = [(record.vectors[CLS][None], np.asarray(point.vectors[CLS])[None])]
     if collection.recipe.layout != "dense" and "frequencies" not in collection.pipeline.reduction.needs:
         codec = codec_of(collection)
-        again = Record(
-            point.id,
-            dict(point.payload),
-            0.0,
-            {k: v for k, v in point.vectors.items() if isinstance(v, np.ndarray)},
-        )
-        own = codec.decode(stored(collection, [record]).rows)
-        theirs = codec.decode(stored(collection, [again]).rows)
+        dense = {name: it for name, it in point.vectors.items() if isinstance(it, np.ndarray)}
+        again = Record(point.id, dict(point.payload), 0.0, dense)
+        own, theirs = (codec.decode(stored(collection, [it]).rows) for it in (record, again))
         if own.shape != theirs.shape:
             return 0.0
         pairs.append((own, theirs))
-    return min(float(np.mean(_cosines(*pair))) for pair in pairs)
+    return min(_mean_cosine(*pair) for pair in pairs)
 
 
-def _cosines(left: Float32, right: Float32) -> Any:
+def _mean_cosine(left: Float32, right: Float32) -> float:
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return (left * right).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return float(np.mean((left * right).sum(axis=1) / np.maximum(lengths, 1e-12)))
 
 
 def _ask_canaries(found: Verification, source: Collection, target: Collection, encoder_of: EncoderOf) -> None:
     try:
         queries = canaries_of(target) or _sampled_queries(source)
-    except StoreError as error:
-        found.unasked = str(error)
-        return
-    if not queries:
-        found.unasked = "the collection is empty"
-        return
-    try:
+        if not queries:
+            raise CollectionError("the collection is empty")
         encoders = encoder_of(source), encoder_of(target)
     except ConnectorError as error:
         found.unasked = str(error)
@@ -314,7 +273,7 @@ def _ask_canaries(found: Verification, source: Collection, target: Collection, e
 
 def canaries_of(collection: Collection) -> list[str]:
     """The queries that are kept with a collection to try its versions by; none if there are none."""
-    if not collection.said().get("canaries"):
+    if not collection.read_metadata().canaries:
         return []
     data = collection.store.get_artifact(collection.physical, CANARIES_FILE)
     return [str(query) for query in json.loads(data)]
@@ -324,7 +283,7 @@ def keep_canaries(collection: Collection, queries: Sequence[str]) -> None:
     """Keep queries with a collection to try its versions by."""
     data = json.dumps(list(queries), ensure_ascii=False).encode()
     collection.store.put_artifact(collection.physical, CANARIES_FILE, data)
-    collection.say(canaries=str(len(queries)))
+    collection.write_metadata(canaries=len(queries))
 
 
 def _sampled_queries(source: Collection) -> list[str]:
@@ -358,28 +317,19 @@ class Version:
     bytes: int | None
 
 
-def versions_of(collection: Collection) -> Iterable[Version]:
+def versions_of(collection: Collection) -> Iterator[Version]:
     """All versions of a collection, oldest first."""
     store = collection.store
     for physical in {**dict.fromkeys(versions(store, collection.name)), collection.physical: None}:
-        said = store.info(physical)
-        version = Collection(store, physical)
+        version, said = Collection(store, physical), store.info(physical)
         yield Version(
-            physical=physical,
-            current=physical == collection.physical,
-            building=bool(said.get("building")),
-            recipe=version.recipe.name,
-            documents=version.documents(),
-            bytes=store.disk_bytes(physical),
+            physical,
+            physical == collection.physical,
+            bool(said.get("building")),
+            version.recipe.name,
+            version.documents(),
+            store.disk_bytes(physical),
         )
-
-
-def compare(connector: OpenCollection) -> Verification:
-    """Look whether a collection is whole, and compare its hits with those of its version of before."""
-    collection = connector.collection
-    others = [it for it in versions_of(collection) if not it.current and not it.building]
-    before = Collection(collection.store, others[-1].physical) if others else None
-    return inspect(collection, before, connector.encoder_of)
 
 
 def collect(connector: OpenCollection) -> list[Version]:
@@ -395,7 +345,7 @@ def collect(connector: OpenCollection) -> list[Version]:
     with store.lease(connector.name):
         collection = Collection(store, connector.name)
         dropped = [version for version in versions_of(collection) if not version.current]
-        collection.say(rebuild="")
+        collection.write_metadata(rebuild=None)
         for version in dropped:
             store.drop(version.physical)
         return dropped

@@ -44,8 +44,7 @@ class TopK:
 
     def counts(self, lengths: NDArray[np.integer]) -> NDArray[np.int64]:
         """(P,) cells of each query token in passages of these many tokens."""
-        counts: NDArray[np.int64] = np.minimum(lengths, min(self.k, _MOST)).astype(np.int64)
-        return counts
+        return np.minimum(np.asarray(lengths, np.int64), min(self.k, _MOST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,7 @@ class TopP:
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
-            raise RecipeError(
-                f"alignment top-{self.percent:g}% is no share; give one above 0% and at most 100%"
-            )
+            raise RecipeError(f"alignment top-{self.percent:g}% is no share; give one above 0%, up to 100%")
 
     @property
     def spec(self) -> str:
@@ -86,16 +83,10 @@ def parse_alignment(spec: str | Alignment) -> Alignment:
     """
     if isinstance(spec, TopK | TopP):
         return spec
-    named = (
-        re.fullmatch(r"top-(?:([0-9]+)|([0-9]+(?:\.[0-9]+)?)%)", spec.strip())
-        if isinstance(spec, str)
-        else None
-    )
+    text = spec.strip() if isinstance(spec, str) else ""
+    named = re.fullmatch(r"top-(?:([0-9]+)|([0-9]+(?:\.[0-9]+)?)%)", text)
     if named is None:
-        raise RecipeError(
-            f"alignment {spec!r} is not known; give a count such as top-4, a share such as top-1.5%, or "
-            "top-1, which orders as MaxSim does"
-        )
+        raise RecipeError(f"alignment {spec!r} is not known; give a count (top-4) or a share (top-1.5%)")
     return TopK(int(named[1])) if named[1] else TopP(float(named[2]))
 
 
@@ -123,9 +114,8 @@ def aligned_cells(
         InputError: shapes disagree.
     """
     rows, columns = similarities.shape
-    weights = np.outer(
-        _saliency(query_saliency, rows, "query"), _saliency(passage_saliency, columns, "passage")
-    )
+    asked = _saliency(query_saliency, rows, "query")
+    weights = np.outer(asked, _saliency(passage_saliency, columns, "passage"))
     count = int(alignment.counts(np.array([columns]))[0])
     order = _descending(similarities, passage_saliency)[:, :count]
     marked = np.zeros((rows, columns), np.float32)
@@ -159,7 +149,6 @@ def _saliency(values: Float32 | None, rows: int, side: str) -> Float32:
         return np.ones(rows, np.float32)
     if values.shape != (rows,) or not (np.isfinite(values) & (values >= 0)).all():
         raise InputError(
-            f"{side} saliency has shape {values.shape} for {rows} tokens, smallest {values.min(initial=0)}; "
-            "give one finite number of at least 0 for each"
+            f"{side} saliency has shape {values.shape}; give {rows} finite numbers of at least 0"
         )
     return values

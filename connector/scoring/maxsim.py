@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -166,39 +166,37 @@ def aligned(
     counts = alignment.counts(np.diff(ends))
     carrying, room = passage_saliency is not None, Room()
     scores = np.empty(len(ends) - 1, np.float32)
+    selections: Iterable[Selection]
     with _blas_threads(torch.get_num_threads()):
         for first, last in _blocks(ends, scorer.rows):
             here = slice(ends[first], ends[last])
             block = scorer.similarities(rows[here])
             if passage_saliency is not None:
                 block = _carrying(block, passage_saliency[here])
-            most = int(counts[first:last].max())
-            for found in _selected(block, ends[first : last + 1] - ends[first], most, room):
+            most, own = int(counts[first:last].max()), ends[first : last + 1] - ends[first]
+            if most == 1:
+                selections = [Selection(np.arange(last - first), _maxima(block, own)[None])]
+            else:
+                selections = largest(block, own[:-1], np.diff(own), most, room)
+            for found in selections:
                 passages = first + found.passages
                 scores[passages] = _means(found.values, counts[passages], query_saliency, carrying)
     return scores
-
-
-def _selected(block: torch.Tensor, ends: NDArray[np.int64], k: int, room: Room) -> Iterator[Selection]:
-    """The k largest similarities of each passage and query token, of a block (n, m)."""
-    if k == 1:
-        return iter([Selection(np.arange(len(ends) - 1), _maxima(block, ends)[None])])
-    return largest(block, ends[:-1], np.diff(ends), k, room)
 
 
 def _carrying(block: torch.Tensor, saliency: NDArray[np.uint8]) -> torch.Tensor:
     """The similarities (n, m) with the rows' saliency in their last eight bits: `alignment.coarse`."""
     import torch
 
-    byte = saliency.astype(np.int32)[:, None]
+    byte: Any = saliency.astype(np.int32)[:, None]
     if block.device.type == "cpu":  # by numpy: torch's threads would wait for those of the product before
-        bits = block.numpy().view(np.int32)
-        bits += 0x80
-        bits &= ~0xFF
-        bits |= byte
-        return block
-    coarse = block.view(torch.int32).add_(0x80).bitwise_and_(~0xFF)
-    return coarse.bitwise_or_(torch.from_numpy(byte).to(block.device)).view(torch.float32)
+        bits: Any = block.numpy().view(np.int32)
+    else:
+        bits, byte = block.view(torch.int32), torch.from_numpy(byte).to(block.device)
+    bits += 0x80
+    bits &= ~0xFF
+    bits |= byte
+    return block
 
 
 def _means(
@@ -231,8 +229,7 @@ def _ends(lengths: Sequence[int] | NDArray[np.integer], rows: int) -> NDArray[np
     smallest = counts.min(initial=1)
     if smallest < 1 or counts.sum() != rows:
         raise InputError(
-            f"passage lengths add up to {counts.sum()} (smallest {smallest}) for {rows} token rows; each "
-            "must be at least 1 and their sum the number of rows"
+            f"passage lengths (least {smallest}) sum to {counts.sum()} for {rows} token rows; give as many"
         )
     return np.concatenate([[0], np.cumsum(counts)])
 

@@ -8,6 +8,7 @@ networks and their applications", AFIPS 1968.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -68,26 +69,22 @@ class Room:
     """Memory for one selection after another: new memory costs more than what is done in it."""
 
     def __init__(self) -> None:
-        self._table = np.empty(0, np.float32)
-        self._pair = np.empty(0, np.float32)
+        self._buffers: dict[str, Float32] = {}
+
+    def array(self, name: str, *shape: int) -> Float32:
+        """An array of this shape, in the memory that this name had before if it is enough."""
+        size = math.prod(shape)
+        if name not in self._buffers or len(self._buffers[name]) < size:
+            self._buffers[name] = np.empty(size, np.float32)
+        return self._buffers[name][:size].reshape(shape)
 
     def copy(self, matrix: Float32) -> Float32:
         """The matrix with its rows lying one after another."""
         if matrix.flags.c_contiguous:
             return matrix
-        if len(self._table) < matrix.size:
-            self._table = np.empty(matrix.size, np.float32)
-        table = self._table[: matrix.size].reshape(matrix.shape)
+        table = self.array("table", *matrix.shape)
         table[:] = matrix
         return table
-
-    def two(self, rows: int, columns: int) -> tuple[Float32, Float32]:
-        """Two matrices of this shape."""
-        size = rows * columns
-        if len(self._pair) < 2 * size:
-            self._pair = np.empty(2 * size, np.float32)
-        first, second = self._pair[: 2 * size].reshape(2, rows, columns)
-        return first, second
 
 
 def _groups(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.intp]]:
@@ -104,11 +101,7 @@ def _groups(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.intp]]:
 
 
 def _largest_of(
-    table: torch.Tensor | Float32,
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    k: int,
-    room: Room,
+    table: torch.Tensor | Float32, starts: NDArray[np.int64], lengths: NDArray[np.int64], k: int, room: Room
 ) -> Float32:
     """(k, p, m) of passages of about one length."""
     most = int(lengths.max())
@@ -118,7 +111,7 @@ def _largest_of(
     rows = (starts + np.minimum(place, lengths - 1)).ravel()
     absent = np.flatnonzero((place >= lengths).ravel())
     if isinstance(table, np.ndarray):
-        values, spare = room.two(len(rows), table.shape[1])
+        values, spare = room.array("pair", 2, len(rows), table.shape[1])
         np.take(table, rows, axis=0, out=values, mode="clip")
         values[absent] = ABSENT
         shape = (wide, lists, len(lengths), table.shape[1])

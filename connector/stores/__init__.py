@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from typing import Any, cast
+from typing import Annotated, TypeAlias
 
+from pydantic import SkipValidation
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector.core.errors import InputError
@@ -21,13 +21,13 @@ from connector.stores.base import (
     Store,
 )
 from connector.stores.edge.store import EdgeStore
-from connector.stores.external import AttachedStore
-from connector.stores.server.connection import Awaited, connect
+from connector.stores.server.connection import connect
 from connector.stores.server.credentials import api_key_from_environment
 from connector.stores.server.store import ServerStore
 
 __all__ = [
     "Capabilities",
+    "Client",
     "EdgeStore",
     "Fused",
     "Lease",
@@ -43,23 +43,25 @@ __all__ = [
 ]
 
 
+Client: TypeAlias = Annotated[QdrantClient | Store, SkipValidation]
+"""A client, or what does as one, such as a wrapper that counts its calls; or a store."""
+
+
 def open_store(
     *,
     path: str | os.PathLike[str] | None = None,
     url: str | None = None,
     api_key: str | None = None,
-    client: QdrantClient | AsyncQdrantClient | Store | None = None,
-    loop: asyncio.AbstractEventLoop | None = None,
+    client: Client | None = None,
 ) -> Store:
     """The store at a folder, at an address, or behind a client: exactly one of the three.
 
     Args:
         path, url, api_key: where.
         client: instead, a client; or a store that is open, which is given back.
-        loop: of an asynchronous application, whose worker threads use the store: requests are made there.
 
     Raises:
-        InputError: none or several places are given.
+        InputError: none or several places are given, or the client is an asynchronous one.
         StoreLocked: another process has the folder open.
         StoreUnavailable: no server answers.
     """
@@ -70,16 +72,11 @@ def open_store(
         if not str(path):
             raise InputError("path is empty; give a folder, such as ./qdrant")
         return EdgeStore(path)
-    if isinstance(client, EdgeStore | ServerStore | AttachedStore):
-        return cast(Store, client)
-    if client is not None:
-        return ServerStore(_usable(client, loop), "the given client")
-    return connect(str(url), api_key, loop)
-
-
-def _usable(client: Any, loop: asyncio.AbstractEventLoop | None) -> Any:
-    if not isinstance(client, AsyncQdrantClient):
+    if isinstance(client, Store):
         return client
-    if loop is None:
-        raise InputError("client is an AsyncQdrantClient; give it to AsyncConnector, or give a QdrantClient")
-    return Awaited(client, loop)
+    if isinstance(client, AsyncQdrantClient):
+        raise InputError(
+            "client is an AsyncQdrantClient; give a QdrantClient, or the url: AsyncConnector waits for "
+            "answers in threads of its own, and stops no event loop"
+        )
+    return connect(str(url), api_key) if client is None else ServerStore(client, "the given client")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from qdrant_client import models
+import numpy as np
 
+from connector.core.errors import CollectionNotFound
 from connector.core.types import Float32, Sparse
+from connector.stores.filters import Where
 from connector.stores.schema import CollectionSchema, VectorSchema
 
 
@@ -30,10 +32,16 @@ class Record:
     A search reads a hundred of these and needs the ids of ten, so the engine's own form is kept.
     """
 
-    key: str | uuid.UUID
+    key: str | int | uuid.UUID
     payload: dict[str, Any]
     score: float = 0.0
     vectors: dict[str, Float32] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, point: Any) -> Record:
+        """What an engine gives back."""
+        vectors = {name: np.asarray(it, np.float32) for name, it in (point.vector or {}).items()}
+        return cls(point.id, point.payload or {}, getattr(point, "score", 0.0), vectors)
 
     @property
     def id(self) -> str:
@@ -60,6 +68,11 @@ class Nearest:
     prefetch: Query | None = None
     oversampling: float | None = None
 
+    @property
+    def stages(self) -> tuple[Query, ...]:
+        """What finds the points that it scores; empty where it scores all."""
+        return () if self.prefetch is None else (self.prefetch,)
+
 
 @dataclass(frozen=True, slots=True)
 class Fused:
@@ -75,8 +88,23 @@ class Fused:
     limit: int
     method: Literal["rrf", "dbsf"] = "rrf"
 
+    @property
+    def stages(self) -> tuple[Query, ...]:
+        """What finds the points that it orders."""
+        return self.queries
+
 
 Query = Nearest | Fused
+
+
+def missing(name: str, location: str, names: Iterable[str], aliases: Mapping[str, str]) -> CollectionNotFound:
+    """The error for a collection that is not at a location, which names those that are."""
+    there = ", ".join(sorted({*names, *aliases} - {*aliases.values()})) or "none"
+    return CollectionNotFound(f"no collection {name!r} at {location}; there: {there}")
+
+
+Keys = Sequence[str] | None
+"""Payload keys that are asked for; None for all."""
 
 
 PayloadKind = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "text", "geo"]
@@ -108,7 +136,6 @@ class Lease(Protocol):
 
     def check(self) -> None:
         """Raises StoreLocked if the lease ran out and another one has taken the key."""
-        ...
 
 
 @runtime_checkable
@@ -125,19 +152,15 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """The folder or address, for messages."""
-        ...
 
     def names(self) -> list[str]:
         """The names of the collections, sorted; aliases are not among them."""
-        ...
 
     def aliases(self) -> dict[str, str]:
         """Each alias and the collection that it leads to."""
-        ...
 
     def switch(self, alias: str, name: str | None) -> None:
         """Let an alias lead to a collection from now on, at once for all who ask; None removes the alias."""
-        ...
 
     def lease(self, key: str) -> AbstractContextManager[Lease]:
         """Hold a key that one holder at a time can hold, here or in another process.
@@ -145,7 +168,6 @@ class Store(Protocol):
         Raises:
             StoreLocked: another one holds it.
         """
-        ...
 
     def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
         """Make an empty collection, or nothing at all.
@@ -153,31 +175,24 @@ class Store(Protocol):
         Raises:
             CollectionExists: the name is taken.
         """
-        ...
 
     def drop(self, name: str) -> None:
         """Delete a collection with its artifacts and aliases."""
-        ...
 
     def info(self, name: str) -> dict[str, str]:
-        """What the collection says of itself: flat keys."""
-        ...
+        """The metadata of the collection: flat keys."""
 
     def set_info(self, name: str, info: Mapping[str, str]) -> None:
         """Set these keys and leave the others."""
-        ...
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
         """Keep bytes with the collection under a key, replacing what was there."""
-        ...
 
     def claim_artifact(self, name: str, key: str, data: bytes) -> bytes:
         """Keep bytes unless some are there under the key; gives those that are. One of many callers wins."""
-        ...
 
     def get_artifact(self, name: str, key: str) -> bytes:
         """The bytes that `put_artifact` kept; `StoreError` when there are none."""
-        ...
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         """Insert or replace points, in order.
@@ -188,71 +203,49 @@ class Store(Protocol):
             PointsRefused: the engine refuses some points for good; the others are written.
             StoreError: it refuses every one of several points.
         """
-        ...
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """Delete points; ids that are not there do no harm."""
-        ...
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
         """Set these vectors and payload keys of points that are there, and leave their others; points that
         are not there are passed over. Of one point, the payload is set after the vectors."""
-        ...
 
     def retrieve(
-        self, name: str, ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str] = ()
+        self, name: str, ids: Sequence[str], payload: Keys, vectors: Sequence[str] = ()
     ) -> dict[str, Record]:
         """The points that are there, by id, with these payload keys and vectors."""
-        ...
 
     def search(
-        self,
-        name: str,
-        query: Query,
-        *,
-        payload: Sequence[str],
-        vectors: Sequence[str] = (),
-        filter: models.Filter | None = None,
+        self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> list[Record]:
         """The nearest points, best first, with these payload keys and vectors.
 
         The filter applies to every stage of the query.
         """
-        ...
 
     def scroll(
-        self,
-        name: str,
-        payload: Sequence[str] | None,
-        vectors: Sequence[str] = (),
-        filter: models.Filter | None = None,
+        self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> Iterator[Record]:
-        """All points that match, ordered by id, with these payload keys, None for all, and vectors."""
-        ...
+        """All points that match, ordered by id, with these payload keys and vectors."""
 
-    def count(self, name: str, filter: models.Filter | None = None) -> int:
+    def count(self, name: str, filter: Where = None) -> int:
         """How many points match, exactly."""
-        ...
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
         """A new named vector that no point has yet, where the engine `alters`; a text names a sparse one."""
-        ...
 
     def drop_vector(self, name: str, vector: str) -> None:
         """Delete a named vector of all points, where the engine `alters`; a missing one does no harm."""
-        ...
 
     def alter_vector(self, name: str, vector: VectorSchema) -> None:
         """Change quantization and HNSW graph of a vector, where the engine `alters`."""
-        ...
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         """Index the values of a payload key, for filters; one that is there stays."""
-        ...
 
     def finish(self, name: str) -> None:
         """Called after many writes: build indexes and cut logs, where the engine does not by itself."""
-        ...
 
     def disk_bytes(self, name: str, log: bool = True) -> int | None:
         """What the collection takes on disk, or None where that cannot be seen.
@@ -261,8 +254,6 @@ class Store(Protocol):
             name: the collection.
             log: whether to count the write-ahead log, which does not grow with the collection.
         """
-        ...
 
     def close(self) -> None:
         """Release the folder or connection. Calling it twice is harmless."""
-        ...

@@ -1,12 +1,14 @@
-"""Points in requests that the engine takes: cut by bytes, halved when it refuses one, always in order."""
+"""Points in requests that the engine takes: cut by bytes, halved when it refuses one, always in order; and
+in pages as they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any
 
 from connector.core.errors import InputError, PointsRefused, StoreError
 from connector.core.types import Sparse
-from connector.stores.base import Point
+from connector.stores.base import Point, Record
 
 MAX_MULTIVECTOR_FLOATS = 1_048_576
 """Rows × width of one multivector that Qdrant takes. Edge does not check it, so we do."""
@@ -36,16 +38,29 @@ def batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
 
 
 def _weight(point: Point) -> int:
+    floats = 0
     for vector in point.vectors.values():
-        if isinstance(vector, Sparse):
-            continue
-        if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_FLOATS:
+        floats += 2 * len(vector) if isinstance(vector, Sparse) else vector.size
+        if not isinstance(vector, Sparse) and vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_FLOATS:
             raise InputError(
                 f"a passage of {vector.shape[0]} × {vector.shape[1]} token floats is over Qdrant's limit of "
                 f"{MAX_MULTIVECTOR_FLOATS}; pool its tokens, project them, or split it with chunk_tokens"
             )
-    floats = sum(2 * len(it) if isinstance(it, Sparse) else it.size for it in point.vectors.values())
     return floats * _BYTES_PER_FLOAT + len(repr(point.payload).encode("utf-8", "replace"))
+
+
+def paged(page: Callable[[Any], tuple[Sequence[Any], Any]]) -> Iterator[Record]:
+    """All points of a collection that is read in pages.
+
+    Args:
+        page: gives the points from an offset on, at first None, and the next offset, at last None.
+    """
+    offset: Any = None
+    while True:
+        points, offset = page(offset)
+        yield from map(Record.of, points)
+        if offset is None:
+            return
 
 
 def amend_there(

@@ -6,14 +6,14 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from qdrant_client import models
 
 from connector.core.errors import CollectionError
-from connector.stores.base import Fused, Nearest, Point, Query, Record, Store
-from connector.stores.filters import renamed
+from connector.stores.base import Fused, Keys, Nearest, PayloadKind, Point, Query, Record, Store
+from connector.stores.filters import Where, renamed
 from connector.stores.schema import VectorSchema
 from connector.stores.server.convert import native
 from connector.stores.server.store import ServerStore
@@ -156,149 +156,123 @@ _LAYOUT = OWN + "layout"
 
 def seen_through(store: Store, physical: str) -> Store:
     """The store, or what makes it look like one of ours if the collection is an attached one."""
-    if isinstance(store, AttachedStore):
+    if isinstance(store, AttachedStore) or not isinstance(store, ServerStore):
         return store
     layout = store.info(physical).get(_LAYOUT)
-    return attached(store, Layout.model_validate_json(layout)) if layout else store
+    return AttachedStore(store, Layout.model_validate_json(layout)) if layout else store
 
 
-def attached(store: Store, layout: Layout) -> Store:
-    """A store whose collections, all of this layout, look as if they were ours."""
-    return cast(Store, AttachedStore(cast(ServerStore, store), layout))
-
-
-class AttachedStore:
+class AttachedStore(ServerStore):
     """A server's store with other names for payload keys, vectors and descriptions.
 
+    All its collections, of one layout, look as if they were ours.
+
     Args:
-        store: the server.
+        store: the server, whose connection it uses.
         layout: where the texts are.
     """
 
     def __init__(self, store: ServerStore, layout: Layout) -> None:
-        self.server = store
+        vars(self).update(vars(store))
         self.layout = layout
 
-    def __getattr__(self, name: str) -> Any:  # what has no names to change
-        return getattr(self.server, name)
-
     def __repr__(self) -> str:
-        return f"AttachedStore({self.server!r}, {str(self.layout)!r})"
+        return f"AttachedStore({self.location!r}, {str(self.layout)!r})"
 
     def info(self, name: str) -> dict[str, str]:
-        said = self.server.info(name)
-        return {key.removeprefix(OWN): it for key, it in said.items() if key.startswith(OWN) and it}
+        there = super().info(name)
+        return {key.removeprefix(OWN): it for key, it in there.items() if key.startswith(OWN) and it}
 
     def set_info(self, name: str, info: Mapping[str, str]) -> None:
-        self.server.set_info(name, {OWN + key: it for key, it in info.items()})
+        super().set_info(name, {OWN + key: it for key, it in info.items()})
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         """Adds to points that are there; no other one is made, and nothing of theirs replaced."""
         self.amend(name, points)
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
-        self.server.amend(name, [_added(point) for point in points])
+        super().amend(name, [_added(point) for point in points])
 
     def retrieve(
-        self, name: str, ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str] = ()
+        self, name: str, ids: Sequence[str], payload: Keys, vectors: Sequence[str] = ()
     ) -> dict[str, Record]:
         known = [id_ for id_ in ids if _is_id(id_)]
-        found = self.server.retrieve(name, known, self._keys(payload), [OWN + it for it in vectors])
+        found = super().retrieve(name, known, self._keys(payload), _named(vectors))
         return {key: self._ours(record, payload) for key, record in found.items()}
 
     def search(
-        self,
-        name: str,
-        query: Query,
-        *,
-        payload: Sequence[str],
-        vectors: Sequence[str] = (),
-        filter: models.Filter | None = None,
+        self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> list[Record]:
-        found = self.server.search(
-            name,
-            _renamed_query(query),
-            payload=self._keys(payload),
-            vectors=[OWN + it for it in vectors],
-            filter=self._filter(filter),
-        )
-        whole = [record for record in found if self._is_whole(record, payload, vectors)]
+        """As every store does, but passing over points whose payload the program has replaced since."""
+        keys, named, where = self._keys(payload), _named(vectors), self._filter(filter)
+        found = super().search(name, _renamed(query), payload=keys, vectors=named, filter=where)
+        wanted = {OWN + key for key in payload or () if key not in _THEIRS}
+        whole = [it for it in found if wanted <= it.payload.keys() and it.vectors.keys() >= {*named}]
         return [self._ours(record, payload) for record in whole]
 
     def scroll(
-        self,
-        name: str,
-        payload: Sequence[str],
-        vectors: Sequence[str] = (),
-        filter: models.Filter | None = None,
+        self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> Iterator[Record]:
-        named = [OWN + it for it in vectors]
-        for record in self.server.scroll(name, self._keys(payload), named, self._filter(filter)):
-            yield self._ours(record, payload)
+        found = super().scroll(name, self._keys(payload), _named(vectors), self._filter(filter))
+        return (self._ours(record, payload) for record in found)
 
     def texts(self, name: str) -> Iterator[tuple[str, str | None]]:
         """The ids and texts of all points of the program."""
-        for record in self.server.scroll(name, [self.layout.text]):
+        for record in super().scroll(name, [self.layout.text]):
             yield record.id, self.layout.text_of(record.payload)
 
-    def count(self, name: str, filter: models.Filter | None = None) -> int:
-        return self.server.count(name, self._filter(filter))
+    def count(self, name: str, filter: Where = None) -> int:
+        return super().count(name, self._filter(filter))
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
         named = OWN + vector if isinstance(vector, str) else replace(vector, name=OWN + vector.name)
-        self.server.add_vector(name, named)
+        super().add_vector(name, named)
 
     def drop_vector(self, name: str, vector: str) -> None:
-        self.server.drop_vector(name, OWN + vector)
+        super().drop_vector(name, OWN + vector)
+
+    def alter_vector(self, name: str, vector: VectorSchema) -> None:
+        super().alter_vector(name, replace(vector, name=OWN + vector.name))
+
+    def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
+        super().create_index(name, self._key(key), kind)
 
     def detach(self, name: str, vectors: Sequence[str]) -> None:
         """Take away all that was added; running it again, after being cut off, does the rest."""
         for vector in vectors:
             self.drop_vector(name, vector)
-        self.server.forget(name, ADDED)
-        self.server.drop_artifacts(name)
+        self.forget(name, ADDED)
+        self.drop_artifacts(name)
         self.set_info(name, dict.fromkeys(self.info(name), ""))
 
-    def _is_whole(self, record: Record, payload: Sequence[str], vectors: Sequence[str]) -> bool:
-        """Whether what was added is there: the program may have replaced a payload, and left our vector."""
-        wanted = [OWN + key for key in payload if key not in _THEIRS]
-        return all(key in record.payload for key in wanted) and all(
-            OWN + it in record.vectors for it in vectors
-        )
-
-    def _keys(self, ours: Sequence[str]) -> list[str] | None:
+    def _keys(self, ours: Sequence[str] | None) -> list[str] | None:
         """The payload keys to ask for; None for all."""
-        theirs: list[str] = []
-        if "metadata" in ours:
-            if self.layout.needed is None:
-                return None
-            theirs = self.layout.needed
-        elif "text" in ours:
-            theirs = [self.layout.text]
-        return theirs + [OWN + key for key in ours if key not in _THEIRS]
+        if ours is None or ("metadata" in ours and self.layout.needed is None):
+            return None
+        theirs = self.layout.needed if "metadata" in ours else [self.layout.text] if "text" in ours else None
+        return (theirs or []) + [OWN + key for key in ours if key not in _THEIRS]
 
-    def _ours(self, record: Record, asked: Sequence[str]) -> Record:
+    def _ours(self, record: Record, asked: Sequence[str] | None) -> Record:
         """What is asked for, as our own points would have it."""
-        theirs, payload = record.payload, dict[str, Any]()
-        for key in asked:
-            if key not in _THEIRS and OWN + key in theirs:
-                payload[key] = theirs[OWN + key]
-        if "id" in asked:
-            payload["id"] = record.id
-        if "text" in asked and (text := self.layout.text_of(theirs)) is not None:
+        theirs = record.payload
+        payload = {key.removeprefix(OWN): it for key, it in theirs.items() if key in ADDED}
+        payload |= {"id": record.id, "metadata": self.layout.metadata_of(theirs)}
+        if (text := self.layout.text_of(theirs)) is not None:
             payload["text"] = text
-        if "metadata" in asked:
-            payload["metadata"] = self.layout.metadata_of(theirs)
+        if asked is not None:
+            payload = {key: payload[key] for key in asked if key in payload}
         vectors = {name.removeprefix(OWN): it for name, it in record.vectors.items()}
         return Record(record.key, payload, record.score, vectors)
 
-    def _filter(self, filter: models.Filter | None) -> models.Filter | None:
-        if filter is None:
-            return None
-        return renamed(filter, self._key, id=native)
+    def _filter(self, filter: Where) -> models.Filter | None:
+        return None if filter is None else renamed(filter, self._key, id=native)
 
     def _key(self, key: str) -> str:
         return self.layout.metadata_key(key) if key.startswith("metadata.") else OWN + key
+
+
+def _named(vectors: Sequence[str]) -> list[str]:
+    return [OWN + it for it in vectors]
 
 
 def _added(point: Point) -> Point:
@@ -306,14 +280,14 @@ def _added(point: Point) -> Point:
     return Point(point.id, {OWN + name: it for name, it in point.vectors.items()}, payload)
 
 
-def _renamed_query(query: Query) -> Query:
+def _renamed(query: Query) -> Query:
     if isinstance(query, Fused):
         return replace(query, queries=tuple(_renamed_nearest(it) for it in query.queries))
     return _renamed_nearest(query)
 
 
 def _renamed_nearest(query: Nearest) -> Nearest:
-    before = None if query.prefetch is None else _renamed_query(query.prefetch)
+    before = None if query.prefetch is None else _renamed(query.prefetch)
     return replace(query, using=OWN + query.using, prefetch=before)
 
 

@@ -14,10 +14,14 @@ from qdrant_client import models
 
 from connector.core.errors import InputError
 
+Where = models.Filter | None
+"""What points have to match; None for nothing."""
+
+
 _PREFIX = "metadata."
 
 
-def on_metadata(filter: models.Filter | None) -> models.Filter | None:
+def on_metadata(filter: Where) -> Where:
     """The filter with every key below "metadata."; keys that are there already stay as they are."""
     if filter is None:
         return None
@@ -27,10 +31,7 @@ def on_metadata(filter: models.Filter | None) -> models.Filter | None:
 
 
 def renamed(
-    filter: models.Filter,
-    key: Callable[[str], str],
-    *,
-    id: Callable[[Any], Any] = lambda it: it,
+    filter: models.Filter, key: Callable[[str], str], *, id: Callable[[Any], Any] = lambda it: it
 ) -> models.Filter:
     """The filter with other payload keys and ids of points.
 

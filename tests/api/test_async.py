@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector import AsyncConnector, Connector, ConnectorError, Document, Encoder
 from connector.core.errors import CollectionNotFound, InputError, StoreUnavailable
+from connector.stores import open_store
 
 QUERY = "how do bees share where food is"
 
@@ -24,9 +27,9 @@ async def where(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if request.param == "edge":
         yield {"path": tmp_path / "qdrant"}
     elif request.param == "memory":
-        client = AsyncQdrantClient(":memory:")
+        client = QdrantClient(":memory:")
         yield {"client": client}
-        await client.close()
+        client.close()
     else:
         if "QDRANT_URL" not in os.environ:
             pytest.skip("QDRANT_URL is not set; set it to test against a server")
@@ -120,29 +123,23 @@ async def test_closed_connectors_and_wrong_clients_are_named(tmp_path: Path, enc
     with pytest.raises(InputError, match="'docs' is closed"):
         await connector.search("otters")
     client: Any = AsyncQdrantClient(":memory:")
-    with pytest.raises(InputError, match="an instance of QdrantClient"):
+    with pytest.raises(InputError, match="AsyncQdrantClient; give a QdrantClient, or the url"):
         Connector.create("docs", client=client, model=encoder)
+    with pytest.raises(InputError, match="AsyncQdrantClient; give a QdrantClient, or the url"):
+        await AsyncConnector.create("docs", client=client, model=encoder)
     with pytest.raises(StoreUnavailable, match="127"):
         await AsyncConnector.open("docs", url="http://127.0.0.1:9")
 
 
-async def test_a_synchronous_client_does_as_well(encoder: Encoder, documents: list[Document]) -> None:
-    client: Any = QdrantClient(":memory:")
-    async with await AsyncConnector.create("docs", client=client, model=encoder) as connector:
-        await connector.ingest(documents)
-        assert (await connector.search(QUERY, k=1))[0].id == "doc 7"
-
-
-async def test_a_server_is_not_asked_by_the_thread_that_would_have_to_answer(
+async def test_a_hit_is_explained_by_the_thread_that_asks(
     encoder: Encoder, documents: list[Document]
 ) -> None:
-    client = AsyncQdrantClient(":memory:")
+    client = QdrantClient(":memory:")
     async with await AsyncConnector.create("docs", client=client, model=encoder) as connector:
         await connector.ingest(documents)
         hit = (await connector.search(QUERY, k=1))[0]
-        with pytest.raises(ConnectorError, match="await the methods of AsyncConnector"):
-            hit.explain()
         assert (await asyncio.to_thread(hit.explain)).id == "doc 7"
+        assert (await connector.explain(QUERY, hit)).score == pytest.approx(hit.explain().score)
 
 
 async def test_a_connector_that_nobody_waits_for_any_more_is_closed(tmp_path: Path, encoder: Encoder) -> None:
@@ -161,8 +158,48 @@ async def test_a_connector_that_nobody_waits_for_any_more_is_closed(tmp_path: Pa
     raise AssertionError("it stays open")
 
 
-def test_a_connection_knows_that_its_event_loop_has_ended(encoder: Encoder) -> None:
-    client = AsyncQdrantClient(":memory:")
-    made = asyncio.run(AsyncConnector.create("docs", client=client, model=encoder))
-    with pytest.raises(ConnectorError, match="event loop of this connection is closed"):
-        asyncio.run(made.search("otters"))
+class Answers(BaseHTTPRequestHandler):
+    """As a server without collections does, after a while."""
+
+    def do_GET(self) -> None:
+        time.sleep(0.3)
+        body = b'{"result": {"collections": []}, "status": "ok", "time": 0.0}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+async def test_a_slow_server_is_waited_for_by_several_threads_and_not_by_the_event_loop(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        store = await asyncio.to_thread(open_store, url=f"http://127.0.0.1:{server.server_port}")
+        async with await AsyncConnector.create("docs", path=tmp_path, model=encoder) as connector:
+            started = time.perf_counter()
+            asking = asyncio.gather(*(connector.run(store.names) for _ in range(4)))
+            turns = 0
+            while not asking.done():
+                await asyncio.sleep(0.01)
+                turns += 1
+            took = time.perf_counter() - started
+        store.close()
+        server.shutdown()
+        serving.join()
+    assert await asking == [[]] * 4
+    assert turns >= 10
+    assert took < 4 * 0.3
+
+
+def test_a_connector_outlives_the_event_loop_that_made_it(
+    tmp_path: Path, encoder: Encoder, documents: list[Document]
+) -> None:
+    made = asyncio.run(AsyncConnector.create("docs", path=tmp_path, model=encoder))
+    asyncio.run(made.ingest(documents))  # type: ignore[arg-type]
+    assert asyncio.run(made.search(QUERY, k=1))[0].id == "doc 7"  # type: ignore[arg-type]
+    asyncio.run(made.close())

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client import QdrantClient, models
 
 from connector import AsyncConnector, Connector, Document, Encoder, load_encoder
 from connector.cli import main
@@ -306,18 +306,18 @@ def test_wrong_collections_and_fields_are_named(
 
 
 async def test_the_asynchronous_facade_attaches(encoder: Encoder) -> None:
-    client = AsyncQdrantClient(":memory:")
+    client = QdrantClient(":memory:")
     params = models.VectorParams(size=WIDTH, distance=models.Distance.COSINE)
-    await client.create_collection("docs", vectors_config={"dense": params})
+    client.create_collection("docs", vectors_config={"dense": params})
     points = [
         models.PointStruct(id=number, vector={"dense": vector(number)}, payload=langchain(text, number))
         for number, text in enumerate(TEXTS)
     ]
-    await client.upsert("docs", points)
+    client.upsert("docs", points)
     connector = await AsyncConnector.attach("docs", client=client, model=encoder)
     assert (await connector.search(QUERY, k=1))[0].id == "7"
     await connector.detach()
-    await client.close()
+    client.close()
 
 
 def test_layouts_are_recognised() -> None:
@@ -563,7 +563,7 @@ def test_searches_go_on_while_the_program_writes_and_attaching_runs(
             point = models.PointStruct(
                 id=number, vector={"dense": vector(number)}, payload=langchain(TEXTS[number], round_)
             )
-            cast(ServerStore, store)._in_turn(lambda point=point: client.upsert("docs", [point]))
+            cast(ServerStore, store)._call(client.upsert, "docs", [point])
             time.sleep(0.05)
         stopped.set()
         time.sleep(1)

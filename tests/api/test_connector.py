@@ -1008,7 +1008,7 @@ def test_stored_rows_and_vectors_are_what_the_recipe_says(filled: Connector) -> 
         ({"candidates": "9"}, "candidates is '9'; it should be a whole number"),
         ({"cls_weight": "0.5"}, "cls_weight is '0.5'; it should be a valid number"),
         ({"filter": {"must": []}}, r"filter is \{'must': \[\]\}; it should be an instance of Filter"),
-        ({"alignment": "best"}, "alignment 'best' is not known; give a count such as top-4"),
+        ({"alignment": "best"}, "alignment 'best' is not known; give a count"),
         ({"alignment": 4}, "alignment 4 is not known"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connector.cli import main
+from connector.cli.render import show, table
 
 Invoke = Callable[..., Result]
 
@@ -244,3 +245,23 @@ def test_every_step_is_listed(invoke: Invoke) -> None:
         for step in side:
             assert step["form"] in shown
             assert step["source"] in shown
+
+
+# What is printed
+
+
+def test_tables_are_broken_in_a_terminal_and_nowhere_else(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines() -> list[str]:
+        show([table([("0001", "word " * 40, ""), ("2", "[bold]", ":smile:")], ">><"), "text " * 40])
+        return capsys.readouterr().out.splitlines()
+
+    words = " ".join(["word"] * 40)
+    assert [line.split(maxsplit=1) for line in lines()[:1]] == [["0001", words]]
+    assert lines()[1].split() == ["2", "[bold]", ":smile:"]
+    assert not [line for line in lines() if line.endswith(" ")]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "50")
+    assert max(map(len, lines()[:-1])) <= 50
+    assert len(lines()[-1]) == 199, "what may be copied is not broken"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from connector.cli.pages.explanation import LEVELS, heat, page
+from connector.cli.pages import LEVELS, heat
+from connector.cli.pages import explanation_page as page
 from connector.core.explanation import WHOLE, Explanation, Pair, Word
 
 EVIL = "</title></p><script>window.evil = alert(1)</script><img src=x onerror='window.evil = alert(2)'>"

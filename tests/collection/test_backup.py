@@ -46,6 +46,7 @@ from connector.core.errors import (
     TransferError,
 )
 from connector.core.ids import point_id
+from connector.scoring.alignment import TopK
 from connector.stores import Point, Store, open_store
 from connector.stores.schema import CollectionSchema, VectorSchema
 from tests.conftest import TEXTS
@@ -113,7 +114,7 @@ def damaged(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "damaged"))
 
 
-def export(path: Path, folder: Path) -> exporting.ExportReport:
+def export(path: Path, folder: Path) -> Manifest:
     store = open_store(path=path)
     try:
         return export_collection(Collection(store, "docs"), folder)
@@ -153,7 +154,7 @@ def assert_same(left: dict[str, Any], right: dict[str, Any], within: float = 1e-
 
 def said(store: Store) -> dict[str, str]:
     passing = {"uid", *manifest.PASSING}
-    return {key: value for key, value in Collection(store, "docs").said().items() if key not in passing}
+    return {key: value for key, value in store.info("docs").items() if value and key not in passing}
 
 
 @pytest.mark.parametrize("recipe", RECIPE)
@@ -266,7 +267,7 @@ def test_a_vector_does_not_move_however_often_it_is_copied(
 
 
 def test_the_same_content_gives_the_same_bytes(made: Callable[[str], Path], tmp_path: Path) -> None:
-    assert export(made("compact"), tmp_path / "a").bytes == sum(tree(tmp_path / "a").values())
+    assert export(made("compact"), tmp_path / "a").size == sum(tree(tmp_path / "a").values())
     export(made("compact"), tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
 
@@ -305,7 +306,7 @@ def test_indexes_and_graphs_are_made_again(damaged: Path, tmp_path: Path) -> Non
     store = open_store(path=tmp_path / "edge")
     collection = import_collection(store, damaged)
     assert collection.schema.vector("cls").hnsw is not None
-    assert collection.indexes == {"metadata.n": "integer"}
+    assert collection.metadata.indexes == {"metadata.n": "integer"}
     condition = models.FieldCondition(key="metadata.n", range=models.Range(gte=3, lt=5))
     assert store.count(collection.physical, models.Filter(must=[condition])) == 2
     store.close()
@@ -442,7 +443,7 @@ def test_what_is_no_export(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("[1]")
     refused(tmp_path, tmp_path, "no manifest of an export")
     (tmp_path / "manifest.json").write_text("[" * 100_000)
-    refused(tmp_path, tmp_path, "not JSON")
+    refused(tmp_path, tmp_path, "Invalid JSON")
 
 
 NAMES = [
@@ -778,7 +779,7 @@ def test_a_collection_that_changes_meanwhile(exported: Path, tmp_path: Path) -> 
         ),
         lambda: store.upsert(collection.physical, [Point(point_id("doc 1", 0), {}, payload)]),
         lambda: store.delete(collection.physical, [point_id("doc 2", 0)]),
-        lambda: collection.say(alignment="top-2"),
+        lambda: collection.write_metadata(alignment=TopK(2)),
     ]
     for change in changes:
         with pytest.raises(TransferError, match="changed while"):
@@ -786,7 +787,7 @@ def test_a_collection_that_changes_meanwhile(exported: Path, tmp_path: Path) -> 
                 collection, tmp_path / "out", lambda _, done, of, it=change: done == of and it()
             )
         assert list(tmp_path.iterdir()) == []
-    collection.say(filling="lexical")
+    collection.write_metadata(filling="lexical")
     with pytest.raises(TransferError, match="being changed"):
         export_collection(collection, tmp_path / "out")
 
@@ -852,8 +853,10 @@ def test_an_import_that_is_killed_anywhere(exported: Path, tmp_path: Path) -> No
                 assert_same(whole, points(store, name), 0)
             collection = Collection(store, name)
             assert versions(store, name) == [collection.physical]
-            assert {key: value for key, value in collection.said().items() if key in told} == told
-            assert collection.said()["building"] == ""
+            assert {
+                key: value for key, value in store.info(collection.physical).items() if key in told
+            } == told
+            assert collection.metadata.building is None
             store.drop(name)
             moment += 1
         assert kills > 14

@@ -23,6 +23,7 @@ from connector.core.ids import point_id
 from connector.encoders.chunking import Chunking
 from connector.migrations import Migrations, collect
 from connector.migrations import rebuild as rebuild_module
+from connector.migrations import steps as steps_module
 from connector.migrations import steps_in_place as in_place_module
 from connector.migrations import verify as verify_module
 from connector.stores import Point
@@ -250,7 +251,7 @@ def test_metadata_of_an_older_document_does_not_stay(
         collection.store.upsert(collection.physical, points)
 
     def overtake(*_: Any) -> None:
-        if collection.said().get("frozen") and not written:
+        if collection.read_metadata().frozen and not written:
             put()
 
     hooked(monkeypatch, in_place_module.MapPayload, "_window", after=overtake, times=9)
@@ -278,15 +279,15 @@ def test_a_writer_of_an_older_version_waits_while_metadata_of_the_newer_one_is_c
     points = points_of_new(docs, ZITHER)
     migrations("reindex").upgrade()
     docs.refresh()
-    docs.collection.say(frozen="a step")
+    docs.collection.write_metadata(frozen="a step")
     waited: list[str] = []
 
     def thaw(*_: Any) -> None:
         waited.append(docs.collection.physical)
         assert not states(docs.collection, ["new"]), "it is not carried yet"
-        docs.collection.say(frozen="")
+        docs.collection.write_metadata(frozen=None)
 
-    monkeypatch.setattr(following_module, "_wait_until_thawed", thaw)
+    monkeypatch.setattr(following_module, "_wait_for_payloads", thaw)
     old.store.upsert(old.physical, points)
     following_module.settle(old, ["new"], docs.encoder_of, lambda: None)
     assert waited
@@ -395,7 +396,7 @@ def test_a_change_of_metadata_that_is_corrected_after_it_was_begun_is_refused(
     def fail(*_: Any) -> None:
         raise StoreLocked("lost")
 
-    monkeypatch.setattr(in_place_module, "WINDOW", 1)
+    monkeypatch.setattr(steps_module, "WINDOW", 1)
     with pytest.MonkeyPatch.context() as patched:
         hooked(patched, type(docs.collection.store), "amend", after=fail)
         with pytest.raises(StoreLocked):
@@ -418,7 +419,7 @@ def test_who_lost_the_lease_does_not_let_writers_into_the_work_of_its_successor(
 
     class Lost:
         def check(self) -> None:
-            if docs.collection.said().get("frozen"):
+            if docs.collection.read_metadata().frozen:
                 lost.append(True)
                 raise StoreLocked("taken over")
 
@@ -429,10 +430,10 @@ def test_who_lost_the_lease_does_not_let_writers_into_the_work_of_its_successor(
     with pytest.raises(StoreLocked, match="taken over"):
         migrations("map_payload").upgrade()
     assert lost
-    assert docs.collection.said()["frozen"]
+    assert docs.collection.read_metadata().frozen
     monkeypatch.setattr(Migrations, "_apply", real)
     migrations("map_payload").upgrade()
-    assert not docs.collection.said()["frozen"]
+    assert not docs.collection.read_metadata().frozen
 
 
 def test_the_first_version_is_used_again_though_nothing_was_ever_written_to_it(
@@ -475,7 +476,7 @@ def test_token_frequencies_come_along_though_the_run_was_cut_off(
             if connector.collection.store.info(f"{name}__v0002").get("codec"):
                 break
         Migrations(connector, tmp_path / "m").upgrade()
-        assert connector.collection.said()["frequencies"] == "4"
+        assert connector.collection.read_metadata().frequencies == 4
 
 
 def test_a_version_that_was_whole_and_not_switched_to_is_not_made_again(
@@ -500,10 +501,10 @@ def test_a_version_that_was_whole_and_not_switched_to_is_not_made_again(
 
 def cut_off(going: Migrations, home: Any, call: str) -> None:
     """Begin an upgrade, and end it after the first call of something, with nobody to clean up."""
-    real = Collection.say
+    real = Collection.write_metadata
 
     def cut(*_: Any, **__: Any) -> None:
-        Collection.say = lambda *_, **__: None  # type: ignore[method-assign]
+        Collection.write_metadata = lambda *_, **__: None  # type: ignore[method-assign]
         raise Cut
 
     try:
@@ -512,7 +513,7 @@ def cut_off(going: Migrations, home: Any, call: str) -> None:
             with pytest.raises(Cut):
                 going.upgrade()
     finally:
-        Collection.say = real  # type: ignore[method-assign]
+        Collection.write_metadata = real  # type: ignore[method-assign]
 
 
 def test_stamping_over_a_change_of_metadata_lets_writers_go_on(
@@ -533,7 +534,7 @@ def test_stamping_over_a_version_that_is_made_ends_its_making(
     docs: Connector, migrations: Callable[..., Migrations]
 ) -> None:
     cut_off(migrations("reindex"), rebuild_module, "_copy")
-    made = docs.collection.said()["rebuild"]
+    made = docs.collection.read_metadata().rebuild
     migrations("reindex").stamp("base")
     before = contents(Collection(docs.collection.store, made))
     docs.ingest([ZITHER])

@@ -18,7 +18,8 @@ from safetensors.numpy import save_file
 
 from connector import Connector, Document, Encoder, Explanation, Hit, Recipe
 from connector.cli import main
-from connector.cli.heatmap import print_explanation, shades
+from connector.cli.heatmap import explanation_lines, shades
+from connector.cli.render import show
 from connector.collection.recipe import RECIPES
 from connector.collection.search.token_origins import in_order, traced
 from connector.compression.reduction import parse_reduction
@@ -168,8 +169,8 @@ def test_floats_have_the_similarities_of_the_encoder(
 ) -> None:
     connector = make(codes())
     explanation = connector.explain(QUERY, "doc 7")
-    asked, found = encoder.encode_queries([QUERY])[0], encoder.encode_documents([TEXTS[7]])[0]
-    similarities = asked.tokens @ found.tokens.T
+    query_tokens, found = encoder.encode_queries([QUERY])[0], encoder.encode_documents([TEXTS[7]])[0]
+    similarities = query_tokens.tokens @ found.tokens.T
     assert [pair.similarity for pair in explanation.pairs] == pytest.approx(similarities.max(1), abs=1e-5)
     assert [pair.part for pair in explanation.pairs] == pytest.approx(similarities.max(1), abs=1e-5)
     for pair, column in zip(explanation.pairs, similarities.argmax(1), strict=True):
@@ -403,13 +404,16 @@ def test_a_terminal_is_told_nothing_by_a_hostile_text(
 ) -> None:
     with Connector.open("docs", path=place[3], model=encoder) as connector:
         explanation = connector.explain("<script>\x1b[2J שלום", "<b>\x1b[1m'\"")
-    monkeypatch.setattr("connector.cli.heatmap.coloured", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("COLUMNS", "60")
-    print_explanation(explanation)
+    show(explanation_lines(explanation))
     said = capsys.readouterr().out
     assert "\u202e" not in said
     assert "\x1b[31m" not in said
     assert "\x1b[2J" not in said
+    assert "48;5;" in said, "words are shaded"
     assert "script" in said
     assert "שלום" in said
 

@@ -13,7 +13,7 @@ import pytest
 from connector import Connector, Document, Encoder, Recipe
 from connector.collection.metadata import FREQUENCIES_FILE
 from connector.collection.recipe import RECIPES
-from connector.collection.search.rerank import asked
+from connector.collection.search.rerank import query_tokens
 from connector.compression.codecs import parse_codec
 from connector.compression.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
 from connector.core.errors import CollectionError, RecipeError, StoreError
@@ -127,10 +127,10 @@ def test_weighted_queries_score_the_same_in_qdrant_and_here(
     assert weights is not None
     assert weights.std() > 0.1
     chain = parse_codec(codec).fit(np.concatenate([passage.tokens for passage in passages]))
-    asked = chain.encode_query(query.tokens)
+    query_tokens = chain.encode_query(query.tokens)
     for hit in (*server, *client):
         rows = chain.encode_query(passages[int(hit.id.split()[1])].tokens)
-        expected = float(((asked @ rows.T).max(axis=1) * weights).sum())
+        expected = float(((query_tokens @ rows.T).max(axis=1) * weights).sum())
         assert hit.score == pytest.approx(expected, abs=exact * 10)
 
 
@@ -170,7 +170,7 @@ def test_two_connectors_count_together(
             second.search("otter")
             first.ingest(documents[3:8])
             query = encoder.encode_queries(["otter"])[0]
-            weights = [asked(it.collection, query).weights for it in (first, second)]
+            weights = [query_tokens(it.collection, query).weights for it in (first, second)]
             assert np.array_equal(*weights)
             second.ingest(documents[8:])
             assert _stored(first, name).passages == len(documents)
@@ -206,7 +206,7 @@ def test_searches_beside_an_ingest_change_no_count(
 
     def search() -> None:
         while not stop.is_set():
-            asked(connector.collection, query)
+            query_tokens(connector.collection, query)
             time.sleep(0.001)  # or the other thread waits for the interpreter at each of its steps
 
     searcher = threading.Thread(target=search)

@@ -376,10 +376,10 @@ def test_an_index_comes_to_the_version_from_before_though_the_way_back_was_cut_o
 ) -> None:
     """Where it is marked as the one that is being made."""
     case = cases("rebuild", "downgrade")
-    path, say = Path(shutil.copytree(case.before, tmp_path / "q")), Collection.say
+    path, say = Path(shutil.copytree(case.before, tmp_path / "q")), Collection.write_metadata
     with Connector.open("c", path=path, model=encoder) as connector:
         connector.collection.store.create_index("c", "metadata.n", "integer")
-        connector.collection.say_indexes({"metadata.n": "integer"})
+        connector.collection.write_metadata(indexes={"metadata.n": "integer"})
 
     def cut(collection: Collection, **more: str) -> None:
         say(collection, **more)
@@ -387,10 +387,10 @@ def test_an_index_comes_to_the_version_from_before_though_the_way_back_was_cut_o
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Collection, "say", cut)
+        patched.setattr(Collection, "write_metadata", cut)
         with pytest.raises(KeyboardInterrupt):
             migrated(encoder, path, case.folder, "downgrade")
     migrated(encoder, path, case.folder, "downgrade")
     with Connector.open("c", path=path, model=encoder) as connector:
         assert connector.collection.physical == "c__v0001"
-        assert connector.collection.indexes == {"metadata.n": "integer"}
+        assert connector.collection.metadata.indexes == {"metadata.n": "integer"}

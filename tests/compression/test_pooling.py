@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
 from connector import Embedding, Encoder
-from connector.compression.reduction.base import Labels, merge, reduce
-from connector.compression.reduction.pooling import Cluster, Clusters, Size, kmeans, sequential, ward
+from connector.compression.reduction.base import Labels, TokenPooling, merge, reduce
+from connector.compression.reduction.pooling import Cluster, clustered, kmeans, sequential, ward
 from connector.core.types import Float32
 from tests.conftest import TEXTS
 
@@ -26,8 +28,8 @@ def embedding(tokens: Float32) -> Embedding:
     return Embedding(tokens[0], tokens, numbers, np.stack([numbers, numbers + 1], axis=1), numbers - 1)
 
 
-def by(factor: int, cluster: Cluster = ward) -> Clusters:
-    return Clusters(Size(factor=factor), cluster)
+def by(factor: int, cluster: Cluster = ward) -> TokenPooling:
+    return TokenPooling(partial(clustered, cluster=cluster, factor=factor))
 
 
 def random_tokens(n: int, width: int, seed: int) -> Float32:
@@ -219,3 +221,13 @@ def test_without_cls_every_row_is_pooled(method: Cluster) -> None:
     """As where pruning has dropped it."""
     whole = embedding(random_tokens(9, 4, seed=0)).select(np.arange(1, 9))
     assert by(4, method).labels(whole).max() == 1
+
+
+def test_one_cluster_takes_no_distances(encoder: Encoder) -> None:
+    (embedding,) = encoder.encode_documents(["otter"])
+
+    def never(rows: Float32, clusters: int) -> Labels:
+        raise AssertionError(f"{len(rows)} rows were compared for {clusters} cluster")
+
+    labels = clustered(embedding, never, factor=50)
+    assert labels.tolist() == [0, *[1] * (len(embedding) - 1)]

@@ -26,7 +26,7 @@ from connector.compression.reduction import (
     reduce,
 )
 from connector.compression.reduction.base import TokenPooling, assign
-from connector.compression.reduction.pruning import Voronoi, removal_errors
+from connector.compression.reduction.pruning import removal_errors, voronoi
 from connector.compression.reduction.words import _LISTS, fold
 from connector.compression.saliency import Saliency
 from connector.core.errors import InputError, RecipeError
@@ -339,7 +339,7 @@ def test_voronoi_equals_the_slow_one(n: int, width: int, seed: int, wanted: int)
     from connector.compression.reduction.pruning import _queries
 
     whole = passage(n, width, seed)
-    kept = Voronoi(Budget(Fraction(wanted))).keep(whole).tolist()
+    kept = voronoi(whole, Budget(Fraction(wanted))).tolist()
     slow = slow_voronoi(whole, wanted, _queries(width))
     assert len(kept) == len(slow) == min(n, wanted)
     # Errors that are equal but for rounding may change places; what is kept must be as good.

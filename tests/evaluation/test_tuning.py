@@ -16,8 +16,7 @@ from click.testing import CliRunner
 from connector import Connector, Encoder, Recipe
 from connector.cli import main
 from connector.cli.demo_corpus import standard_library
-from connector.cli.pages.tuning import page
-from connector.cli.pages.tuning_plot import plot
+from connector.cli.pages import tuning_page as page
 from connector.collection.pipeline import code
 from connector.collection.recipe import get_recipe
 from connector.compression.heads import head_folder
@@ -27,7 +26,7 @@ from connector.evaluation.evaluate import evaluate
 from connector.evaluation.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
 from connector.evaluation.tuning import sweep as sweeping
 from connector.evaluation.tuning.search_space import Point, around, coarse, usable
-from connector.evaluation.tuning.task import Clock, ground_of
+from connector.evaluation.tuning.task import Clock, workload_of
 from connector.evaluation.tuning.trials import (
     agreement,
     best,
@@ -136,9 +135,9 @@ def test_a_trial_ranks_and_weighs_as_a_real_collection_does(
 ) -> None:
     recipe = get_recipe("compact").varied(**parts)
     task = task_of_source(folder)
-    ground = ground_of(task, CachedEncoder(encoder, cache), DOCUMENTS, Clock(None), nothing)
-    (coded,) = code(task.texts, ground.encoder, [recipe.for_model(encoder.fingerprint)])
-    rankings = by_tokens(ground, coded, coded.recipe)
+    workload = workload_of(task, CachedEncoder(encoder, cache), DOCUMENTS, Clock(None), nothing)
+    (coded,) = code(task.texts, workload.encoder, [recipe.for_model(encoder.fingerprint)])
+    rankings = by_tokens(workload, coded, coded.recipe)
     result = evaluate(folder, encoder, recipe, cache=cache, candidates=DOCUMENTS)
     assert [list(run)[:10] for run in result.run.values()] == rankings
     assert coded.bytes_per_passage == pytest.approx(result.bytes_per_passage["total"], abs=0.1)
@@ -408,22 +407,15 @@ def run(*command: str) -> Any:
 
 
 def test_the_command_from_end_to_end(folder: Path, cache: Path, tmp_path: Path) -> None:
-    files = {name: tmp_path / name for name in ("plot.png", "page.html", "mine.json")}
+    files = {name: tmp_path / name for name in ("page.html", "mine.json")}
     command = [str(folder), "--budget", "500B", "--candidates", "50", "--cache", str(cache)]
-    outputs = [
-        "--plot",
-        str(files["plot.png"]),
-        "--html",
-        str(files["page.html"]),
-        "--save",
-        str(files["mine.json"]),
-    ]
+    outputs = ["--html", str(files["page.html"]), "--save", str(files["mine.json"])]
     result = run(*command, *outputs)
     assert result.exit_code == 0, result.output
     assert "◄ best in the budget" in result.stdout
     assert "12 judged queries of split train, 90 passages" in result.stdout
     assert f"--recipe {files['mine.json']}" in result.stdout
-    assert files["plot.png"].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert '<circle class="best"' in files["page.html"].read_text(encoding="utf-8")
     content = json.loads(run(*command, "--json").stdout)
     assert content["finished"] is True
     assert content["best"]["bytes_per_passage"] <= 500
@@ -470,17 +462,16 @@ def test_wrong_usage_is_told(command: list[str], said: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_done(folder: Path) -> None:
-    for option, ending in (("--plot", ".png"), ("--html", ".html"), ("--save", ".json")):
+    for option, ending in (("--html", ".html"), ("--save", ".json")):
         result = run(str(folder), "--budget", "1KB", option, f"no/such/file{ending}")
         assert result.exit_code == 1
         assert "there is no folder 'no/such'; make it first" in result.output
 
 
-@pytest.mark.parametrize(("option", "ending"), [("--plot", ".png"), ("--save", ".json")])
-def test_a_file_of_another_kind_is_told(folder: Path, option: str, ending: str) -> None:
-    result = run(str(folder), "--budget", "1KB", option, "file.txt")
+def test_a_file_of_another_kind_is_told(folder: Path) -> None:
+    result = run(str(folder), "--budget", "1KB", "--save", "file.txt")
     assert result.exit_code == 1
-    assert f"'file.txt': give a file that ends in {ending}" in result.output
+    assert "'file.txt': give a file that ends in .json" in result.output
 
 
 def test_a_head_of_one_s_own_is_used_where_it_is_needed(
@@ -553,17 +544,9 @@ def test_the_page_takes_no_text_for_markup() -> None:
 
 
 @pytest.mark.parametrize("only", [0, 1])
-def test_few_points_are_drawn_too(tmp_path: Path, only: int) -> None:
+def test_few_points_are_drawn_too(only: int) -> None:
     tuning = made_up(trials=[trial(300, 0.5, 0.5)], budget=1000.0 if only else 200.0)
-    plot(tuning, tmp_path / "one.png")
-    assert (tmp_path / "one.png").stat().st_size > 10_000
     assert page(tuning).count("<circle") == 1
-
-
-def test_the_plot_asks_for_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtra, match="plot"):
-        plot(made_up(), tmp_path / "one.png")
 
 
 def test_the_page_in_a_browser(tmp_path: Path, browser: Any) -> None:

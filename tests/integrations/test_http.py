@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import os
 import re
@@ -25,13 +27,13 @@ from click.testing import CliRunner
 from connector import AsyncConnector, Connector, Document, Encoder, Recipe
 from connector.cli import main
 from connector.core.errors import InputError, MissingExtra, StoreUnavailable
-from connector.integrations.http.app import app
+from connector.integrations.http.app import app, page
 from connector.integrations.http.middleware import LOOPBACK, is_loopback
-from connector.integrations.http.page import LEVELS, page
 from connector.integrations.http.schemas import Limits
 from connector.integrations.http.server import Address, _Server
 
 KEY = "a-key-of-this-test"
+LEVELS = 8  # of shading, as in search.css
 EVIL = "</title><script>window.evil = 1</script><img src=x onerror='window.evil = 2'>"
 HOSTILE = Document(
     id=f'{EVIL}" onmouseover="window.evil = 3',
@@ -127,6 +129,9 @@ def test_a_search_takes_what_the_library_takes(client: httpx.Client) -> None:
     assert len(hits) == 6
     assert all(hit["metadata"]["even"] for hit in hits)
     assert set(hits[0]["parts"]) == {"cls", "aligned", "mixed"}
+    hits = client.post("/search", json={"query": "bread", "rerank": None}).json()["hits"]
+    assert set(hits[0]["parts"]) == {"cls"}
+    problem(client.post("/search", json={"query": "bread", "rerank": "nobody"}), 422, "rerank")
 
 
 def test_words_that_matched_stand_where_they_say(client: httpx.Client) -> None:
@@ -578,6 +583,10 @@ def test_the_name_of_a_collection_is_text(client: httpx.Client) -> None:
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "connect-src 'self'; base-uri 'none'; form-action 'none'" in policy
     assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (inside,) = re.findall(f"<{tag}>(.*)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'; " in policy
     assert client.get("/").headers["x-frame-options"] == "DENY"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client import QdrantClient, models
 
 from connector import AsyncConnector, Connector, Document, Encoder, Reranker
 from connector.collection.recipe import RECIPES
@@ -213,7 +213,7 @@ class Mine(TextNode):
         ),
         (IndexNode(id_="x", text="t", index_id="i", obj=object()), "'x' cannot be stored"),
         (Mine(id_="x", text="t"), "'x' is a Mine; give one of"),
-        (NodeWithScore(node=TextNode(text="t")), "is a NodeWithScore; give nodes"),
+        (NodeWithScore(node=TextNode(text="t")), "is a NodeWithScore; give one of"),
     ],
 )
 def test_what_would_be_lost_is_refused(node: Any, message: str) -> None:
@@ -247,14 +247,14 @@ async def test_asynchronous_retrieval(tmp_path: Path, encoder: Encoder, nodes: l
         )
 
 
-async def test_an_event_loop_is_not_stopped(encoder: Encoder, nodes: list[TextNode]) -> None:
-    client = AsyncQdrantClient(":memory:")
+async def test_an_asynchronous_connector_is_awaited(encoder: Encoder, nodes: list[TextNode]) -> None:
+    client = QdrantClient(":memory:")
     async with await AsyncConnector.create("docs", client=client, model=encoder) as connector:
         await connector.ingest(documents_of(nodes))
         retriever = LateInteractionRetriever(connector)
-        assert (await retriever.aretrieve(QUESTION))[0].node.get_content() == TEXTS[7]
-        with pytest.raises(InputError, match="await the methods of AsyncConnector"):
-            retriever.retrieve(QUESTION)
+        found = await retriever.aretrieve(QUESTION)
+        assert found[0].node.get_content() == TEXTS[7]
+        assert await asyncio.to_thread(retriever.retrieve, QUESTION) == found
 
 
 def test_search_options_are_passed_on(full: Connector) -> None:
@@ -271,9 +271,9 @@ def test_search_options_are_passed_on(full: Connector) -> None:
 
 
 METADATA: list[dict[str, Any]] = [
-    {"n": 1, "tags": ["a", "b"], "name": "Bees Dance", "day": "2024-05-01", "Header 1": "x"},
+    {"n": 1, "tags": ["a", "b"], "name": "Bees Dance", "day": "2024-05-01", "Header 1": "x", "new": True},
     {"n": 2.0, "tags": ["b", "c"], "name": "Otters", "day": "2023-05-01", "in": {"ner": 1}},
-    {"n": 3, "tags": [], "name": "bees sleep", "größe": 2**60},
+    {"n": 3, "tags": [], "name": "bees sleep", "share": 0.1 + 0.2, "größe": 2**60},
     {"tags": None, "name": "", "n": None},
 ]
 OP = FilterOperator
@@ -301,6 +301,10 @@ def fitting(encoder: Encoder) -> Iterator[Callable[[Any], set[int]]]:
         ("n", OP.EQ, 2, {1}),
         ("n", OP.EQ, 3.0, {2}),
         ("größe", OP.EQ, 2**60, {2}),
+        ("share", OP.EQ, 0.1 + 0.2, {2}),
+        ("share", OP.GT, 0.1 + 0.2, set()),
+        ("new", OP.EQ, 1, {0}),
+        ("new", OP.NE, 1, {1, 2, 3}),
         ("name", OP.EQ, "Otters", {1}),
         ("in.ner", OP.EQ, 1, {1}),
         ("Header 1", OP.EQ, "x", {0}),
@@ -589,7 +593,7 @@ async def test_vector_store_alone(connector: Connector, caplog: pytest.LogCaptur
     assert connector.stats().documents == 0
     with caplog.at_level(logging.WARNING):
         assert store.add([TextNode(id_="cut", text="bees " * 300)]) == ["cut"]
-    assert "1 nodes do not fit" in caplog.text
+    assert "1 documents do not fit" in caplog.text
     await store.async_add([TextNode(id_="a", text="Bees."), TextNode(id_="b", text="Ash.")])
     result = store.query(VectorStoreQuery(query_str="ash", node_ids=["a", "b"], similarity_top_k=5))
     assert result.ids == ["b", "a"]

@@ -100,14 +100,14 @@ def contents(collection: Collection) -> dict[str, Any]:
 def ends(connector: Connector) -> dict[str, Any]:
     """What a migration leaves that a user can tell."""
     collection = Collection(connector.collection.store, connector.name)
-    said = collection.said()
+    said = collection.read_metadata().stored()
     assert not any(said.get(key) for key in ("building", "rebuild", "frozen", "filling", "migration.pending"))
     by_words = "lexical" if collection.recipe.lexical else "dense"
     return {
         "contents": contents(collection),
         "recipe": collection.recipe.name,
         "head": said.get("migration"),
-        "indexes": collection.indexes,
+        "indexes": collection.metadata.indexes,
         "hits": connector.search(QUERY, 4),
         "by words": connector.search("a telescope", 3, candidates_by=by_words),  # type: ignore[arg-type]
     }

@@ -24,7 +24,7 @@ from connector.core.ids import point_id
 from connector.migrations import Migrations, Planned, collect, compare, load_revisions, versions_of
 from connector.migrations import rebuild as rebuild_module
 from connector.migrations import verify as verify_module
-from connector.migrations.ledger import Ledger
+from connector.migrations.revisions import Ledger
 from connector.stores import Point, open_store
 
 HEAD = 'revision = "{0:04d}"\ndown_revision = {1}\n'
@@ -404,12 +404,12 @@ def test_a_step_that_cannot_be_done_is_refused_before_anything_is_written(
     docs: Connector, tmp_path: Path, up: str, match: str
 ) -> None:
     write(tmp_path / "m", 1, steps(up, "pass"))
-    before, said = contents(docs.collection), docs.collection.said()
+    before, said = contents(docs.collection), docs.collection.read_metadata()
     for call in (Migrations(docs, tmp_path / "m").plan, Migrations(docs, tmp_path / "m").upgrade):
         with pytest.raises((MigrationError, RecipeError), match=match):
             call()
     assert contents(docs.collection) == before
-    assert docs.collection.said() == said
+    assert docs.collection.read_metadata() == said
 
 
 def test_recode_needs_no_encoder_and_makes_nearly_what_encoding_makes(
@@ -545,7 +545,7 @@ def test_a_change_that_fails_for_one_document_changes_none(
     with pytest.raises(MigrationError, match="map_payload"):
         Migrations(docs, tmp_path / "m").upgrade()
     assert texts(docs.collection) == before
-    assert not docs.collection.said().get("frozen")
+    assert not docs.collection.read_metadata().frozen
 
 
 def test_changed_metadata_reaches_the_version_from_before(docs: Connector, folder: Path) -> None:
@@ -572,7 +572,7 @@ def test_an_index_is_there_in_the_next_version_too(docs: Connector, tmp_path: Pa
     write(tmp_path / "m", 1, steps('ctx.create_payload_index("number", "integer")', "pass"))
     write(tmp_path / "m", 2, steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="default")'))
     Migrations(docs, tmp_path / "m").upgrade()
-    assert docs.collection.indexes == {"metadata.number": "integer"}
+    assert docs.collection.metadata.indexes == {"metadata.number": "integer"}
     even = models.Filter(must=[models.FieldCondition(key="number", range=models.Range(gte=98))])
     assert [hit.id for hit in docs.search("bread", 5, filter=even)] == ["long"]
 
@@ -764,8 +764,6 @@ def test_what_is_cut_off_goes_on_by_running_it_again(
 ) -> None:
     import importlib
 
-    from connector.migrations import runner
-
     store, cut = docs.collection.store, [True]
     with monkeypatch.context() as patched:
 
@@ -786,7 +784,7 @@ def test_what_is_cut_off_goes_on_by_running_it_again(
         elif moment == "switching":
             patched.setattr(type(store), "switch", once(type(store).switch, after=True))
         else:
-            patched.setattr(runner, "applied_keys", once(runner.applied_keys, after=False))
+            patched.setattr(Ledger, "applied_keys", once(Ledger.applied_keys, after=False))
         with pytest.raises(Cut):
             Migrations(docs, folder).upgrade()
     assert docs.search("sour bread", 1), "it is searched all the time"
@@ -801,8 +799,8 @@ def test_what_is_cut_off_goes_on_by_running_it_again(
     assert docs.recipe.name == "compact"
     assert docs.search("yellow quinces", 1)[0].id == "late"
     assert len(versions(store, docs.name)) == 2
-    assert Ledger(docs.collection.said()).pending is None
-    said = docs.collection.said()
+    assert Ledger(docs.collection.read_metadata()).pending is None
+    said = docs.collection.read_metadata().stored()
     assert not any(said.get(key) for key in ("building", "rebuild", "frozen", "filling"))
 
 
@@ -883,7 +881,7 @@ def test_what_a_refused_version_leaves_can_be_given_up(docs: Connector, folder: 
     Migrations(docs, folder).stamp("base")
     assert collect(docs)
     assert [it.current for it in versions_of(docs.collection)] == [True]
-    assert Ledger(docs.collection.said()).pending is None
+    assert Ledger(docs.collection.read_metadata()).pending is None
     assert docs.recipe.name == "default"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
+from connector import Connector, Document, Encoder
 from connector.core.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -703,6 +705,46 @@ def test_a_damaged_registry_is_named(edge_store: EdgeStore, folder: Path, conten
     assert (folder / "registry.json").read_bytes() == content
 
 
+def test_a_registry_that_did_not_change_is_not_read_again(
+    edge_store: EdgeStore, folder: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another store of the folder writes, in this process or before it was opened, is seen at once."""
+    read, reads = Path.read_bytes, list[Path]()
+
+    def counted(path: Path) -> bytes:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: counted(path).decode())
+
+    def readings() -> int:
+        found = sum(path == folder / "registry.json" for path in reads)
+        reads.clear()
+        return found
+
+    with Connector.create("docs", path=folder, model=encoder) as connector:
+        connector.ingest([Document(id="otter", text="The otter sleeps.")])
+        connector.search("otters")
+        readings()
+        for _ in range(5):
+            assert connector.search("otters")[0].id == "otter"
+        assert readings() == 0
+        second = open_store(path=folder)
+        second.switch("alias", "a")
+        second.set_info("a", {"codec": "new"})
+        assert edge_store.aliases()["alias"] == "a"
+        assert edge_store.info("alias") == {"codec": "new"}
+        second.close()
+    registry = folder / "registry.json"
+    text = registry.read_text().replace('"new"', '"old"')  # of the same size
+    registry.write_text(text)
+    os.utime(registry, (1, 1))
+    assert edge_store.info("a") == {"codec": "old"}
+    edge_store.info("a")["codec"] = "mine"
+    assert edge_store.info("a") == {"codec": "old"}
+
+
 def test_a_missing_shard_is_a_store_error(edge_store: EdgeStore, folder: Path) -> None:
     edge_store.close()
     (shard,) = folder.glob("collections/*/shard")
@@ -719,7 +761,7 @@ def test_a_file_in_place_of_the_folder_is_a_store_error(folder: Path) -> None:
         open_store(path=folder)
 
 
-@pytest.mark.parametrize("broken", ["os.fsync", "connector.stores.edge.store.config"])
+@pytest.mark.parametrize("broken", ["os.fsync", "connector.stores.edge.convert.config"])
 def test_a_create_that_fails_leaves_nothing(
     edge_store: EdgeStore, folder: Path, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

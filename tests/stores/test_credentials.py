@@ -177,8 +177,8 @@ def test_a_key_that_a_server_repeats_is_not_shown(
 def test_the_key_of_a_client_of_ones_own_is_not_shown() -> None:
     for headers in ({"api-key": KEY}, {"Authorization": f"Bearer {KEY}"}):
         client = QdrantClient(url="http://127.0.0.1:1", headers=headers, check_compatibility=False)
-        store = ServerStore(client, "the given client")
-        assert not is_shown(store._secrets.hide(f"you sent {KEY}, did you?") + repr(store._secrets))
+        secrets = ServerStore(client, "the given client")._call.secrets
+        assert not is_shown(secrets.hide(f"you sent {KEY}, did you?") + repr(secrets))
         client.close()
 
 

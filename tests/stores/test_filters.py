@@ -323,7 +323,7 @@ def test_what_is_no_filter_is_refused(wrong: Any) -> None:
 
 def test_a_condition_that_edge_lacks_is_refused() -> None:
     slice_ = models.SliceCondition.model_validate({"slice": {"index": 0, "total": 2}})
-    with pytest.raises(InputError, match="SliceCondition; use a server"):
+    with pytest.raises(InputError, match="no Slice; use a server"):
         to_edge(must(slice_))
 
 

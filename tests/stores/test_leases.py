@@ -74,7 +74,7 @@ def leave(client: Any) -> ServerLease:
 
 def back(lease: ServerLease) -> None:
     """The server can be reached again."""
-    lease._key._client.updates = True
+    lease._client.updates = True
 
 
 def test_a_held_key_is_refused_and_its_holder_named(store: ServerStore) -> None:

@@ -375,6 +375,16 @@ def test_a_collection_that_another_one_made_meanwhile_is_not_ones_own(client: Qd
     assert store_of(client).info("c") == {"uid": "another's"}
 
 
+def test_what_a_collection_says_of_itself_is_one_request(client: QdrantClient) -> None:
+    faulty = Faulty(client, lambda _: (None, None))
+    store = store_of(faulty)
+    store.create("c", SCHEMA, {"uid": "mine"})
+    store.switch("alias", "c")
+    faulty.calls.clear()
+    assert store.info("c") == store.info("alias") == {"uid": "mine"}
+    assert faulty.calls == {"get_collection": 2}
+
+
 # Refusals
 
 

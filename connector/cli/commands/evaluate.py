@@ -1,134 +1,87 @@
-"""`connector evaluate`."""
+"""`connector evaluate` and `connector adapt`: how good a recipe is, and which scoring suits a task."""
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli.options import candidates as candidate_options
-from connector.cli.options import json_option, place, recipe_parts, where
-from connector.cli.render import adaptation_json, print_adaptation, print_evaluation, print_json, progress_bar
-from connector.core.errors import DocumentError, InputError, SourceError, one_line
-from connector.core.sources import csv_rows, json_lines
-from connector.core.types import check_text
+from connector.cli import options
+from connector.cli.commands import main
+from connector.cli.render import facts, output, progress_bar
+from connector.cli.results import adaptation_json, adaptation_lines
+from connector.core.errors import DocumentError, SourceError, one_line
+
+if TYPE_CHECKING:
+    from connector.api.connector import Connector
+    from connector.collection.recipe import Recipe
 
 
-@click.command("evaluate")
+@main.command(
+    "evaluate",
+    cls=options.SearchCommand,
+    search=["candidates", "candidates_by", "alignment", "cls_weight"],
+    defaults={"candidates": 200},
+)
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--split", default="test", show_default=True, help="Judgements to use: qrels/SPLIT.tsv.")
-@click.option("--model", metavar="ID", help="Model id or folder.  [default: all-MiniLM-L6-v2]")
-@click.option(
-    "--recipe",
-    default="default",
-    show_default=True,
-    metavar="NAME",
-    help="See `connector recipes`; or a .json file of `connector tune`.",
-)
-@recipe_parts
-@candidate_options(200)
-@click.option(
-    "--cache", type=click.Path(file_okay=False, path_type=Path), help="Keep the encoder's output here."
-)
-@click.option("--run", "run_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a TREC run.")
-@click.option(
-    "--min-relevance",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Least grade R, RR and P count.",
-)
+@click.option("--split", default="test", help="Judgements to use: qrels/SPLIT.tsv.")
+@options.model
+@options.recipe_and_parts(default="default")
+@options.cache
+@options.output_file("--run", "Write a TREC run.")
+@click.option("--min-relevance", default=1, type=click.IntRange(1), help="Least grade R, RR and P count.")
 @click.option("--skip-bad", is_flag=True, help="Leave unusable records of the corpus out.")
-@json_option
+@options.json
 def evaluate_command(
     folder: Path,
     split: str,
     model: str | None,
-    recipe: str,
-    candidates: int,
-    candidates_by: str,
-    cls_weight: float | None,
-    alignment: str | None,
-    cache: Path | None,
-    run_file: Path | None,
-    min_relevance: int,
+    recipe: Recipe,
+    run: Path | None,
     skip_bad: bool,
     as_json: bool,
-    **parts: str | None,
+    **settings: Any,
 ) -> None:
     """Measure a recipe on FOLDER, a collection in BEIR layout.
 
     Ingests the corpus into an embedded Qdrant in a temporary folder, searches every judged query, and
     prints the measures, bytes a passage and milliseconds a query (without encoding it).
     """
-    from connector.collection.recipe import get_recipe
     from connector.core.sources import Source
     from connector.encoders import DEFAULT_MODEL, load_encoder
+    from connector.evaluation import evaluate as evaluation
     from connector.evaluation.beir import load_judged
-    from connector.evaluation.evaluate import as_json as to_dict
-    from connector.evaluation.evaluate import evaluate, write_run
 
-    chosen = get_recipe(recipe).varied(**parts)
     load_judged(folder, split)
-    if run_file is not None and not run_file.parent.is_dir():
-        raise InputError(
-            f"--run {str(run_file)!r}: there is no folder {str(run_file.parent)!r}; make it first"
-        )
     total = sum(1 for _ in Source(folder, skip_bad=skip_bad))
     encoder = load_encoder(model or DEFAULT_MODEL)
     with progress_bar("Encoding and ingesting") as progress:
-        result = evaluate(
-            folder,
-            encoder,
-            chosen,
-            split=split,
-            candidates=candidates,
-            candidates_by=candidates_by,  # type: ignore[arg-type]
-            cls_weight=cls_weight,
-            alignment=alignment,
-            cache=cache,
-            min_relevance=min_relevance,
-            skip_bad=skip_bad,
-            progress=progress(total),
+        result = evaluation.evaluate(
+            folder, encoder, recipe, split=split, skip_bad=skip_bad, progress=progress(total), **settings
         )
-    if run_file is not None:
-        write_run(result.run, run_file, f"connector-{chosen.name}")
-    if as_json:
-        print_json(to_dict(result))
-        return
-    print_evaluation(result)
+    if run is not None:
+        evaluation.write_run(result.run, run, f"connector-{recipe.name}")
+    content = evaluation.as_json(result)
+    output(as_json, content, [facts(content)])
 
 
-@click.command("adapt")
-@place
+@main.command("adapt", cls=options.SearchCommand, search=["candidates"])
+@options.one_of(examples="--examples FILE", reset="--reset")
+@options.opened()
 @click.option(
     "--examples",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FILE,
     metavar="FILE",
     help="Queries, each with the id of a document that answers it: .jsonl, .csv or .tsv with query and id.",
 )
-@click.option(
-    "--candidates",
-    default=100,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Passages to find for each query; at least 10 are.",
-)
 @click.option("--save", is_flag=True, help="Search the collection so from now on.")
 @click.option("--reset", is_flag=True, help="Instead: score again as the collection was made for.")
-@json_option
+@options.json
 def adapt_command(
-    collection: str,
-    path: str | None,
-    url: str | None,
-    examples: Path | None,
-    candidates: int,
-    save: bool,
-    reset: bool,
-    as_json: bool,
+    connector: Connector, examples: Path | None, candidates: int, save: bool, reset: bool, as_json: bool
 ) -> None:
     """Choose how tokens are scored by a few examples; 8 will do, and more find smaller gains.
 
@@ -140,23 +93,12 @@ def adapt_command(
     leave-one-out estimate is what to expect for other queries: each example is measured by what the others
     choose.
     """
-    from connector.api.connector import Connector
-
-    at = where(path, url)
-    if reset == (examples is not None):
-        raise click.UsageError("give one of --examples FILE and --reset")
-    if examples is None:
-        with Connector.open(collection, **at) as connector:
-            connector.collection.adapt(None)
-        click.echo(f"{collection} is scored as it was made for")
+    if reset or examples is None:
+        connector.collection.adapt(None)
+        click.echo(f"{connector.name} is scored as it was made for")
         return
-    pairs = load_examples(examples)
-    with Connector.open(collection, **at) as connector:
-        adaptation = connector.adapt(pairs, save=save, candidates=candidates)
-    if as_json:
-        print_json(adaptation_json(adaptation))
-    else:
-        print_adaptation(adaptation)
+    adaptation = connector.adapt(load_examples(examples), save=save, candidates=candidates)
+    output(as_json, adaptation_json(adaptation), adaptation_lines(adaptation))
 
 
 def load_examples(path: Path) -> list[tuple[str, str]]:
@@ -170,6 +112,8 @@ def load_examples(path: Path) -> list[tuple[str, str]]:
         SourceError: the file is missing, damaged or of another kind.
         DocumentError: a text of it holds what no tokenizer takes.
     """
+    from connector.core.sources import json_lines
+
     readers = {".jsonl": json_lines, ".ndjson": json_lines, ".csv": _table, ".tsv": _table}
     if path.suffix.lower() not in readers:
         raise SourceError(f"{path} is of no known kind; give examples as a .jsonl, .csv or .tsv file")
@@ -184,28 +128,25 @@ def load_examples(path: Path) -> list[tuple[str, str]]:
 
 
 def _table(path: Path) -> Iterator[tuple[str, Any]]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    for line, row in csv_rows(path, delimiter):
+    from connector.core.sources import csv_rows
+
+    for line, row in csv_rows(path, "\t" if path.suffix.lower() == ".tsv" else ","):
         if isinstance(row, DocumentError):
             yield line, row
-            continue
-        named = {name.strip().lower(): text for name, text in row.items()}
-        if not {"query", "id"} <= named.keys():
-            raise SourceError(
-                one_line(f"{line} has the columns {[*named]}; give a header with query and id, and both")
-            )
-        yield line, {"query": named["query"], "id": named["id"].strip()}
+        else:
+            yield line, {name.strip().lower(): text.strip() for name, text in row.items()}
 
 
 def _pairs(line: str, record: Any) -> list[tuple[str, str]]:
+    from connector.core.types import check_text
+
     if isinstance(record, DocumentError):
         raise SourceError(one_line(str(record)))
     query = record.get("query") if isinstance(record, dict) else None
     ids = record.get("ids", [record.get("id")]) if isinstance(record, dict) else None
     if not isinstance(query, str) or not query.strip() or not isinstance(ids, list) or not ids:
         raise SourceError(
-            f"{line} is {reprlib.repr(record)}; give a query and the id of a document that answers it, "
-            '"query" and "id"'
+            f'{line} is {reprlib.repr(record)}; give a query and the id of a document, "query" and "id"'
         )
     ids = [str(it) if isinstance(it, int) and not isinstance(it, bool) else it for it in ids]
     if not all(isinstance(it, str) and it for it in ids):

@@ -4,42 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli.options import confirm, json_option, place, where
-from connector.cli.render import plain, print_json, steps_bar
+from connector.cli import options
+from connector.cli.commands import main
+from connector.cli.render import Lines, output, plain, show, steps_bar, table
 from connector.core.errors import InputError
 
 if TYPE_CHECKING:
-    from connector.migrations import Migrations, Planned, PlannedRevision, Version
+    from rich.console import RenderableType
 
+    from connector.api.connector import Connector
+    from connector.migrations import Migrations, PlannedRevision, Version
 
-Command = Callable[..., Any]
+Result = tuple[dict[str, Any], Iterable["RenderableType"]]
+"""One JSON object, and what a person reads."""
 
-
-revisions = click.option(
-    "--migrations",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder of revisions.",
-)
-
+_MIN_OVERLAP = 0.5
+"""That of `Migrations`, whose module is not imported for `--help`."""
 
 overlap = click.option(
     "--min-overlap",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="Refuse a new version whose first ten hits overlap by less, in the mean.  [default: 0.5]",
+    default=_MIN_OVERLAP,
+    help="Refuse a new version whose first ten hits overlap by less, in the mean.",
 )
 
 
-@click.group("migrate")
+@main.group("migrate")
 def migrate_group() -> None:
     """Change a live collection: its encoder, recipe, vectors or metadata.
 
@@ -49,266 +48,220 @@ def migrate_group() -> None:
     """
 
 
-@contextlib.contextmanager
-def _migrations(
-    collection: str, path: str | None, url: str | None, folder: Path, quiet: bool, **settings: Any
-) -> Iterator[Migrations]:
-    from connector.api.connector import Connector
-    from connector.migrations import Migrations
+def migrating(command: options.Command) -> options.Command:
+    """The command gets `Migrations` first, and gives a `Result`, which is printed.
 
-    aside = contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext()
-    with aside, Connector.open(collection, **where(path, url)) as connector, steps_bar() as show:
-        yield Migrations(
-            connector,
-            folder,
-            report=lambda it: show(f"{it.step}: {it.doing}", it.done, it.total),
-            say=lambda line: None if quiet else click.echo(line),
-            **{key: value for key, value in settings.items() if value is not None},
-        )
+    With --json, whatever revisions print goes to stderr.
+    """
+
+    @options.opened()
+    @click.option(
+        "--migrations",
+        required=True,
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder of revisions.",
+    )
+    @options.json
+    @functools.wraps(command)
+    def with_migrations(
+        connector: Connector, migrations: Path, as_json: bool, min_overlap: float = _MIN_OVERLAP, **given: Any
+    ) -> None:
+        from connector.migrations import Migrations
+
+        aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+        with aside, steps_bar() as step:
+            them = Migrations(
+                connector,
+                migrations,
+                min_overlap=min_overlap,
+                report=lambda it: step(f"{it.step}: {it.doing}", it.done, it.total),
+                say=lambda line: None if as_json else click.echo(line),
+            )
+            content, lines = command(them, **given)
+        output(as_json, content, lines)
+
+    return with_migrations
 
 
 @migrate_group.command("status")
-@place
-@revisions
-@json_option
-def status_command(
-    collection: str, path: str | None, url: str | None, migrations: Path, as_json: bool
-) -> None:
+@migrating
+def status_command(them: Migrations) -> Result:
     """Say which revisions are applied, and which versions of the collection there are."""
-    from connector.migrations.ledger import as_json as ledger_json
+    from connector.migrations.revisions import as_json
 
-    with _migrations(collection, path, url, migrations, as_json) as them:
-        ledger, versions, known = them.ledger, them.versions(), them.revisions
-    changed = {it.revision for it in known if ledger.changed(it)}
-    lost = sorted(ledger.applied.keys() - {it.revision for it in known})
-    if as_json:
-        print_json(
-            {
-                **ledger_json(ledger),
-                "waiting": [it.revision for it in known if it.revision not in ledger.applied],
-                "changed": sorted(changed),
-                "missing": lost,
-                "versions": [dataclasses.asdict(version) for version in versions],
-            }
-        )
-        return
-    for revision in known:
-        applied = ledger.applied.get(revision.revision)
+    ledger, known = them.ledger, {it.revision for it in them.revisions}
+    content = {
+        **as_json(ledger),
+        "waiting": [it.revision for it in them.revisions if it.revision not in ledger.applied],
+        "changed": sorted(it.revision for it in them.revisions if ledger.changed(it)),
+        "missing": sorted(ledger.applied.keys() - known),
+        "versions": [dataclasses.asdict(version) for version in them.versions()],
+    }
+    return content, _status_lines(them, content)
+
+
+def _status_lines(them: Migrations, status: dict[str, Any]) -> Lines:
+    ledger, rows = them.ledger, []
+    for revision in them.revisions:
+        id_, applied = revision.revision, ledger.applied.get(revision.revision)
         how = f"{'stamped' if applied.stamped else 'applied'} {applied.time}" if applied else "not applied"
-        how += ", and changed since" if revision.revision in changed else ""
-        click.echo(f"{revision.revision:>8}  {how:<34}  {plain(revision.summary)}")
-    for id_ in lost:
-        click.echo(f"{id_:>8}  applied {ledger.applied[id_].time}, and its file is missing")
-    if not known:
-        click.echo("there are no revisions")
+        how += ", and changed since" if id_ in status["changed"] else ""
+        rows.append((id_, how, plain(revision.summary)))
+    for id_ in status["missing"]:
+        rows.append((id_, f"applied {ledger.applied[id_].time}, and its file is missing", ""))
+    yield table(rows, "><<") if rows else "there are no revisions"
     if ledger.pending is not None:
-        click.echo(str(ledger.cut_off()))
-    _show_versions(versions)
+        yield str(ledger.cut_off())
+    yield _versions(them.versions())
 
 
-def _show_versions(versions: list[Version], err: bool = False) -> None:
-    for version in versions:
-        state = "current" if version.current else "being made" if version.building else "kept"
-        size = "" if version.bytes is None else f"  {version.bytes / 1e6:,.1f} MB"
-        click.echo(
-            f"{state:>10}  {version.physical}  {version.recipe}  {version.documents:,} documents{size}",
-            err=err,
-        )
+def _versions(versions: Iterable[Version]) -> RenderableType:
+    from rich.filesize import decimal
+
+    rows = []
+    for it in versions:
+        state = "current" if it.current else "being made" if it.building else "kept"
+        size = "" if it.bytes is None else decimal(it.bytes)
+        rows.append((state, it.physical, it.recipe, f"{it.documents:,} documents", size))
+    return table(rows, "><<>>")
 
 
 @migrate_group.command("plan")
 @click.argument("rev", required=False)
-@place
-@revisions
-@json_option
-def plan_command(
-    rev: str | None, collection: str, path: str | None, url: str | None, migrations: Path, as_json: bool
-) -> None:
+@migrating
+def plan_command(them: Migrations, rev: str | None) -> Result:
     """Say what it takes to get to REV, by default the last revision; nothing is written.
 
     An applied REV is gone back to; "base" is the state before the first one. For each step it says the route
     (in place, backfill: points are changed where they are, or rebuild: another version is made), the points
     that it writes and the bytes that it needs, estimated.
     """
-    with _migrations(collection, path, url, migrations, as_json) as them:
-        planned = them.plan_to(rev)
-    if as_json:
-        print_json({"revisions": [_planned_json(it) for it in planned]})
-        return
+    planned = them.plan_to(rev)
+    fields = ("step", "route", "points", "bytes", "notes")
+    content = [
+        {
+            "revision": it.revision.revision,
+            "direction": it.direction,
+            "steps": [{field: getattr(step, field) for field in fields} for step in it.steps],
+        }
+        for it in planned
+    ]
+    return {"revisions": content}, _plan_lines(planned)
+
+
+def _plan_lines(planned: list[PlannedRevision]) -> Lines:
+    from rich.filesize import decimal
+
     if not planned:
-        click.echo("nothing to do")
+        yield "nothing to do"
     for it in planned:
-        click.echo(f"{it.direction} {it.revision.revision}  {it.revision.summary}".rstrip())
+        yield f"{it.direction} {it.revision.revision}  {it.revision.summary}"
         for step in it.steps:
-            _show_step(step)
+            yield f"  {step.step}"
+            size = "" if step.bytes is None else f", about {decimal(step.bytes)}"
+            yield f"      {step.route}: {step.points:,} points{size}"
+            yield from (f"      {plain(note)}" for note in step.notes)
         if not it.steps:
-            click.echo("  nothing")
-
-
-def _show_step(step: Planned) -> None:
-    size = "" if step.bytes is None else f", about {_megabytes(step.bytes)}"
-    click.echo(f"  {step.step}")
-    click.echo(f"      {step.route}: {step.points:,} points{size}")
-    for note in step.notes:
-        click.echo(f"      {plain(note)}")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size:,} bytes" if size < 100_000 else f"{size / 1e6:,.1f} MB"
-
-
-def _planned_json(planned: PlannedRevision) -> dict[str, Any]:
-    fields = ("step", "route", "points", "bytes")
-    return {
-        "revision": planned.revision.revision,
-        "direction": planned.direction,
-        "steps": [
-            {**{field: getattr(step, field) for field in fields}, "notes": list(step.notes)}
-            for step in planned.steps
-        ],
-    }
+            yield "  nothing"
 
 
 @migrate_group.command("upgrade")
 @click.argument("rev", required=False)
-@place
-@revisions
+@migrating
 @overlap
 @click.option(
     "--canaries",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FILE,
     metavar="FILE",
     help="Queries to try new versions by, one a line; kept with the collection.  [default: made of texts]",
 )
-@json_option
-def upgrade_command(
-    rev: str | None,
-    collection: str,
-    path: str | None,
-    url: str | None,
-    migrations: Path,
-    min_overlap: float | None,
-    canaries: Path | None,
-    as_json: bool,
-) -> None:
+def upgrade_command(them: Migrations, rev: str | None, canaries: Path | None) -> Result:
     """Apply the revisions up to REV, by default all.
 
     Killed and run again, it goes on where it was. A new version is compared with the old one before the name
     is switched: numbers, a sample of vectors, and the hits of canary queries.
     """
-    queries = [] if canaries is None else _lines(canaries)
-    with _migrations(collection, path, url, migrations, as_json, min_overlap=min_overlap) as them:
-        applied = [it.revision for it in them.upgrade(rev, queries)]
-        head = them.ledger.head
-    _done(collection, "applied", applied, head, as_json)
+    applied = them.upgrade(rev, [] if canaries is None else _queries(canaries))
+    return _done(them, "applied", [it.revision for it in applied])
 
 
 @migrate_group.command("downgrade")
 @click.argument("rev")
-@place
-@revisions
+@migrating
 @overlap
-@json_option
-def downgrade_command(
-    rev: str,
-    collection: str,
-    path: str | None,
-    url: str | None,
-    migrations: Path,
-    min_overlap: float | None,
-    as_json: bool,
-) -> None:
+def downgrade_command(them: Migrations, rev: str) -> Result:
     """Take revisions back until REV is the last applied one; "base" takes all back.
 
     A version that is kept from before is brought up to date and used again.
     """
-    with _migrations(collection, path, url, migrations, as_json, min_overlap=min_overlap) as them:
-        undone = [it.revision for it in them.downgrade(rev)]
-        head = them.ledger.head
-    _done(collection, "taken back", undone, head, as_json)
+    return _done(them, "taken back", [it.revision for it in them.downgrade(rev)])
 
 
-def _done(collection: str, what: str, ids: list[str], head: str | None, as_json: bool) -> None:
-    if as_json:
-        print_json({what.replace(" ", "_"): ids, "head": head})
-    elif ids:
-        click.echo(f"{what}: {', '.join(ids)}; {collection!r} is at {head or 'no revision'}")
-    else:
-        click.echo(f"nothing to do; {collection!r} is at {head or 'no revision'}")
+def _done(them: Migrations, what: str, ids: list[str]) -> Result:
+    done = f"{what}: {', '.join(ids)}" if ids else "nothing to do"
+    content = {what.replace(" ", "_"): ids, "head": them.ledger.head}
+    return content, [f"{done}; {_at(them)}"]
+
+
+def _at(them: Migrations) -> str:
+    name = click.get_current_context().params["collection"]
+    return f"{name!r} is at {them.ledger.head or 'no revision'}"
 
 
 @migrate_group.command("stamp")
 @click.argument("rev")
-@place
-@revisions
-@json_option
-def stamp_command(
-    rev: str, collection: str, path: str | None, url: str | None, migrations: Path, as_json: bool
-) -> None:
+@migrating
+def stamp_command(them: Migrations, rev: str) -> Result:
     """Note that the revisions up to REV are applied, and no later one, without running them.
 
     "base" notes that none is. What was cut off is forgotten, and what it did stays.
     """
-    with _migrations(collection, path, url, migrations, True) as them:
-        forgotten, head = them.stamp(rev), them.ledger.head
-    if as_json:
-        print_json({"head": head, "forgotten": forgotten})
-        return
-    click.echo(f"{collection!r} is at {head or 'no revision'}")
+    forgotten = them.stamp(rev)
     if forgotten:
         click.echo(f"noted as not applied: {', '.join(forgotten)}; upgrade would run them again", err=True)
+    return {"head": them.ledger.head, "forgotten": forgotten}, [_at(them)]
 
 
 @migrate_group.command("verify")
-@place
+@options.opened()
 @overlap
-@json_option
-def verify_command(
-    collection: str, path: str | None, url: str | None, min_overlap: float | None, as_json: bool
-) -> None:
+@options.json
+def verify_command(connector: Connector, min_overlap: float, as_json: bool) -> None:
     """Look whether the collection is whole, and compare its hits with those of its version of before.
 
     A sample of texts is encoded again and compared with what is stored.
     """
-    from connector.api.connector import Connector
-    from connector.migrations import MIN_OVERLAP, compare
+    from connector.migrations import compare
 
-    with Connector.open(collection, **where(path, url)) as connector:
-        found = compare(connector)
-    least = MIN_OVERLAP if min_overlap is None else min_overlap
-    problems = found.problems(least)
-    if as_json:
-        print_json({**dataclasses.asdict(found), "overlap": found.overlap, "problems": problems})
-    else:
-        click.echo(found.summary())
-        for query, share in found.overlaps.items():
-            click.echo(f"  {share:4.0%}  {plain(query)}")
+    found = compare(connector)
+    problems = found.problems(min_overlap)
+    content = {**dataclasses.asdict(found), "overlap": found.overlap, "problems": problems}
+    lines = (f"  {share:4.0%}  {plain(query)}" for query, share in found.overlaps.items())
+    output(as_json, content, [found.summary(), *lines])
     if problems:
         raise click.ClickException("; ".join(problems))
 
 
 @migrate_group.command("gc")
-@place
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
-def gc_command(collection: str, path: str | None, url: str | None, yes: bool, as_json: bool) -> None:
+@options.opened()
+@options.yes
+@options.json
+def gc_command(connector: Connector, yes: bool, as_json: bool) -> None:
     """Drop all versions but the current one; there is no way back to them then."""
-    from connector.api.connector import Connector
     from connector.migrations import collect, versions_of
 
-    with Connector.open(collection, **where(path, url)) as connector:
-        old = [version for version in versions_of(connector.collection) if not version.current]
-        if old and not yes:
-            _show_versions(old, err=True)
-            confirm(f"Drop these versions of {collection!r}?")
-        dropped = collect(connector) if old else []
-    if as_json:
-        print_json({"dropped": [dataclasses.asdict(version) for version in dropped]})
-    else:
-        click.echo(f"dropped {', '.join(version.physical for version in dropped) or 'nothing'}")
+    old = [version for version in versions_of(connector.collection) if not version.current]
+    if old and not yes:
+        show([_versions(old)], err=True)
+        options.confirm(f"Drop these versions of {connector.name!r}?")
+    dropped = collect(connector) if old else []
+    line = f"dropped {', '.join(version.physical for version in dropped) or 'nothing'}"
+    output(as_json, {"dropped": [dataclasses.asdict(version) for version in dropped]}, [line])
 
 
-def _lines(path: Path) -> list[str]:
+def _queries(path: Path) -> list[str]:
+    """The lines of a file."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,110 +1,63 @@
-"""`connector search` and `connector stats`."""
+"""`connector search`, `connector stats` and `connector explain`."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli.options import candidates, json_option, parse_filter, place, where
-from connector.cli.render import hits_json, print_hits, print_json, print_stats
-from connector.core.errors import InputError
+from connector.cli import options
+from connector.cli.commands import main
+from connector.cli.render import facts, output, write
+from connector.cli.results import hits_json, hits_lines
+
+if TYPE_CHECKING:
+    from connector.api.connector import Connector
+
+FINDING = ["k", "candidates", "candidates_by"]
+SCORING = ["alignment", "cls_weight"]
 
 
-@click.command("search")
+@main.command("search", cls=options.SearchCommand, search=[*FINDING, *SCORING, "rerank", "filter"])
 @click.argument("query")
-@place
-@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many hits.")
-@candidates(100)
-@click.option(
-    "--rerank",
-    type=click.Choice(["auto", "client", "server", "none"]),
-    default="auto",
-    show_default=True,
-    help="Who scores the tokens: this process, Qdrant, or nobody.",
-)
-@click.option("--filter", metavar="JSON", help="A Qdrant filter on metadata, as JSON.")
-@json_option
-def search_command(
-    query: str,
-    collection: str,
-    path: str | None,
-    url: str | None,
-    k: int,
-    rerank: str,
-    filter: str | None,
-    as_json: bool,
-    **finding: Any,
-) -> None:
+@options.opened()
+@options.json
+def search_command(connector: Connector, query: str, as_json: bool, **given: Any) -> None:
     """Search a collection.
 
     A filter looks like '{"must": [{"key": "year", "range": {"gte": 2020}}]}'.
     """
-    from connector.api.connector import Connector
-
-    at = where(path, url)
-    condition = parse_filter(filter)
-    with Connector.open(collection, **at) as connector:
-        hits = connector.search(
-            query,
-            k,
-            filter=condition,
-            rerank=None if rerank == "none" else rerank,  # type: ignore[arg-type]
-            **finding,
+    hits = connector.search(query, **given)
+    output(as_json, hits_json(query, hits), hits_lines(hits))
+    ms = hits.ms
+    if not as_json:
+        click.echo(
+            f"{ms['total']:.1f} ms: encode {ms['encode']:.1f}, candidates {ms['candidates']:.1f}, "
+            f"rerank {ms['rerank']:.1f}",
+            err=True,
         )
-    if as_json:
-        print_json(hits_json(query, hits))
-    else:
-        print_hits(hits)
 
 
-@click.command("stats")
-@place
-@json_option
-def stats_command(collection: str, path: str | None, url: str | None, as_json: bool) -> None:
+@main.command("stats")
+@options.opened()
+@options.json
+def stats_command(connector: Connector, as_json: bool) -> None:
     """Say what a collection holds and how many bytes it takes."""
-    from connector.api.connector import Connector
-
-    with Connector.open(collection, **where(path, url)) as connector:
-        stats = connector.stats()
-    if as_json:
-        print_json(dataclasses.asdict(stats))
-        return
-    print_stats(stats)
+    stats = connector.stats()
+    content = dataclasses.asdict(stats)
+    output(as_json, content, [facts(content)])
 
 
-@click.command("explain")
+@main.command("explain", cls=options.SearchCommand, search=SCORING)
 @click.argument("query")
 @click.option("--id", "document", required=True, metavar="ID", help="Id of the document to explain.")
-@place
-@click.option(
-    "--cls-weight",
-    type=click.FloatRange(0, 1),
-    metavar="W",
-    help="As in `connector search`.  [default: the collection's]",
-)
-@click.option(
-    "--alignment", metavar="top-K", help="As in `connector search`.  [default: the collection's; else MaxSim]"
-)
-@click.option(
-    "--html",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write a page that shows it in a browser, without anything from outside.",
-)
-@json_option
+@options.opened()
+@options.output_file("--html", "Write a page that shows it in a browser, without anything from outside.")
+@options.json
 def explain_command(
-    query: str,
-    document: str,
-    collection: str,
-    path: str | None,
-    url: str | None,
-    cls_weight: float | None,
-    alignment: str | None,
-    html: Path | None,
-    as_json: bool,
+    connector: Connector, query: str, document: str, html: Path | None, as_json: bool, **given: Any
 ) -> None:
     """Say which words a document's score comes from.
 
@@ -112,19 +65,12 @@ def explain_command(
     of the query its share of the score and what it matched, with similarities. Parts sum to the score; where
     tokens were merged, all their words are named.
     """
-    from connector.api.connector import Connector
-    from connector.cli.heatmap import print_explanation
+    from connector.cli.heatmap import explanation_lines
 
-    if html is not None and not html.parent.is_dir():
-        raise InputError(f"--html {str(html)!r}: there is no folder {str(html.parent)!r}; make it first")
-    with Connector.open(collection, **where(path, url)) as connector:
-        explanation = connector.explain(query, document, cls_weight=cls_weight, alignment=alignment)
+    explanation = connector.explain(query, document, **given)
     if html is not None:
-        from connector.cli.pages.explanation import page
+        from connector.cli.pages import explanation_page
 
-        html.write_text(page(explanation), encoding="utf-8")
-        click.echo(f"wrote {html}", err=True)
-    if as_json:
-        print_json(dataclasses.asdict(explanation))
-    elif html is None:
-        print_explanation(explanation)
+        write(html, explanation_page(explanation))
+    if as_json or html is None:
+        output(as_json, dataclasses.asdict(explanation), explanation_lines(explanation))

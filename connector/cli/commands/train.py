@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
-from connector.cli.render import print_json, steps_bar
+from connector.cli import options
+from connector.cli.commands import main
+from connector.cli.render import output, steps_bar
+from connector.core.errors import InputError
 
 
-@click.group("train")
+@main.group("train")
 def train_group() -> None:
     """Train small heads on a frozen encoder."""
 
@@ -19,8 +23,8 @@ def train_group() -> None:
 @click.option(
     "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder of the head."
 )
-@click.option("--model", metavar="ID", help="Model id or folder.  [default: all-MiniLM-L6-v2]")
-@click.option("--split", default="train", show_default=True, help="Judgements to train on: qrels/SPLIT.tsv.")
+@options.model
+@click.option("--split", default="train", help="Judgements to train on: qrels/SPLIT.tsv.")
 @click.option(
     "--width",
     "widths",
@@ -29,10 +33,10 @@ def train_group() -> None:
     metavar="D",
     help="Train a projection to D dimensions, too (linear-D in codecs); may be given several times.",
 )
-@click.option("--no-saliency", is_flag=True, help="Train the projections alone.")
-@click.option("--steps", default=300, show_default=True, type=click.IntRange(1), help="Steps of each part.")
-@click.option("--batch", default=64, show_default=True, type=click.IntRange(2), help="Queries a step.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of all that is drawn.")
+@click.option("--saliency/--no-saliency", default=True, help="Or train the projections alone.")
+@click.option("--steps", default=300, type=click.IntRange(1), help="Steps of each part.")
+@click.option("--batch", default=64, type=click.IntRange(2), help="Queries a step.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of all that is drawn.")
 @click.option(
     "--share",
     "shares",
@@ -49,31 +53,23 @@ def train_group() -> None:
     "--negatives",
     type=click.Choice(["dense", "lexical", "both"]),
     default="dense",
-    show_default=True,
     help="What finds wrong passages that are near: CLS vectors, words (BM25) or both.",
 )
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: the best there is]")
-@click.option(
-    "--cache", type=click.Path(file_okay=False, path_type=Path), help="Keep the encoder's output here."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@options.cache
+@options.json
 def train_saliency_command(
     folders: tuple[Path, ...],
     out: Path,
     model: str | None,
     split: str,
-    widths: tuple[int, ...],
-    no_saliency: bool,
-    steps: int,
-    batch: int,
-    seed: int,
-    shares: tuple[float, ...],
     passages: int | None,
     reduction: str | None,
-    negatives: str,
+    negatives: Literal["dense", "lexical", "both"],
     device: str | None,
     cache: Path | None,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Train what tokens count, and projections of them, on BEIR FOLDERS.
 
@@ -82,18 +78,16 @@ def train_saliency_command(
     The last line says how to use the head.
     """
     from connector.compression.reduction import parse_reduction
-    from connector.core.errors import InputError
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.encoders.cache import CachedEncoder
     from connector.evaluation.beir import load_judged
     from connector.evaluation.training import HeadTraining, load_training_set, train_head
 
-    training = HeadTraining(
-        widths=widths, saliency=not no_saliency, steps=steps, batch=batch, seed=seed, shares=shares
-    )
+    training = HeadTraining(**settings)
+    shares, steps = training.shares, training.steps
     if shares and len(shares) != len(folders):
         raise InputError(f"{len(shares)} shares for {len(folders)} folders; give --share once for each")
-    steps_of_passages = None if reduction is None else parse_reduction(reduction)
+    chain = None if reduction is None else parse_reduction(reduction)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {str(out)!r} is a file; give a folder")
     for folder in folders:
@@ -106,12 +100,7 @@ def train_saliency_command(
             progress("encoding", number, len(folders))
             sets.append(
                 load_training_set(
-                    folder,
-                    reading,
-                    split=split,
-                    passages=passages,
-                    reduction=steps_of_passages,
-                    negatives=negatives,  # type: ignore[arg-type]
+                    folder, reading, split=split, passages=passages, reduction=chain, negatives=negatives
                 )
             )
         progress("encoding", len(folders), len(folders))
@@ -124,12 +113,12 @@ def train_saliency_command(
             device=encoder.device,
             progress=lambda part, step: progress(part, step, steps),
         )
-    if as_json:
-        print_json({"head": str(out), "sets": {it.name: len(it) for it in sets}, "steps": steps})
-        return
-    click.echo(f"{out}: trained on {', '.join(f'{it.name} ({len(it):,} queries)' for it in sets)}")
-    click.echo(f"losses: {out / 'training' / 'log.jsonl'}")
-    click.echo(f"use it: connector ingest SOURCE --collection NAME --path DIR {_use(out)}")
+    lines = [
+        f"{out}: trained on {', '.join(f'{it.name} ({len(it):,} queries)' for it in sets)}",
+        f"losses: {out / 'training' / 'log.jsonl'}",
+        f"use it: connector ingest SOURCE --collection NAME --path DIR {_use(out)}",
+    ]
+    output(as_json, {"head": str(out), "sets": {it.name: len(it) for it in sets}, "steps": steps}, lines)
 
 
 def _use(head: Path) -> str:

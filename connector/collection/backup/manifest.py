@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from connector.collection.collection import CANARIES_FILE, CODEC_FILE
 from connector.collection.metadata import FREQUENCIES_FILE
-from connector.core.errors import TransferError
-
-FORMAT = 1
-
+from connector.core.errors import TransferError, one_line
 
 MANIFEST_FILE = "manifest.json"
 
@@ -53,10 +50,10 @@ MAX_BYTES = 2**30
 """Of one file; parts are cut at a fraction of it, so that only something else is larger."""
 
 
-_WHAT = "export of qdrant-late-interaction"
+_ARTIFACT_NAMES = [f"{ARTIFACTS}/{name}" for name in ARTIFACT_FILES]
 
 
-_CHUNK = 2**20
+_PART_FILE = re.compile(r"points-[0-9]{5,9}\.parquet|vectors-[0-9]{5,9}\.safetensors")
 
 
 Count = Annotated[int, Field(ge=0)]
@@ -114,8 +111,8 @@ class Manifest(_Model):
         sha256: of the manifest with this field empty.
     """
 
-    what: str = _WHAT
-    format: int = FORMAT
+    what: Literal["export of qdrant-late-interaction"] = "export of qdrant-late-interaction"
+    format: Literal[1] = 1
     library: str
     collection: str
     info: dict[str, str]
@@ -126,17 +123,25 @@ class Manifest(_Model):
     artifacts: list[File]
     sha256: str = ""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [file.name for file in self.files]
+        parts = [name for number in range(len(self.parts)) for name in part_names(number)]
+        if names != parts + [name for name in _ARTIFACT_NAMES if name in names]:
+            raise ValueError("it names files that no export has")
+        if self.points != sum(part.points for part in self.parts):
+            raise ValueError("it counts other points than its parts")
+        return self
+
     @property
-    def files(self) -> Iterator[File]:
+    def files(self) -> list[File]:
         """All files but the manifest."""
-        for part in self.parts:
-            yield from (part.table, part.vectors)
-        yield from self.artifacts
+        return [file for part in self.parts for file in (part.table, part.vectors)] + self.artifacts
 
     @property
     def count(self) -> int:
         """Of all files, the manifest too."""
-        return 1 + 2 * len(self.parts) + len(self.artifacts)
+        return 1 + len(self.files)
 
     @property
     def size(self) -> int:
@@ -153,6 +158,11 @@ class Manifest(_Model):
         return json.dumps(self.model_dump(), indent=1, ensure_ascii=False, sort_keys=True).encode() + b"\n"
 
 
+def part_names(number: int) -> tuple[str, str]:
+    """The names of a part's two files."""
+    return f"points-{number:05d}.parquet", f"vectors-{number:05d}.safetensors"
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an export; its other files are not looked at.
 
@@ -162,46 +172,21 @@ def read_manifest(folder: Path) -> Manifest:
     path = Path(folder) / MANIFEST_FILE
     try:
         raw = regular(path).read_bytes() if regular(path).stat().st_size <= MAX_BYTES else b""
+        manifest = Manifest.model_validate_json(raw)
     except OSError as error:
         raise TransferError(
             f"{folder} is no export of a collection: {path.name} cannot be read ({error.strerror}); give the "
             "folder that `connector export` wrote"
         ) from error
-    try:
-        said = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise TransferError(f"{path} is not JSON ({error}); export the collection again") from error
-    if not isinstance(said, dict) or said.get("what") != _WHAT:
-        raise TransferError(
-            f"{path} is no manifest of an export; give a folder that `connector export` wrote"
-        )
-    if said.get("format") != FORMAT:
-        raise TransferError(
-            f"{path} has format {said.get('format')!r}, this version reads {FORMAT}; upgrade this library"
-        )
-    try:
-        manifest = Manifest.model_validate(said)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise TransferError(f"{path}: {where}: {first['msg']}; export the collection again") from error
+        remedy = "upgrade this library" if where == "format" else "export the collection again"
+        why = one_line(f"{where}: {first['msg']}" if where else first["msg"])
+        raise TransferError(f"{path} is no manifest of an export ({why}); {remedy}") from error
     if manifest.signed().text() != raw:
         raise TransferError(f"{path} was changed after it was written; export the collection again")
-    _check_names(manifest, path)
     return manifest
-
-
-def _check_names(manifest: Manifest, path: Path) -> None:
-    numbered = [
-        (f"points-{n:05d}.parquet", f"vectors-{n:05d}.safetensors") for n in range(len(manifest.parts))
-    ]
-    named = [(part.table.name, part.vectors.name) for part in manifest.parts]
-    artifacts = [file.name for file in manifest.artifacts]
-    known = {f"{ARTIFACTS}/{name}" for name in ARTIFACT_FILES}
-    if named != numbered or len(set(artifacts)) != len(artifacts) or not set(artifacts) <= known:
-        raise TransferError(f"{path} names files that no export has; export the collection again")
-    if manifest.points != sum(part.points for part in manifest.parts):
-        raise TransferError(f"{path} counts other points than its parts; export the collection again")
 
 
 def regular(path: Path) -> Path:
@@ -224,34 +209,22 @@ def check_file(folder: Path, file: File) -> None:
         size = regular(path).stat().st_size
         if size != file.size:
             raise TransferError(f"{path} has {size:,} bytes instead of {file.size:,}; restore the file")
-        digest = hashlib.sha256()
         with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise TransferError(f"{path} cannot be read ({error.strerror}); restore the file") from error
-    if digest.hexdigest() != file.sha256:
+    if digest != file.sha256:
         raise TransferError(f"{path} has another content than was written (SHA-256); restore the file")
 
 
-def ours(folder: Path) -> bool:
+def is_export(folder: Path) -> bool:
     """Whether a folder holds an export, whole or not, and nothing else: then it may be replaced."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    known = {MANIFEST_FILE, LOCK_FILE, *(f"{ARTIFACTS}/{name}" for name in ARTIFACT_FILES)}
+    known = {MANIFEST_FILE, LOCK_FILE, *_ARTIFACT_NAMES}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            return False
-        if path.is_dir():
-            if name != ARTIFACTS:
-                return False
-        elif name not in known and not _is_part(name):
+        ours = name == ARTIFACTS if path.is_dir() else name in known or _PART_FILE.fullmatch(name)
+        if path.is_symlink() or not ours:
             return False
     return True
-
-
-def _is_part(name: str) -> bool:
-    stem, _, kind = name.partition(".")
-    word, _, number = stem.partition("-")
-    return (word, kind) in (("points", "parquet"), ("vectors", "safetensors")) and number.isdecimal()

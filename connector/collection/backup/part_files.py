@@ -18,7 +18,6 @@ each copy changes it by about 1%.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,9 +29,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
 from connector.collection.backup.manifest import MAX_BYTES, MAX_POINTS
-from connector.core.errors import MissingExtra, TransferError, one_line
+from connector.core.errors import TransferError, one_line
 from connector.core.ids import point_id
-from connector.core.io import Arrays, load_arrays, to_json
+from connector.core.io import Arrays, load_arrays, parquet, to_json
 from connector.core.types import Document, Float32, Sparse, passage_text
 from connector.scoring.bm25 import BM25
 from connector.stores import Point, Record
@@ -63,20 +62,6 @@ _PART_BYTES = 64 * 2**20
 
 
 _POINT, _REST = "point", "payload"
-
-
-def parquet() -> Any:
-    """pyarrow with what reads and writes Parquet.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "parquet") from error
-    return pyarrow
 
 
 def cut(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -124,25 +109,22 @@ def _row(record: Record) -> dict[str, Any]:
 
 def arrays(records: Sequence[Record], schema: CollectionSchema) -> bytes:
     """The safetensors file of a part."""
-    found: Arrays = {}
+    columns: Arrays = {}
     for vector in schema.vectors:
         given = [record.vectors.get(vector.name) for record in records]
         rows = [None if it is None else it.reshape(-1, vector.size) for it in given]
-        found |= _ragged(vector.name, rows, np.empty((0, vector.size), np.float32))
-        found[vector.name] = _smallest(found[vector.name])
+        columns |= _ragged(vector.name, rows, np.empty((0, vector.size), np.float32))
+        columns[vector.name] = _smallest(columns[vector.name])
     for key in BLOBS:
-        blobs = [_bytes(record, key) for record in records]
-        if any(blob is not None for blob in blobs):
-            found |= _ragged(key, blobs, np.empty(0, np.uint8))
-    return save_safetensors(found)
+        if any(key in record.payload for record in records):
+            columns |= _ragged(key, [_bytes(it, key) for it in records], np.empty(0, np.uint8))
+    return save_safetensors(columns)
 
 
 def _ragged(name: str, rows: Sequence[NDArray[Any] | None], nothing: NDArray[Any]) -> Arrays:
     lengths = np.array([-1 if it is None else len(it) for it in rows], np.int64)
-    return {
-        name: np.concatenate([nothing, *(it for it in rows if it is not None)]),
-        f"{name}.lengths": lengths,
-    }
+    joined = np.concatenate([nothing, *(it for it in rows if it is not None)])
+    return {name: joined, f"{name}.lengths": lengths}
 
 
 def _smallest(rows: Float32) -> NDArray[Any]:
@@ -156,7 +138,7 @@ def _bytes(record: Record, key: str) -> NDArray[np.uint8] | None:
         return None
     try:
         return np.frombuffer(base64.b64decode(record.payload[key], validate=True), np.uint8)
-    except (TypeError, ValueError, binascii.Error) as error:
+    except (TypeError, ValueError) as error:
         raise TransferError(
             f"point {record.id}: {key!r} is not base64 ({error}); ingest its document again"
         ) from error
@@ -215,32 +197,27 @@ def _vectors(found: Arrays, count: int, schema: CollectionSchema) -> list[Arrays
     if not known.keys() <= names <= {*known, *BLOBS}:
         raise ValueError(f"arrays are {sorted(found)}")
     for name in names:
-        vector, rows, lengths = known.get(name), found[name], found[f"{name}.lengths"]
+        vector, lengths = known.get(name), found[f"{name}.lengths"]
+        rows = _checked(name, found[name], vector)
         if lengths.dtype != np.int64 or lengths.shape != (count,):
             raise ValueError(f"lengths of {name!r} are {lengths.dtype} {lengths.shape}")
-        if not (_blobs(rows) if vector is None else _rows_of(vector, rows)):
-            raise ValueError(f"{name!r} is {rows.dtype} {rows.shape}, or not finite")
         there = lengths[lengths != -1]
-        most = 1 if vector is not None and not vector.multivector else len(rows)
-        if ((there < (vector is not None)) | (there > most)).any() or there.sum() != len(rows):
+        least, most = (0, len(rows)) if vector is None else (1, len(rows) if vector.multivector else 1)
+        if ((there < least) | (there > most)).any() or there.sum() != len(rows):
             raise ValueError(f"lengths of {name!r} do not fit it")
-        pieces = np.split(rows if vector is None else _writable(vector, rows), np.cumsum(there)[:-1])
+        pieces = np.split(rows, np.cumsum(there)[:-1])
         for number, piece in zip(np.flatnonzero(lengths != -1).tolist(), pieces, strict=False):
             points[number][name] = piece if vector is None or vector.multivector else piece[0]
     return points
 
 
-def _blobs(rows: NDArray[Any]) -> bool:
-    return rows.dtype == np.uint8 and rows.ndim == 1
-
-
-def _rows_of(vector: VectorSchema, rows: NDArray[Any]) -> bool:
-    fits = rows.dtype in (np.float16, np.float32) and rows.ndim == 2 and rows.shape[1] == vector.size
-    return fits and bool(np.isfinite(rows).all())
-
-
-def _writable(vector: VectorSchema, rows: NDArray[Any]) -> Float32:
-    """Rows that Qdrant stores as it had them stored."""
+def _checked(name: str, rows: NDArray[Any], vector: VectorSchema | None) -> NDArray[Any]:
+    """The bytes of a payload key, or the rows of a vector, which Qdrant stores as it had them stored."""
+    types, widths = ((np.uint8,), ()) if vector is None else ((np.float16, np.float32), (vector.size,))
+    if rows.dtype not in types or rows.ndim == 0 or rows.shape[1:] != widths or not np.isfinite(rows).all():
+        raise ValueError(f"{name!r} is {rows.dtype} {rows.shape}, or not finite")
+    if vector is None:
+        return rows
     rows = rows.astype(np.float32)
     if vector.datatype.startswith("turbo") and vector.name != FDE:
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))

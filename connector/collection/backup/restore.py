@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import uuid
 from pathlib import Path
-from typing import get_args
 
 from connector.collection.aliases import check_name, names, next_version, versions
 from connector.collection.backup.export import Progress
 from connector.collection.backup.manifest import ARTIFACTS, PASSING, Manifest, Part, check_file, read_manifest
-from connector.collection.backup.part_files import parquet, read
+from connector.collection.backup.part_files import read
 from connector.collection.collection import CODEC_FILE, Collection
-from connector.collection.metadata import FORMAT, FREQUENCIES_FILE, schema_of
-from connector.collection.recipe import load_recipe
+from connector.collection.metadata import FREQUENCIES_FILE, CollectionMetadata, stored_form
 from connector.compression.reduction import Frequencies
-from connector.core.errors import CollectionExists, InputError, TransferError, one_line
+from connector.core.errors import CollectionError, CollectionExists, InputError, TransferError, one_line
+from connector.core.io import parquet
 from connector.scoring.bm25 import BM25
-from connector.stores import PayloadKind, Point, Store
-from connector.stores.schema import CollectionSchema
+from connector.stores import Point, Store
 
 MAX_WIDTH = 65_536
 """Of a vector, in Qdrant."""
@@ -60,7 +57,8 @@ def import_collection(
     folder, progress = Path(folder).expanduser(), progress or (lambda *_: None)
     manifest = read_manifest(folder)
     name = manifest.collection if name is None else name
-    if _imported(store, name, manifest):
+    there = name in names(store) and store.info(name).get("imported") == manifest.sha256
+    if there and not _miscount(store, name, manifest):  # a run may be killed when all is done
         logger.warning("collection %r was made of this export before, and is left as it is", name)
         return Collection(store, name)
     _check_free(store, name)
@@ -68,7 +66,10 @@ def import_collection(
     export.check(progress)
     with store.lease(name) as lease:
         _check_free(store, name)
-        physical = _unfinished(store, name, manifest) or _created(store, name, export)
+        physical = _unfinished(store, name, export.building)
+        if physical is None:
+            physical = next_version(store, name)
+            store.create(physical, export.schema, export.info)
         for file in manifest.artifacts:
             store.put_artifact(physical, Path(file.name).name, (folder / file.name).read_bytes())
         done = 0
@@ -78,22 +79,29 @@ def import_collection(
             if not store.retrieve(physical, [points[-1].id], []):  # else all before it are there, too
                 store.upsert(physical, points)
             progress("Importing", done := done + part.points, manifest.points)
-        for key, kind in export.indexes.items():
+        for key, kind in export.metadata.indexes.items():
             store.create_index(physical, key, kind)
         store.finish(physical)
-        _check_counts(store, physical, manifest)
+        if problem := _miscount(store, physical, manifest):
+            store.drop(physical)
+            raise TransferError(f"{problem} of the export; run the import again")
         lease.check()
         _check_free(store, name)  # nobody needs the lease to make a collection
-        store.set_info(physical, {"building": ""})
+        store.set_info(physical, stored_form(building=None))
         store.switch(name, physical)
     return Collection(store, name)
 
 
-def _imported(store: Store, name: str, manifest: Manifest) -> bool:
-    """Whether this export is there under the name already: a run may be killed when all is done."""
-    if name not in names(store) or store.info(name).get("imported") != manifest.sha256:
-        return False
-    return all(number == getattr(manifest, what) for what, number in _counts(store, name).items())
+def _miscount(store: Store, name: str, manifest: Manifest) -> str | None:
+    """Of what a collection holds another number than the export, if of anything."""
+    there = Collection(store, name)
+    counts = (
+        ("documents", there.documents(), manifest.documents),
+        ("passages", there.passages(), manifest.passages),
+        ("points", store.count(there.physical), manifest.points),
+    )
+    wrong = (f"{here:,} {what} arrived of the {given:,}" for what, here, given in counts if here != given)
+    return next(wrong, None)
 
 
 def _check_free(store: Store, name: str) -> None:
@@ -105,7 +113,7 @@ def _check_free(store: Store, name: str) -> None:
         )
 
 
-def _unfinished(store: Store, name: str, manifest: Manifest) -> str | None:
+def _unfinished(store: Store, name: str, building: str) -> str | None:
     """What a killed import of this export has made, if any.
 
     What others have left is removed, as no name leads to it: it is of another export, or it was whole, and
@@ -114,44 +122,12 @@ def _unfinished(store: Store, name: str, manifest: Manifest) -> str | None:
     found = None
     for physical in versions(store, name):
         info = store.info(physical)
-        if info.get("building") == _building(manifest):
+        now = info.get("building", "")
+        if now == building:
             found = physical
-        elif info.get("building", "").startswith(_IMPORT) or (
-            "imported" in info and not info.get("building")
-        ):
+        elif now.startswith(_IMPORT) or ("imported" in info and not now):
             store.drop(physical)
     return found
-
-
-def _building(manifest: Manifest) -> str:
-    return _IMPORT + manifest.sha256
-
-
-def _created(store: Store, name: str, export: _Export) -> str:
-    physical, manifest = next_version(store, name), export.manifest
-    more = {"uid": uuid.uuid4().hex, "imported": manifest.sha256, "building": _building(manifest)}
-    store.create(physical, export.schema, export.info | more)
-    return physical
-
-
-def _counts(store: Store, physical: str) -> dict[str, int]:
-    """How many documents, passages and points there are."""
-    there = Collection(store, physical)
-    return {
-        "documents": there.documents(),
-        "passages": there.passages(),
-        "points": store.count(there.physical),
-    }
-
-
-def _check_counts(store: Store, physical: str, manifest: Manifest) -> None:
-    for what, number in _counts(store, physical).items():
-        if number != getattr(manifest, what):
-            store.drop(physical)
-            raise TransferError(
-                f"{number:,} {what} arrived in {store.location} of the {getattr(manifest, what):,} of the "
-                "export; run the import again"
-            )
 
 
 class _Export:
@@ -162,20 +138,19 @@ class _Export:
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
+        self.folder, self.manifest, self.building = folder, manifest, _IMPORT + manifest.sha256
         self.info = {key: value for key, value in manifest.info.items() if key not in PASSING}
-        if self.info.get("format") != FORMAT:
-            raise TransferError(
-                f"{folder} holds a collection of format {self.info.get('format')!r}, this version reads "
-                f"{FORMAT}; import it with version {manifest.library} of this library"
-            )
+        self.info |= {"uid": uuid.uuid4().hex, "imported": manifest.sha256, "building": self.building}
         try:
-            self.schema, self.indexes = _schema(self.info), _indexes(self.info)
-            self.recipe = load_recipe(self.info["recipe"])
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            self.metadata = CollectionMetadata.read(manifest.collection, self.info)
+            widths = [self.metadata.cls_width, self.metadata.token_width]
+            if not all(0 < width <= MAX_WIDTH for width in widths):
+                raise ValueError(f"widths are {widths}")
+            self.schema, self.recipe = self.metadata.collection_schema, self.metadata.recipe
+        except (CollectionError, TypeError, ValueError, RecursionError) as error:
             raise TransferError(
-                f"{folder} describes no collection that can be made here ({one_line(repr(error))}); export "
-                "it again"
+                f"{folder} describes no collection that can be made here ({one_line(str(error))}); export it "
+                f"again, or import it with version {manifest.library} of this library"
             ) from error
         self._words = None if self.recipe.lexical is None else BM25(self.recipe.lexical)
 
@@ -205,33 +180,17 @@ class _Export:
 
     def _check_artifacts(self) -> None:
         there = {Path(file.name).name: self.folder / file.name for file in self.manifest.artifacts}
-        for key, told in ((CODEC_FILE, "codec"), (FREQUENCIES_FILE, "frequencies")):
-            if (key in there) != (told in self.info):
+        for key in (CODEC_FILE, FREQUENCIES_FILE):
+            if (key in there) != (key.partition(".")[0] in self.info):
                 raise TransferError(
                     f"{self.folder} and its description do not agree on {key}; export it again"
                 )
         try:
             if CODEC_FILE in there:
                 codec = self.recipe.make_codec().load(there[CODEC_FILE].read_bytes())
-                if codec.fingerprint != self.info["codec"]:
-                    raise InputError(f"its fingerprint is not {self.info['codec']}")
+                if codec.fingerprint != self.metadata.codec:
+                    raise InputError(f"its fingerprint is not {self.metadata.codec}")
             if FREQUENCIES_FILE in there:
                 Frequencies().load(there[FREQUENCIES_FILE].read_bytes())
         except InputError as error:
             raise TransferError(f"{self.folder / ARTIFACTS}: {error}; export the collection again") from error
-
-
-def _schema(info: dict[str, str]) -> CollectionSchema:
-    for key in ("cls_width", "token_width"):
-        if not 0 < int(info[key]) <= MAX_WIDTH:
-            raise ValueError(f"{key} is {info[key]}")
-    for key in ("model", "encoder"):
-        info[key]
-    return schema_of(info)
-
-
-def _indexes(info: dict[str, str]) -> dict[str, PayloadKind]:
-    said = json.loads(info.get("indexes", "{}"))
-    if not isinstance(said, dict) or not set(said.values()) <= set(get_args(PayloadKind)):
-        raise ValueError(f"indexes are {said!r}")
-    return said

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
 from connector.collection.documents.passages import Passage
-from connector.collection.pipeline import Material
+from connector.collection.pipeline import CodedPassage
 from connector.core.types import Float32, Sparse, passage_text
 from connector.stores import Point
 from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
@@ -23,13 +23,13 @@ def text_of(passage: Passage) -> str:
 
 
 def points_of(
-    collection: Collection, passages: Sequence[Passage], materials: Sequence[Material]
+    collection: Collection, passages: Sequence[Passage], materials: Sequence[CodedPassage]
 ) -> list[Point]:
     """The points of passages, of what is to be stored of each."""
     return [_point(collection, passage, it) for passage, it in zip(passages, materials, strict=True)]
 
 
-def _point(collection: Collection, passage: Passage, material: Material) -> Point:
+def _point(collection: Collection, passage: Passage, material: CodedPassage) -> Point:
     payload, vectors = payload_of(passage), dict[str, Float32 | Sparse]({CLS: material.cls})
     rows, saliency = material.rows, material.saliency
     if rows is not None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from connector.collection.collection import Collection
-from connector.collection.pipeline import Asked, scores
+from connector.collection.pipeline import QueryTokens, scores
 from connector.collection.search.options import CandidatesBy, SearchOptions
-from connector.collection.search.rerank import asked, codec_of, keys_of, stored
+from connector.collection.search.rerank import codec_of, keys_of, query_tokens, stored
 from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding
 from connector.scoring.alignment import Alignment, TopK
@@ -47,7 +47,7 @@ class Plan:
         weight: share of the CLS vectors in the score.
         alignment: how tokens are scored; None is MaxSim.
         device: where this process scores.
-        asked: the query's rows in the scored space; None if no token is scored.
+        query_tokens: the query's rows in the scored space; None if no token is scored.
     """
 
     collection: Collection
@@ -57,7 +57,7 @@ class Plan:
     weight: float | None
     alignment: Alignment | None
     device: str
-    asked: Asked | None
+    query_tokens: QueryTokens | None
 
     @classmethod
     def of(cls, collection: Collection, query: Embedding, options: SearchOptions, device: str) -> Plan:
@@ -68,9 +68,9 @@ class Plan:
             CollectionError: the collection cannot be searched so.
         """
         options.check(collection.recipe)
-        if options.needs is not None and options.needs == collection.filling:
+        if options.needs is not None and options.needs == collection.metadata.filling:
             raise CollectionError(
-                f"the vector {collection.filling!r} of {collection.name!r} is being added; find candidates "
+                f"the vector {options.needs!r} of {collection.name!r} is being added; find candidates "
                 "by something else until the migration has ended"
             )
         for name in ("alignment", "cls_weight"):
@@ -82,21 +82,21 @@ class Plan:
         alignment = collection.alignment if options.alignment is None else options.alignment
         mode = _mode(collection, options, weight, alignment)
         # Without a fitted codec nothing was ever written.
-        ready = asked(collection, query) if mode is not None and codec_of(collection).fitted else None
+        ready = query_tokens(collection, query) if mode is not None and codec_of(collection).fitted else None
         return cls(collection, query, options, mode, weight, alignment, device, ready)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to find, as no token was ever written."""
-        return self.mode is not None and self.asked is None
+        return self.mode is not None and self.query_tokens is None
 
     def candidates(self, limit: int, wanted: int) -> list[Record]:
         """The best `wanted` of `limit` candidates, in one request, with all that scoring them needs."""
         collection, source = self.collection, self._source(limit)
         keys, vectors = list(_KEYS), list[str]()
-        if self.mode == "server" and self.asked is not None:
+        if self.mode == "server" and self.query_tokens is not None:
             oversampling = None if collection.recipe.quantization is None else collection.recipe.oversampling
-            source = Nearest(self.asked.weighted, TOKENS, wanted, source, oversampling)
+            source = Nearest(self.query_tokens.weighted, TOKENS, wanted, source, oversampling)
         elif self.mode == "client":
             if self.options.candidates_by != "dense":  # the score of the CLS vectors is part of the final one
                 source = Nearest(self.query.cls, CLS, limit, source)
@@ -118,7 +118,9 @@ class Plan:
         if by == "dense":
             return by_cls
         if by == "muvera":
-            query = asked(self.collection, self.query) if self.asked is None else self.asked
+            query = (
+                query_tokens(self.collection, self.query) if self.query_tokens is None else self.query_tokens
+            )
             return Nearest(self.collection.muvera.query(query.weighted), FDE, limit)
         by_words = Nearest(self.collection.pipeline.words.query(self.query.text), LEXICAL, limit)
         if by == "lexical":
@@ -129,15 +131,15 @@ class Plan:
         """The parts of each candidate's score; the last one is what it is ordered by."""
         if self.mode is None:
             return [{_FOUND_BY[self.options.candidates_by]: record.score} for record in found]
-        if self.asked is None or not found:
+        if self.query_tokens is None or not found:
             return []
         if self.mode == "server":
             if self.alignment is None or self.collection.recipe.saliency:
                 return [{"maxsim": record.score} for record in found]
-            return [{"aligned": record.score / self.asked.weight} for record in found]
+            return [{"aligned": record.score / self.query_tokens.weight} for record in found]
         by = "maxsim" if self.alignment is None else "aligned"
         passages = stored(self.collection, found)
-        scored = scores(codec_of(self.collection), self.asked, passages, self.alignment, self.device)
+        scored = scores(codec_of(self.collection), self.query_tokens, passages, self.alignment, self.device)
         parts = [{"cls": record.score, by: float(score)} for record, score in zip(found, scored, strict=True)]
         if self.weight is not None:
             for part in parts:

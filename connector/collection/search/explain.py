@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from connector.collection.collection import Collection
-from connector.collection.pipeline import Asked, Stored
+from connector.collection.pipeline import QueryTokens, StoredTokens
 from connector.collection.search.options import SearchOptions
-from connector.collection.search.rerank import asked, codec_of, keys_of, stored
+from connector.collection.search.rerank import codec_of, keys_of, query_tokens, stored
 from connector.collection.search.search import fetch, rank
 from connector.collection.search.token_origins import encoded_again, token_names, words_of
 from connector.compression.reduction.base import Rows
@@ -146,7 +146,7 @@ def _token_pairs(
 ) -> list[Pair]:
     """The pairs of tokens, whose parts sum to what tokens make of the hit's score; without shares."""
     record = _record(collection, query, hit)
-    question, passage = asked(collection, query), stored(collection, [record])
+    question, passage = query_tokens(collection, query), stored(collection, [record])
     folded = by == "maxsim" and TOKENS in record.vectors  # Qdrant scores rows as long as they are salient
     scored = replace(passage, rows=record.vectors[TOKENS]) if folded else passage
     chosen = _alignment(collection, alignment) if by == "aligned" else None
@@ -205,7 +205,7 @@ def _alignment(collection: Collection, alignment: str | Alignment | None) -> Ali
 
 
 def _cells(
-    collection: Collection, question: Asked, passage: Stored, alignment: Alignment | None
+    collection: Collection, question: QueryTokens, passage: StoredTokens, alignment: Alignment | None
 ) -> tuple[Float32, Float32]:
     """(m, n) similarities, and (m, n) weights ≥ 0, by which they sum to the score of the tokens."""
     scorer = codec_of(collection).scorer(question.tokens)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+    WithJsonSchema,
+)
 from qdrant_client import models
 
 from connector.collection.recipe import Recipe
@@ -23,6 +31,14 @@ CandidatesBy = Literal["dense", "lexical", "hybrid", "hybrid-dbsf", "muvera"]
 def _number(value: Any) -> Any:
     """A scalar of numpy's as Python's own."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+_ALIGNMENT_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^\s*top-([0-9]+|[0-9]+(\.[0-9]+)?%)\s*$"},
+        {"type": "null"},
+    ]
+}
 
 
 def _alignment(value: Any) -> Any:
@@ -84,7 +100,9 @@ class SearchOptions(BaseModel):
         allow_inf_nan=False,
         description="w of the score w·CLS + (1 − w)·tokens; by default the collection's.",
     )
-    alignment: Annotated[TopK | TopP | None, BeforeValidator(_alignment)] = Field(
+    alignment: Annotated[
+        TopK | TopP | None, BeforeValidator(_alignment), WithJsonSchema(_ALIGNMENT_SCHEMA)
+    ] = Field(
         default=None,
         description='How tokens are scored: "top-1" (MaxSim), "top-4", "top-1.5%", …; by default the '
         "collection's.",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
-from connector.collection.pipeline import Asked, Stored
+from connector.collection.pipeline import QueryTokens, StoredTokens
 from connector.compression.codecs import Codec
 from connector.core.errors import CollectionError
 from connector.core.types import Embedding, Float32
@@ -17,7 +17,7 @@ from connector.stores import Record
 from connector.stores.schema import TOKENS
 
 
-def asked(collection: Collection, query: Embedding) -> Asked:
+def query_tokens(collection: Collection, query: Embedding) -> QueryTokens:
     """The rows of an encoded query that its collection asks with, and their weights."""
     return collection.query_pipeline(query, codec_of(collection))
 
@@ -30,7 +30,7 @@ def keys_of(collection: Collection) -> tuple[list[str], list[str]]:
     return ["codes", "saliency"] if recipe.saliency else ["codes"], []
 
 
-def stored(collection: Collection, records: Sequence[Record]) -> Stored:
+def stored(collection: Collection, records: Sequence[Record]) -> StoredTokens:
     """What is stored of these passages' tokens; at least one passage.
 
     Raises:
@@ -44,24 +44,24 @@ def stored(collection: Collection, records: Sequence[Record]) -> Stored:
         raise collection.replaced() from None
     lengths = np.array([len(it) for it in vectors])
     rows = np.concatenate(vectors)
-    return Stored(rows, lengths, None) if not collection.recipe.saliency else _unfolded(rows, lengths)
+    return StoredTokens(rows, lengths, None) if not collection.recipe.saliency else _unfolded(rows, lengths)
 
 
-def _from_payload(collection: Collection, records: Sequence[Record]) -> Stored:
+def _from_payload(collection: Collection, records: Sequence[Record]) -> StoredTokens:
     blobs = [binascii.a2b_base64(record.payload["codes"]) for record in records]
     lengths = np.array([len(blob) for blob in blobs]) // codec_of(collection).stored_row_bytes
     rows, saliency = codec_of(collection).stored(b"".join(blobs)), None
     if collection.recipe.saliency:
         kept = b"".join(binascii.a2b_base64(record.payload["saliency"]) for record in records)
         saliency = np.frombuffer(kept, np.uint8)
-    return Stored(rows, lengths, saliency)
+    return StoredTokens(rows, lengths, saliency)
 
 
-def _unfolded(rows: Float32, lengths: NDArray[np.int64]) -> Stored:
+def _unfolded(rows: Float32, lengths: NDArray[np.int64]) -> StoredTokens:
     """Unit rows and their saliency again."""
     norms = np.linalg.norm(rows, axis=1)
     saliency = np.rint(np.minimum(norms, 1) * 255).astype(np.uint8)
-    return Stored(rows / np.maximum(norms, 1e-6)[:, None], lengths, saliency)
+    return StoredTokens(rows / np.maximum(norms, 1e-6)[:, None], lengths, saliency)
 
 
 def codec_of(collection: Collection) -> Codec:

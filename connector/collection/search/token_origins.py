@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
-from connector.collection.pipeline import PassagePipeline, Stored
+from connector.collection.pipeline import PassagePipeline, StoredTokens
 from connector.collection.search.rerank import codec_of
 from connector.compression.reduction import Reduction, TokenPooling
 from connector.compression.reduction.base import Labels, Rows, assign, regroup
@@ -27,7 +27,7 @@ computed in another batch have 0.98, other words of a passage seldom more than 0
 
 
 def encoded_again(
-    collection: Collection, encoder: Encoder, hit: Hit, passage: Stored
+    collection: Collection, encoder: Encoder, hit: Hit, passage: StoredTokens
 ) -> tuple[Embedding, Labels]:
     """The passage's embedding, not reduced, and (n,) for each row the stored row that holds it; −1 for none.
 
@@ -74,7 +74,7 @@ def traced(embedding: Embedding, reduction: Reduction) -> tuple[Embedding, Label
     return embedding, labels
 
 
-def _kept(collection: Collection, whole: Embedding, passage: Stored) -> Labels:
+def _kept(collection: Collection, whole: Embedding, passage: StoredTokens) -> Labels:
     """(n,) labels as above of a reduction that merges nothing, read off what is stored.
 
     So counts of the corpus that have changed since do no harm.
@@ -100,7 +100,7 @@ def in_order(similarities: Float32) -> Rows:
     return columns
 
 
-def _agree(collection: Collection, tokens: Float32, passage: Stored) -> bool:
+def _agree(collection: Collection, tokens: Float32, passage: StoredTokens) -> bool:
     """Whether the stored rows are those of these tokens (k, w), up to rounding."""
     if len(tokens) != len(passage.rows):
         return False

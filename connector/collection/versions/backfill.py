@@ -34,7 +34,7 @@ def fill(
         found = read(collection, before, *transcode.wanted(collection))
         pairs = [pair for them in found.values() for pair in them]
         for window in batched(pairs, WINDOW):
-            points = _filled(collection, vector or collection.filling, window, encoder_of)
+            points = _filled(collection, vector or collection.metadata.filling, window, encoder_of)
             collection.store.amend(collection.physical, points)
         after = states(collection, before)
         waiting = [id_ for id_ in before if after.get(id_) != before[id_]]  # got what is of an earlier text

@@ -22,6 +22,7 @@ from connector.collection.documents.document_state import State, mark, read, rem
 from connector.collection.documents.passages import Passage
 from connector.collection.documents.points import points_of
 from connector.collection.documents.writer import EncoderOf, IngestReport, Writer
+from connector.collection.metadata import CollectionMetadata
 from connector.collection.pipeline import WINDOW
 from connector.collection.versions import transcode
 from connector.collection.versions.backfill import TRIES, fill
@@ -62,9 +63,9 @@ def settle(
     store, done, repeated = collection.store, {collection.physical}, False
     while True:
         physical = store.aliases().get(collection.name, collection.name)
-        said = store.info(physical)
-        if said.get("frozen"):
-            _wait_until_thawed(Collection(store, physical))
+        metadata = CollectionMetadata.read(physical, store.info(physical))
+        if metadata.frozen:
+            _wait_for_payloads(Collection(store, physical))
             done, repeated = {collection.physical}, False  # what was written or carried may be undone
             continue
         if not repeated and any(state.revised is not None for state in states(collection, ids).values()):
@@ -75,7 +76,7 @@ def settle(
         if now is not collection and now.physical == collection.physical:
             for vector in _added(collection, now):
                 fill(now, ids, encoder_of, vector)
-        missing = [it for it in (physical, said.get("rebuild")) if it and it not in done]
+        missing = [it for it in (physical, metadata.rebuild) if it and it not in done]
         if not missing:
             return
         for other in missing:
@@ -93,9 +94,9 @@ def _added(collection: Collection, now: Collection) -> list[str]:
     return [it for it in (LEXICAL, FDE) if getattr(after, it) is not None and getattr(before, it) is None]
 
 
-def check_thawed(collection: Collection) -> None:
+def check_payloads(collection: Collection) -> None:
     """Raises CollectionError if a migration was cut off while it changed payloads."""
-    frozen = collection.said().get("frozen")
+    frozen = collection.read_metadata().frozen
     if not frozen:
         return
     try:
@@ -108,9 +109,9 @@ def check_thawed(collection: Collection) -> None:
         return  # it is running, and writers wait for it
 
 
-def _wait_until_thawed(collection: Collection) -> None:
+def _wait_for_payloads(collection: Collection) -> None:
     ends = time.monotonic() + _FROZEN_SECONDS
-    while frozen := collection.said().get("frozen"):
+    while frozen := collection.read_metadata().frozen:
         if time.monotonic() > ends:
             raise CollectionError(
                 f"step {frozen} of a migration has been changing payloads of {collection.name!r} for "
@@ -125,7 +126,7 @@ def delete(collection: Collection, ids: Iterable[str], encoder_of: EncoderOf) ->
     Returns:
         How many of them were there.
     """
-    check_thawed(collection)
+    check_payloads(collection)
     deleted: set[str] = set()
     for window in batched(list(dict.fromkeys(ids)), WINDOW):
         while True:
@@ -199,7 +200,7 @@ def _carry(
     mark(target, _sizes(unfinished))
     finished = {id_: state for id_, state in wanted.items() if state is not None and state.hash is not None}
     stored = (
-        target.said().get("route") == "stored" and transcode.why_not(source.recipe, target.recipe) is None
+        target.read_metadata().route == "stored" and transcode.why_not(source.recipe, target.recipe) is None
     )
     keys, vectors = transcode.wanted(source) if stored else ([], [])
     found = read(source, finished, keys, vectors)

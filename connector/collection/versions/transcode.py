@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from connector.collection.collection import Collection
-from connector.collection.pipeline import Material
+from connector.collection.pipeline import CodedPassage
 from connector.collection.recipe import Recipe
 from connector.collection.search.rerank import codec_of, keys_of, stored
 from connector.compression.codecs import Codec
@@ -82,7 +82,7 @@ def fitted(source: Collection, target: Collection, records: Sequence[Record]) ->
     return target.recipe.make_codec().continued(base, base.decode(stored(source, records).rows))
 
 
-def materials(source: Collection, target: Collection, records: Sequence[Record]) -> list[Material]:
+def materials(source: Collection, target: Collection, records: Sequence[Record]) -> list[CodedPassage]:
     """What the target stores of these passages.
 
     Args:
@@ -94,7 +94,7 @@ def materials(source: Collection, target: Collection, records: Sequence[Record])
     """
     vectors = [_unit(record.vectors[CLS]) for record in records]
     if target.recipe.layout == "dense":
-        return [Material(cls) for cls in vectors]
+        return [CodedPassage(cls) for cls in vectors]
     base, codec = codec_of(source), codec_of(target)
     if not codec.fitted:
         raise CollectionError(f"the codec of {target.name!r} is not fitted; run the migration again")
@@ -111,7 +111,7 @@ def materials(source: Collection, target: Collection, records: Sequence[Record])
     saliency = passages.saliency if target.recipe.saliency else None
     none = [None] * len(vectors)
     return [
-        Material(*parts)
+        CodedPassage(*parts)
         for parts in zip(
             vectors,
             np.split(rows, ends),

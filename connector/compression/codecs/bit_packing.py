@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,16 @@ def pack(levels: UInt8, bits: int) -> UInt8:
 def unpack(codes: UInt8, bits: int) -> UInt8:
     """(n, d) numbers from the bytes that `pack` gave."""
     return _fields(bits)[codes].reshape(len(codes), codes.shape[1] * 8 // bits)
+
+
+def to_bytes(numbers: NDArray[Any], dtype: str) -> UInt8:
+    """(n,) numbers to the (n, b) bytes of such a type."""
+    return numbers.astype(dtype)[:, None].view(np.uint8)
+
+
+def from_bytes(codes: UInt8, dtype: str) -> NDArray[Any]:
+    """(n, 1) numbers from their (n, b) bytes."""
+    return np.ascontiguousarray(codes).view(dtype)
 
 
 def byte_tables(query: Float32, values: Float32) -> torch.Tensor:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
-from connector.compression.codecs import projection as projections
+from connector.compression.codecs import projection as projecting
 from connector.compression.codecs import scalar_quantization, vector_quantization
-from connector.compression.codecs.base import Datatype, Ending, Projection, Quantizer, State
+from connector.compression.codecs.base import Datatype, Ending, Part, Projection, Quantizer
 from connector.compression.saliency import Saliency
 from connector.core.errors import InputError, RecipeError
 from connector.core.io import check_learned, load_arrays
@@ -26,10 +27,6 @@ from connector.core.types import Float32, check_rows
 from connector.scoring.maxsim import Scorer, one_blas_thread
 
 logger = logging.getLogger(__name__)
-
-
-_SALIENCY = "saliency."
-"""Before the names of its arrays in a saved codec."""
 
 
 _SAMPLE = 10_000
@@ -50,11 +47,7 @@ class Codec:
     """
 
     def __init__(
-        self,
-        spec: str,
-        projections: list[Projection],
-        quantizer: Quantizer,
-        saliency: Saliency | None = None,
+        self, spec: str, projections: list[Projection], quantizer: Quantizer, saliency: Saliency | None = None
     ) -> None:
         self.spec = spec
         self._projections = projections
@@ -96,8 +89,7 @@ class Codec:
     @property
     def learns(self) -> bool:
         """Whether `fit` learns from its sample; else any sample does."""
-        drawn = projections.Trained | projections.Rotation
-        return self._quantizer.sample > 1 or not all(isinstance(it, drawn) for it in self._projections)
+        return any(part.sample > 1 for part in (*self._projections, self._quantizer))
 
     @property
     def fitted(self) -> bool:
@@ -117,7 +109,7 @@ class Codec:
     @property
     def stored_row_bytes(self) -> int:
         """Bytes of one row of what `encode` gives."""
-        return self._quantizer.bytes_per_token(self._scored_width())
+        return self.bytes_per_token(self._fitted_width())
 
     def check(self, width: int) -> None:
         """Look whether `fit` will work on token vectors of this width.
@@ -126,14 +118,8 @@ class Codec:
             RecipeError: a width does not divide, or a trained layer is missing or made for another model.
             MissingExtra: the quantizer is fitted by a package that is not installed.
         """
-        tokens = width
-        for projection in self._projections:
-            projection.check(width)
-            width = projection.width(width)
-        self._quantizer.bytes_per_token(width)
-        self._quantizer.check(width)
-        if self._saliency is not None and self._saliency.has_head:
-            self._saliency.check(tokens)
+        for _, part, before in self._parts(width):
+            part.check(before)
 
     def fit(self, tokens: Float32, seed: int = 0, saliency: Float32 | None = None) -> Codec:
         """Learn from a sample; deterministic for a seed.
@@ -162,9 +148,7 @@ class Codec:
                 len(tokens),
                 self._quantizer.sample,
             )
-        for projection in self._projections:
-            tokens = projection.fit(tokens, seed)
-        self._quantizer.fit(tokens, seed)
+        self._learn(self._projections, tokens, seed)
         if self._saliency is not None:
             self._saliency.fit(np.ones(1, np.float32) if saliency is None else saliency)
         self._width = width
@@ -184,24 +168,25 @@ class Codec:
         Raises:
             InputError: this codec does not begin with the projections of `base`.
         """
-        rest, widths = self._after(base), [base._fitted_width()]
-        for own, theirs in zip(self._projections, base._projections, strict=False):
-            own.load(theirs.state(), widths[-1])
-            widths.append(own.width(widths[-1]))
-        for projection in rest:
+        rest, width = self._after(base), base._fitted_width()
+        for theirs, (_, own, before) in zip(base._projections, self._parts(width), strict=False):
+            own.load(theirs.state(), before)
+        self._learn(rest, tokens, seed)
+        if self._saliency is not None:
+            self._saliency.load(base.saliency.state(), width)
+        self._width = width
+        return self
+
+    def _learn(self, projections: list[Projection], tokens: Float32, seed: int) -> None:
+        """Fit these projections, which are the last ones, and the quantizer."""
+        for projection in projections:
             tokens = projection.fit(tokens, seed)
         self._quantizer.fit(tokens, seed)
-        if self._saliency is not None:
-            self._saliency.load(base.saliency.state(), base._fitted_width())
-        self._width = base._fitted_width()
-        return self
 
     def project_from(self, base: Codec, tokens: Float32) -> Float32:
         """(n, d) float32 vectors in the scored space of `base` to this codec's, see `continued`."""
         with one_blas_thread():
-            for projection in self._after(base):
-                tokens = projection.apply(tokens)
-        return tokens
+            return _projected(tokens, self._after(base))
 
     def encode_from(self, base: Codec, tokens: Float32) -> NDArray[Any]:
         """(n, d) float32 vectors in the scored space of `base` to stored rows, see `continued`."""
@@ -222,7 +207,7 @@ class Codec:
         """
         self._check_width(tokens)
         check_rows(tokens, nonzero=True)
-        return self._quantizer.encode(self._project(tokens))
+        return self._quantizer.encode(_projected(tokens, self._projections))
 
     def decode(self, codes: NDArray[Any]) -> Float32:
         """Stored rows to (n, d) float32 vectors in the scored space."""
@@ -233,7 +218,7 @@ class Codec:
         """(m, w) float32 query tokens to (m, d) float32 in the scored space."""
         self._check_width(tokens)
         with one_blas_thread():
-            return self._project(tokens)
+            return _projected(tokens, self._projections)
 
     def scorer(self, query: Float32, device: str = "cpu") -> Scorer:
         """Ready to score stored rows, straight from their codes.
@@ -260,21 +245,17 @@ class Codec:
         if self.datatype in ("turbo8", "turbo4"):
             raise InputError(f"bytes of {self.spec} are Qdrant's; read the vectors from Qdrant")
         if len(data) % row:
-            raise InputError(
-                f"{len(data)} bytes are not rows of {row} bytes ({self.spec}); ingest the document again"
-            )
+            raise InputError(f"{len(data)} bytes are not rows of {row} bytes ({self.spec}); ingest again")
         dtype = self._quantizer.dtype
         return np.frombuffer(data, dtype).reshape(-1, row // dtype.itemsize)
 
     def save(self) -> bytes:
         """The fitted codec as one safetensors file."""
         arrays = {
-            f"{index}.{name}": array
-            for index, part in enumerate(self._parts)
+            f"{prefix}{name}": array
+            for prefix, part, _ in self._parts(self._fitted_width())
             for name, array in part.state().items()
         }
-        if self._saliency is not None:
-            arrays |= {f"{_SALIENCY}{name}": array for name, array in self._saliency.state().items()}
         arrays["width"] = np.array([self._fitted_width()], np.int64)
         arrays["spec"] = np.frombuffer(self.spec.encode(), np.uint8)
         return save_safetensors(arrays)
@@ -294,19 +275,14 @@ class Codec:
             if sizes.dtype != np.int64 or width < 1:
                 raise ValueError(f"it is for vectors of width {width} ({sizes.dtype})")
             check_learned(arrays)
-            parts, widths = [copy.copy(part) for part in self._parts], [width]
-            for projection in self._projections:
-                widths.append(projection.width(widths[-1]))
-            for index, (part, before) in enumerate(zip(parts, widths, strict=True)):
-                part.load(_below(f"{index}.", arrays), before)
-            self._quantizer.bytes_per_token(widths[-1])
-            saliency = copy.copy(self._saliency)
-            if saliency is not None:
-                saliency.load(_below(_SALIENCY, arrays), width)
+            loaded = copy.deepcopy(self)
+            for prefix, part, before in loaded._parts(width):
+                own = {key[len(prefix) :]: it for key, it in arrays.items() if key.startswith(prefix)}
+                part.load(own, before)
+            loaded.bytes_per_token(width)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a saved codec {self.spec}: {error!r:.300}; restore its file") from error
-        *self._projections, self._quantizer = parts  # type: ignore[assignment]  # as they were
-        self._saliency, self._width = saliency, width
+        vars(self).update(vars(loaded), _width=width)
         return self
 
     @property
@@ -314,44 +290,40 @@ class Codec:
         """16 hexadecimal digits of the SHA-256 of `save()`."""
         return hashlib.sha256(self.save()).hexdigest()[:16]
 
-    def _project(self, tokens: Float32) -> Float32:
-        for projection in self._projections:
-            tokens = projection.apply(tokens)
-        return tokens
-
     def _check_width(self, tokens: Float32) -> None:
         width = self._fitted_width()
         if tokens.ndim != 2 or tokens.shape[1] != width:
             raise InputError(
-                f"codec {self.spec} was fitted on vectors of width {width}, got shape {tokens.shape}; "
-                "use the encoder that it was fitted with"
+                f"codec {self.spec} is for width {width}, got shape {tokens.shape}; use the encoder it had"
             )
 
-    @property
-    def _parts(self) -> list[Projection | Quantizer]:
-        return [*self._projections, self._quantizer]
+    def _parts(self, width: int) -> Iterator[tuple[str, Part | Saliency, int]]:
+        """What has a state, what stands before its arrays' names in a file, and the width that it takes."""
+        before = width
+        for index, projection in enumerate(self._projections):
+            yield f"{index}.", projection, before
+            before = projection.width(before)
+        yield f"{len(self._projections)}.", self._quantizer, before
+        if self._saliency is not None:
+            yield "saliency.", self._saliency, width
 
     def _fitted_width(self) -> int:
         if self._width is None:
             raise InputError(f"codec {self.spec} is not fitted; call fit on a sample of token vectors first")
         return self._width
 
-    def _scored_width(self) -> int:
-        return self.width(self._fitted_width())
+
+def _projected(tokens: Float32, projections: list[Projection]) -> Float32:
+    for projection in projections:
+        tokens = projection.apply(tokens)
+    return tokens
 
 
-def _below(prefix: str, arrays: State) -> State:
-    return {key[len(prefix) :]: it for key, it in arrays.items() if key.startswith(prefix)}
-
-
-PROJECTIONS: tuple[Method[Projection, str | None], ...] = projections.METHODS
+PROJECTIONS: tuple[Method[Projection, str | None], ...] = projecting.METHODS
 """What may come before the last part of a codec, as recipes name it."""
 
 
-QUANTIZERS: tuple[Method[Ending, None], ...] = (
-    *scalar_quantization.METHODS,
-    *vector_quantization.METHODS,
-)
+QUANTIZERS: tuple[Method[Ending, None], ...] = (*scalar_quantization.METHODS, *vector_quantization.METHODS)
 """What a codec ends in, as recipes name it."""
 
 

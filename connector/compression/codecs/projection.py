@@ -6,61 +6,20 @@ layer does, so that similarities stay cosines.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from connector.compression.codecs.base import Projection, State, number
-from connector.core.errors import InputError, RecipeError, one_line
+from connector.compression.codecs.base import Projection, number
+from connector.core.errors import RecipeError, one_line
 from connector.core.io import check_learned
 from connector.core.registry import Method
 from connector.core.types import Float32
 
 
-class Linear:
-    """x ↦ xM / ‖xM‖ for a learned or drawn matrix M (w, d)."""
-
-    _matrix: Float32 | None = None
-
-    def __init__(self, spec: str) -> None:
-        self.spec = spec
-
-    def width(self, width: int) -> int:
-        return width
-
-    def check(self, width: int) -> None:
-        pass
-
-    def apply(self, tokens: Float32) -> Float32:
-        matrix = self._matrix
-        if matrix is None:
-            raise InputError(f"{self.spec} is not fitted; call fit on a sample of token vectors first")
-        if tokens.ndim != 2 or tokens.shape[1] != len(matrix):
-            raise InputError(
-                f"{self.spec} takes vectors of width {len(matrix)}, got shape {tokens.shape}; "
-                "use the encoder that it was fitted with"
-            )
-        mapped = tokens @ matrix
-        norms = np.linalg.norm(mapped, axis=1, keepdims=True)
-        unit: Float32 = mapped / np.maximum(norms, 1e-12)
-        return unit
-
-    def state(self) -> State:
-        return {} if self._matrix is None else {"matrix": self._matrix}
-
-    def load(self, state: State, width: int) -> None:
-        matrix = np.ascontiguousarray(state["matrix"], dtype=np.float32)
-        if matrix.shape != (width, self.width(width)):
-            raise ValueError(f"{self.spec} has a matrix of shape {matrix.shape} for width {width}")
-        self._matrix = matrix
-
-    def _take(self, matrix: Float32, tokens: Float32) -> Float32:
-        self._matrix = np.ascontiguousarray(matrix, dtype=np.float32)
-        return self.apply(tokens)
-
-
-class PCA(Linear):
+class PCA(Projection):
     """The d directions that keep most of the inner products: eigenvectors of Σ xxᵀ.
 
     The second moment is not centred, because late interaction scores inner products, not differences
@@ -69,6 +28,8 @@ class PCA(Linear):
     Args:
         dimensions: d, at least 1; an encoder of smaller width keeps its own.
     """
+
+    sample = 10_000
 
     def __init__(self, dimensions: int) -> None:
         if dimensions < 1:
@@ -79,16 +40,16 @@ class PCA(Linear):
     def width(self, width: int) -> int:
         return min(self.dimensions, width)
 
-    def fit(self, tokens: Float32, seed: int) -> Float32:  # noqa: ARG002  (needs no chance)
+    def matrix(self, tokens: Float32, seed: int) -> NDArray[np.floating]:  # noqa: ARG002  (needs no chance)
         exact = tokens.astype(np.float64)
         _, vectors = np.linalg.eigh(exact.T @ exact)
         directions = vectors[:, ::-1][:, : self.width(tokens.shape[1])]
         largest = np.abs(directions).argmax(axis=0)
-        signs = np.sign(directions[largest, np.arange(directions.shape[1])])
-        return self._take(directions * signs, tokens)
+        signed: NDArray[np.floating] = directions * np.sign(directions[largest, np.arange(len(largest))])
+        return signed
 
 
-class Trained(Linear):
+class Trained(Projection):
     """A projection that was trained: the linear layer of a sentence-transformers `Dense`.
 
     "Fitting" takes it over; from then on it is kept with the codec, and the folder is not needed any more.
@@ -110,70 +71,49 @@ class Trained(Linear):
     def check(self, width: int) -> None:
         self._layer(width)
 
-    def fit(self, tokens: Float32, seed: int) -> Float32:  # noqa: ARG002  (nothing to learn)
-        return self._take(self._layer(tokens.shape[1]), tokens)
+    def matrix(self, tokens: Float32, seed: int) -> NDArray[np.floating]:  # noqa: ARG002  (nothing to learn)
+        return self._layer(tokens.shape[1])
 
     def _layer(self, width: int) -> Float32:
         if self._head is None:
-            raise RecipeError(
-                f"{self.spec} takes its layer from a folder; give it as the recipe's head (--head DIR)"
-            )
+            raise RecipeError(f"{self.spec} takes its layer from a folder; give it as the head (--head DIR)")
         own = Path(self._head) / self.spec
-        folder = str(own if own.is_dir() else self._head)
-        has = _shape(folder, self.spec)  # before memory is taken for it
-        if has != (width, self.dimensions):
+        layer = _dense(own if own.is_dir() else Path(self._head), self.spec)
+        before, after = layer.shape
+        if (before, after) != (width, self.dimensions):
             raise RecipeError(
-                f"head {self._head!r} maps width {has[0]} to {has[1]}, but {self.spec} after "
-                f"vectors of width {width} needs {width} to {self.dimensions}; give the head of this model"
+                f"head {self._head!r} maps width {before} to {after}, and {self.spec} here needs {width} to "
+                f"{self.dimensions}; give the head of this model"
             )
-        return _dense(folder)
+        return layer
 
 
-def _shape(folder: str, name: str) -> tuple[int, int]:
-    """(w, d) of a saved `Dense`, as its configuration says."""
-    config = Path(folder) / "config.json"
-    if not config.is_file():
-        raise RecipeError(
-            f"head {folder!r} holds no saved sentence-transformers Dense, nor a folder {name!r} with one; "
-            "give the folder of a trained head"
-        )
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-        shape = settings["in_features"], settings["out_features"]
-        if not all(type(size) is int and size > 0 for size in shape):
-            raise ValueError(f"in_features and out_features are {shape!r}")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise _unloadable(folder, error) from error
-    return shape
-
-
-def _unloadable(folder: str, error: Exception) -> RecipeError:
-    return RecipeError(f"head {folder!r} cannot be loaded: {one_line(str(error))}; save the Dense again")
-
-
-def _dense(folder: str) -> Float32:
+def _dense(folder: Path, name: str) -> Float32:
     """(w, d) the linear layer of a saved `Dense`."""
-    import torch
     from sentence_transformers.base.modules import Dense
 
-    try:
-        layer = Dense.load(folder)
-    except Exception as error:  # damaged files fail in many ways
-        raise _unloadable(folder, error) from error
-    if layer.bias or layer.use_residual or not isinstance(layer.activation_function, torch.nn.Identity):
+    if not (folder / "config.json").is_file():
         raise RecipeError(
-            f"head {folder!r} is no linear map; train a Dense with bias=False, use_residual=False and "
-            "activation_function=None"
+            f"head {str(folder)!r} holds no saved sentence-transformers Dense, nor a folder {name!r} with one"
         )
-    weight: Float32 = layer.linear.weight.detach().float().cpu().numpy().T
     try:
-        check_learned({"weight": weight})
-    except ValueError as error:
-        raise _unloadable(folder, error) from error
-    return weight
+        settings: dict[str, Any] = Dense.load_config(str(folder))
+        weights: dict[str, Any] = Dense.load_torch_weights(str(folder))
+        layer: Float32 = weights.pop("linear.weight").float().numpy().T
+        _, _ = layer.shape
+        linear = settings["activation_function"].endswith(".Identity") and not settings.get("use_residual")
+        check_learned({"weight": layer})
+    except Exception as error:  # damaged files fail in many ways
+        said = one_line(str(error))
+        raise RecipeError(f"head {str(folder)!r} cannot be loaded: {said}; save the Dense again") from error
+    if weights or not linear:
+        raise RecipeError(
+            f"head {str(folder)!r} is no linear map; train a Dense with bias=False, activation_function=None"
+        )
+    return layer
 
 
-class Rotation(Linear):
+class Rotation(Projection):
     """A random rotation, which spreads the information of a vector evenly over its coordinates.
 
     After it, the signs alone estimate angles without bias towards any axis: Charikar, "Similarity
@@ -183,11 +123,11 @@ class Rotation(Linear):
     def __init__(self) -> None:
         super().__init__("rotation")
 
-    def fit(self, tokens: Float32, seed: int) -> Float32:
-        width = tokens.shape[1]
-        gaussian = np.random.default_rng(seed).normal(size=(width, width))
+    def matrix(self, tokens: Float32, seed: int) -> NDArray[np.floating]:
+        gaussian = np.random.default_rng(seed).normal(size=(tokens.shape[1],) * 2)
         orthogonal, upper = np.linalg.qr(gaussian)
-        return self._take(orthogonal * np.sign(np.diag(upper)), tokens)
+        rotation: NDArray[np.floating] = orthogonal * np.sign(np.diag(upper))
+        return rotation
 
 
 METHODS: tuple[Method[Projection, str | None], ...] = (

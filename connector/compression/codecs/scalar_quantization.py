@@ -8,32 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.compression.codecs.base import Datatype, Ending, State, stored_bytes
-from connector.compression.codecs.bit_packing import byte_places, byte_tables, pack, unpack
+from connector.compression.codecs.base import Datatype, Ending, Quantizer, stored_bytes
+from connector.compression.codecs.bit_packing import byte_places, byte_tables, from_bytes, pack, unpack
 from connector.compression.codecs.projection import Rotation
 from connector.core.errors import RecipeError
 from connector.core.registry import Method
 from connector.core.types import Float32
-from connector.scoring.maxsim import Scorer, lookups, products
+from connector.scoring.maxsim import Scorer, lookups
 
 
-class _Unlearned:
-    sample = 1
-
-    def check(self, width: int) -> None:
-        pass
-
-    def fit(self, tokens: Float32, seed: int) -> None:
-        pass
-
-    def state(self) -> State:
-        return {}
-
-    def load(self, state: State, width: int) -> None:
-        pass
-
-
-class Vectors(_Unlearned):
+class Vectors(Quantizer):
     """Vectors that Qdrant itself stores and scores.
 
     Args:
@@ -41,13 +25,15 @@ class Vectors(_Unlearned):
             "turbo4" (Qdrant's rotated quantization, done by Qdrant: what `encode` gives are floats).
     """
 
+    datatype: Datatype
+
     def __init__(self, datatype: Datatype) -> None:
-        self.datatype: Datatype | None = datatype
+        super().__init__(datatype)
+        self.datatype = datatype
         self.dtype = np.dtype("float16" if datatype == "float16" else "float32")
-        self._stored: Datatype = datatype
 
     def bytes_per_token(self, width: int) -> int:
-        return stored_bytes(self._stored, width)
+        return stored_bytes(self.datatype, width)
 
     def encode(self, tokens: Float32) -> NDArray[Any]:
         return tokens.astype(self.dtype)
@@ -55,19 +41,13 @@ class Vectors(_Unlearned):
     def decode(self, codes: NDArray[Any]) -> Float32:
         return codes.astype(np.float32, copy=False)
 
-    def scorer(self, query: Float32, device: str) -> Scorer:
-        return products(query, self.decode, device)
 
-
-class Int8(_Unlearned):
+class Int8(Quantizer):
     """One signed byte a coordinate and a float16 step a token.
 
     A row x is stored as round(x / s) with s = max|x| / 127, so that a coordinate is off by at most s / 2.
     The step comes first, low byte first.
     """
-
-    datatype: Datatype | None = None
-    dtype = np.dtype(np.uint8)
 
     def bytes_per_token(self, width: int) -> int:
         return width + 2
@@ -79,15 +59,11 @@ class Int8(_Unlearned):
         return np.hstack([steps.view(np.uint8), units.view(np.uint8)])
 
     def decode(self, codes: NDArray[Any]) -> Float32:
-        steps = np.ascontiguousarray(codes[:, :2]).view("<f2").astype(np.float32)
-        vectors: Float32 = codes[:, 2:].view(np.int8) * steps
-        return vectors
-
-    def scorer(self, query: Float32, device: str) -> Scorer:
-        return products(query, self.decode, device)
+        steps: Float32 = from_bytes(codes[:, :2], "<f2").astype(np.float32)
+        return codes[:, 2:].view(np.int8) * steps
 
 
-class Signs(_Unlearned):
+class Signs(Quantizer):
     """One bit a dimension, the sign; the query stays float (asymmetric scoring).
 
     A row decodes to ±1/√d, a unit vector whose inner product with the row is Σ|xⱼ|/√d: about
@@ -95,9 +71,6 @@ class Signs(_Unlearned):
 
     Coordinate j is bit j mod 8 of byte ⌊j/8⌋, the highest bit first; a set bit means x ≥ 0.
     """
-
-    datatype: Datatype | None = None
-    dtype = np.dtype(np.uint8)
 
     def bytes_per_token(self, width: int) -> int:
         if width % 8:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.compression.codecs.base import Datatype, Ending, State, number
-from connector.compression.codecs.bit_packing import byte_places, byte_tables, pack, part_tables, unpack
-from connector.compression.codecs.projection import Linear, Rotation
-from connector.core.errors import InputError, MissingExtra, RecipeError
+from connector.compression.codecs import bit_packing as packing
+from connector.compression.codecs.base import Ending, Projection, Quantizer, State, number
+from connector.compression.codecs.projection import Rotation
+from connector.core.errors import MissingExtra, RecipeError
 from connector.core.registry import Method
 from connector.core.types import Float32
 from connector.scoring.maxsim import Scorer, lookups
@@ -24,11 +24,25 @@ _CENTROID_ROWS = 16
 """Vectors of a sample that a centroid stands for, at least."""
 
 
+CODEWORDS = 256
+"""Of one byte."""
+
+
 _ROWS = 8192
 """Rows whose distances to a codebook are computed at a time."""
 
 
-class Residual:
+class _Learned(Quantizer):
+    """Fitted by faiss."""
+
+    sample = 50_000
+
+    def check(self, width: int) -> None:
+        super().check(width)
+        faiss()
+
+
+class Residual(_Learned):
     """The nearest centroid, and what is left in b bits a dimension: ColBERTv2.
 
     Santhanam et al., "ColBERTv2", NAACL 2022, section 3.3: k-means with about 16·√N centroids, but of at
@@ -45,92 +59,62 @@ class Residual:
         bits: b, 1, 2 or 4.
     """
 
-    datatype: Datatype | None = None
-    dtype = np.dtype(np.uint8)
-    sample = 50_000
-
     def __init__(self, bits: int) -> None:
         if bits not in (1, 2, 4):
             raise RecipeError(f"residual-{bits} is not known; give 1, 2 or 4 bits a dimension")
+        super().__init__(f"residual-{bits}")
         self.bits = bits
-        self._centroids: Float32 | None = None
-        self._buckets = np.empty(0, np.float32)
-        self._cutoffs = np.empty(0, np.float32)
 
     def bytes_per_token(self, width: int) -> int:
         if width * self.bits % 8:
-            raise RecipeError(
-                f"residual-{self.bits} needs whole bytes, got width {width}; project to one with pca-D"
-            )
+            raise RecipeError(f"{self.spec} needs whole bytes, got width {width}; project to one with pca-D")
         return 4 + width * self.bits // 8
 
-    def check(self, width: int) -> None:
-        self.bytes_per_token(width)
-        faiss()
+    def shapes(self, width: int, state: State) -> dict[str, tuple[int, ...]]:
+        centroids, levels = min(max(len(state["centroids"]), 1), 2**16), 2**self.bits
+        return {"centroids": (centroids, width), "cutoffs": (levels - 1,), "buckets": (levels,)}
 
     def fit(self, tokens: Float32, seed: int) -> None:
-        self._centroids = _centroids(tokens, seed)
-        residuals = tokens - self._centroids[_nearest(tokens, self._centroids)]
-        levels = 2**self.bits
-        self._cutoffs = np.quantile(residuals, np.arange(1, levels) / levels).astype(np.float32)
-        self._buckets = np.quantile(residuals, (np.arange(levels) + 0.5) / levels).astype(np.float32)
-
-    def state(self) -> State:
-        return {"centroids": self._book(), "cutoffs": self._cutoffs, "buckets": self._buckets}
-
-    def load(self, state: State, width: int) -> None:
-        centroids, cutoffs, buckets = (
-            np.array(state[name], np.float32, order="C")  # torch wants them writable
-            for name in ("centroids", "cutoffs", "buckets")
-        )
-        levels = 2**self.bits
-        if (
-            centroids.ndim != 2
-            or centroids.shape[1] != width
-            or not 1 <= len(centroids) <= 2**16
-            or cutoffs.shape != (levels - 1,)
-            or buckets.shape != (levels,)
-        ):
-            raise ValueError(
-                f"residual-{self.bits} has centroids of shape {centroids.shape}, cutoffs {cutoffs.shape} and "
-                f"buckets {buckets.shape} for width {width}"
-            )
-        self._centroids, self._cutoffs, self._buckets = centroids, cutoffs, buckets
+        centroids, levels = _centroids(tokens, seed), 2**self.bits
+        residuals = tokens - centroids[_nearest(tokens, centroids)]
+        cutoffs = np.quantile(residuals, np.arange(1, levels) / levels)
+        buckets = np.quantile(residuals, (np.arange(levels) + 0.5) / levels)
+        learned = {"centroids": centroids, "cutoffs": cutoffs, "buckets": buckets}
+        self._arrays = {name: array.astype(np.float32) for name, array in learned.items()}
 
     def encode(self, tokens: Float32) -> NDArray[Any]:
         self.bytes_per_token(tokens.shape[1])
-        nearest = _nearest(tokens, self._book())
-        centroids = self._book()[nearest]
-        levels = np.searchsorted(self._cutoffs, tokens - centroids, side="right").astype(np.uint8)
-        norms = np.linalg.norm(centroids + self._buckets[levels], axis=1)
+        nearest = _nearest(tokens, self.learned("centroids"))
+        centroids = self.learned("centroids")[nearest]
+        cutoffs, buckets = self.learned("cutoffs"), self.learned("buckets")
+        levels = np.searchsorted(cutoffs, tokens - centroids, side="right").astype(np.uint8)
+        norms = np.linalg.norm(centroids + buckets[levels], axis=1)
         scales = 1 / np.maximum(norms, 1e-4)  # float16 ends at 65,504
-        return np.hstack([_bytes(nearest, "<u2"), _bytes(scales, "<f2"), pack(levels, self.bits)])
+        first = packing.to_bytes(nearest, "<u2"), packing.to_bytes(scales, "<f2")
+        return np.hstack([*first, packing.pack(levels, self.bits)])
 
     def decode(self, codes: NDArray[Any]) -> Float32:
-        book = self._book()
-        numbers = np.minimum(_numbers(codes[:, :2], "<u2"), len(book) - 1)  # damaged bytes name the last one
-        vectors: Float32 = book[numbers] + self._buckets[unpack(codes[:, 4:], self.bits)]
-        return vectors * _numbers(codes[:, 2:4], "<f2").astype(np.float32)[:, None]
+        book = self.learned("centroids")
+        numbers = packing.from_bytes(codes[:, :2], "<u2")[:, 0]
+        centroids = book[np.minimum(numbers, len(book) - 1)]  # damaged bytes name the last one
+        vectors: Float32 = centroids + self.learned("buckets")[packing.unpack(codes[:, 4:], self.bits)]
+        return vectors * packing.from_bytes(codes[:, 2:4], "<f2").astype(np.float32)
 
     def scorer(self, query: Float32, device: str) -> Scorer:
         import torch
 
-        book = torch.from_numpy(self._book())
-        tables = torch.cat([book @ torch.from_numpy(query).t(), byte_tables(query, self._buckets)])
+        book = torch.from_numpy(self.learned("centroids"))
+        levels = packing.byte_tables(query, self.learned("buckets"))
+        tables = torch.cat([book @ torch.from_numpy(query).t(), levels])
 
         def places(codes: torch.Tensor) -> torch.Tensor:
             number = (codes[:, :1].int() + 256 * codes[:, 1:2].int()).clamp_(max=len(book) - 1)
-            return torch.cat([number, byte_places(codes[:, 4:]).add_(len(book))], dim=1)
+            return torch.cat([number, packing.byte_places(codes[:, 4:]).add_(len(book))], dim=1)
 
         def scales(codes: torch.Tensor) -> torch.Tensor:
             return codes[:, 2:4].flatten().view(torch.float16).float()[:, None]
 
         return lookups(tables, places, device, scales)
-
-    def _book(self) -> Float32:
-        if self._centroids is None:
-            raise InputError(f"residual-{self.bits} is not fitted; call fit on a sample of token vectors")
-        return self._centroids
 
 
 def _centroids(tokens: Float32, seed: int) -> Float32:
@@ -149,7 +133,7 @@ def _centroids(tokens: Float32, seed: int) -> Float32:
     return np.ascontiguousarray(trainer.centroids, dtype=np.float32)
 
 
-class Product:
+class Product(_Learned):
     """One byte for each of m parts of a vector: the nearest of 256 codewords of that part.
 
     Jégou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011; a float query is
@@ -161,59 +145,40 @@ class Product:
         parts: m, at least 1; the width must be divisible by it.
     """
 
-    datatype: Datatype | None = None
-    dtype = np.dtype(np.uint8)
-    sample = 50_000
-
     def __init__(self, parts: int) -> None:
         if parts < 1:
             raise RecipeError(f"pq-{parts} has no parts; give at least 1")
+        super().__init__(f"pq-{parts}")
         self.parts = parts
-        self._codewords: Float32 | None = None
 
     def bytes_per_token(self, width: int) -> int:
         if width % self.parts:
-            raise RecipeError(f"pq-{self.parts} needs a width divisible by {self.parts}, got {width}")
+            raise RecipeError(f"{self.spec} needs a width divisible by {self.parts}, got {width}")
         return self.parts
-
-    def check(self, width: int) -> None:
-        self.bytes_per_token(width)
-        faiss()
 
     def fit(self, tokens: Float32, seed: int) -> None:
         trainer = product_trainer(tokens.shape[1], self.parts, seed)
         trainer.train(repeated(tokens))
         book = faiss().vector_to_array(trainer.centroids)
-        self._codewords = book.reshape(self.parts, CODEWORDS, -1).astype(np.float32)
+        self._arrays = {"codewords": book.reshape(self.parts, CODEWORDS, -1).astype(np.float32)}
 
-    def state(self) -> State:
-        return {"codewords": self._book()}
-
-    def load(self, state: State, width: int) -> None:
-        codewords = np.array(state["codewords"], np.float32, order="C")  # torch wants them writable
-        if codewords.shape != (self.parts, CODEWORDS, width // self.parts) or width % self.parts:
-            raise ValueError(f"pq-{self.parts} has codewords of shape {codewords.shape} for width {width}")
-        self._codewords = codewords
+    def shapes(self, width: int, state: State) -> dict[str, tuple[int, ...]]:  # noqa: ARG002
+        return {"codewords": (self.parts, CODEWORDS, width // self.parts)}
 
     def encode(self, tokens: Float32) -> NDArray[Any]:
         self.bytes_per_token(tokens.shape[1])
         parts = tokens.reshape(len(tokens), self.parts, tokens.shape[1] // self.parts)
-        nearest = [_nearest(parts[:, part], book) for part, book in enumerate(self._book())]
+        nearest = [_nearest(parts[:, part], book) for part, book in enumerate(self.learned("codewords"))]
         return np.stack(nearest, axis=1).astype(np.uint8)
 
     def decode(self, codes: NDArray[Any]) -> Float32:
-        book = self._book()
+        book = self.learned("codewords")
         vectors: Float32 = book[np.arange(self.parts), codes].reshape(len(codes), self.parts * book.shape[2])
         return vectors
 
     def scorer(self, query: Float32, device: str) -> Scorer:
         parts = query.T.reshape(self.parts, query.shape[1] // self.parts, len(query))
-        return lookups(part_tables(self._book(), parts), byte_places, device)
-
-    def _book(self) -> Float32:
-        if self._codewords is None:
-            raise InputError(f"pq-{self.parts} is not fitted; call fit on a sample of token vectors")
-        return self._codewords
+        return lookups(packing.part_tables(self.learned("codewords"), parts), packing.byte_places, device)
 
 
 def _nearest(rows: Float32, book: Float32) -> NDArray[np.intp]:
@@ -225,16 +190,7 @@ def _nearest(rows: Float32, book: Float32) -> NDArray[np.intp]:
     return np.concatenate([np.empty(0, np.intp), *found])
 
 
-def _bytes(numbers: NDArray[Any], dtype: str) -> NDArray[np.uint8]:
-    return numbers.astype(dtype)[:, None].view(np.uint8)
-
-
-def _numbers(codes: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """(n,) from (n, 2) bytes."""
-    return np.ascontiguousarray(codes).view(dtype)[:, 0]
-
-
-class OPQ(Linear):
+class OPQ(Projection):
     """The rotation under which product quantization errs least.
 
     Ge, He, Ke and Sun, "Optimized Product Quantization", TPAMI 2014, the non-parametric solution, by faiss.
@@ -247,40 +203,14 @@ class OPQ(Linear):
         super().__init__(f"opq-{parts}")
         self.parts = parts
 
-    def fit(self, tokens: Float32, seed: int) -> Float32:
+    def matrix(self, tokens: Float32, seed: int) -> NDArray[np.floating]:
         library, width = faiss(), tokens.shape[1]
         rotation = library.OPQMatrix(width, self.parts)
-        trainer = product_trainer(width, self.parts, seed)
+        trainer = product_trainer(width, self.parts, seed)  # faiss keeps no reference to it
         rotation.pq = trainer
         rotation.train(repeated(tokens))
-        matrix = library.vector_to_array(rotation.A).reshape(width, width).T
-        return self._take(matrix, tokens)
-
-
-METHODS: tuple[Method[Ending, None], ...] = (
-    Method(
-        "residual-B",
-        "a random rotation, then the nearest centroid and B bits a dimension (1, 2, 4) of what is left",
-        "Santhanam et al., ColBERTv2, NAACL 2022; fitted by the extra faiss",
-        lambda bits, _: ([Rotation()], Residual(number(bits))),
-    ),
-    Method(
-        "pq-M",
-        "one byte for each of M parts: product quantization",
-        "Jégou, Douze and Schmid, TPAMI 2011; fitted by the extra faiss",
-        lambda parts, _: ([], Product(number(parts))),
-    ),
-    Method(
-        "opq-M",
-        "a learned rotation, then the same",
-        "Ge, He, Ke and Sun, TPAMI 2014; fitted by the extra faiss",
-        lambda parts, _: ([OPQ(number(parts))], Product(number(parts))),
-    ),
-)
-
-
-CODEWORDS = 256
-"""Of one byte."""
+        matrix: NDArray[np.floating] = library.vector_to_array(rotation.A).reshape(width, width).T
+        return matrix
 
 
 def faiss() -> Any:
@@ -311,3 +241,25 @@ def repeated(tokens: Float32) -> Float32:
     """
     rows = np.resize(np.arange(len(tokens)), max(len(tokens), CODEWORDS, tokens.shape[1]))
     return np.ascontiguousarray(tokens[rows])
+
+
+METHODS: tuple[Method[Ending, None], ...] = (
+    Method(
+        "residual-B",
+        "a random rotation, then the nearest centroid and B bits a dimension (1, 2, 4) of what is left",
+        "Santhanam et al., ColBERTv2, NAACL 2022; fitted by the extra faiss",
+        lambda bits, _: ([Rotation()], Residual(number(bits))),
+    ),
+    Method(
+        "pq-M",
+        "one byte for each of M parts: product quantization",
+        "Jégou, Douze and Schmid, TPAMI 2011; fitted by the extra faiss",
+        lambda parts, _: ([], Product(number(parts))),
+    ),
+    Method(
+        "opq-M",
+        "a learned rotation, then the same",
+        "Ge, He, Ke and Sun, TPAMI 2014; fitted by the extra faiss",
+        lambda parts, _: ([OPQ(number(parts))], Product(number(parts))),
+    ),
+)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,37 +24,36 @@ Rows = NDArray[np.intp]
 Need = Literal["attention", "frequencies", "saliency", "text"]
 
 
-class PruningPolicy(Protocol):
-    """A method of deciding which token rows to keep."""
+@dataclass(frozen=True, slots=True)
+class PruningPolicy:
+    """A method of deciding which token rows to keep.
 
-    needs: ClassVar[frozenset[Need]]
-    """What it asks for beside vectors and ids: attention, saliency, the corpus's frequencies, or the text."""
+    Args:
+        keep: an embedding to the (k,) numbers of the rows to keep, ascending, without repetition; none leaves
+            the first row.
+        needs: what it asks for beside vectors and ids: attention, saliency, the corpus's frequencies, or the
+            text.
+    """
 
-    def keep(self, embedding: Embedding) -> Rows:
-        """(k,) numbers of the rows to keep, ascending, without repetition; none leaves the first row."""
-        ...
+    keep: Callable[[Embedding], Rows]
+    needs: frozenset[Need] = frozenset()
 
 
-@runtime_checkable
-class TokenPooling(Protocol):
-    """A method of deciding which token rows to merge."""
+@dataclass(frozen=True, slots=True)
+class TokenPooling:
+    """A method of deciding which token rows to merge.
 
-    needs: ClassVar[frozenset[Need]]
+    Args:
+        labels: an embedding to the (n,) cluster number of each row: 0 … k−1, each used, in order of first
+            appearance.
+        needs: as of `PruningPolicy`.
+    """
 
-    def labels(self, embedding: Embedding) -> Labels:
-        """(n,) cluster number of each row: 0 … k−1, each used, in order of first appearance."""
-        ...
+    labels: Callable[[Embedding], Labels]
+    needs: frozenset[Need] = frozenset()
 
 
 Step: TypeAlias = PruningPolicy | TokenPooling
-
-
-class _Needing(Protocol):
-    needs: ClassVar[frozenset[Need]]
-
-
-S = TypeVar("S", bound=_Needing)
-"""A step of one side or the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,7 @@ class Budget:
         if unit == "%" and amount > 100:
             raise RecipeError(f"{text} is more than all rows; give at most 100%")
         if unit == "B" and setting.bytes_per_token is not None and amount < setting.bytes_per_token:
-            raise RecipeError(
-                f"{text} hold no token of {setting.bytes_per_token} bytes; give more, or a smaller codec"
-            )
+            raise RecipeError(f"{text} hold no token of {setting.bytes_per_token} bytes; give more")
         return cls(amount, unit, setting.bytes_per_token)
 
     def rows(self, n: int) -> int:
@@ -113,10 +111,7 @@ class Budget:
             allowed = self.amount * n / 100
         elif self.unit == "B":
             if self.bytes_per_token is None:
-                raise InputError(
-                    f"a budget of {self.amount}B needs the bytes of a token: give bytes_per_token, "
-                    "or use it in a recipe, whose codec knows"
-                )
+                raise InputError(f"{self.amount}B needs the bytes of a token: give bytes_per_token")
             allowed = self.amount / self.bytes_per_token
         return min(max(int(allowed), 1), n)
 
@@ -189,7 +184,7 @@ def grouped(labels: Labels) -> tuple[Rows, Rows]:
     return order, np.searchsorted(labels[order], np.arange(labels.max() + 1))
 
 
-def highest(scores: NDArray[np.floating], k: int) -> Rows:
-    """(k,) numbers of the k highest scores, ascending; of equal scores the earlier ones."""
-    order = np.argsort(-scores, kind="stable")[:k]
+def highest(scores: NDArray[np.floating], budget: Budget) -> Rows:
+    """(k,) numbers of the k highest scores (n,), ascending; of equal scores the earlier ones."""
+    order = np.argsort(-scores, kind="stable")[: budget.rows(len(scores))]
     return np.sort(order)

@@ -9,29 +9,23 @@ The same on the side of the query: "icf-8", "idf-weight", "icf-8+idf-weight".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from connector.compression.reduction import pooling, pruning, query_weighting, words
-from connector.compression.reduction.base import (
-    Need,
-    S,
-    Setting,
-    Step,
-    reduce,
-)
+from connector.compression.reduction.base import Need, Setting, Step, reduce
 from connector.compression.reduction.query_weighting import IDFWeights, QueryStep
 from connector.core.errors import RecipeError
 from connector.core.registry import Method, made, named
 from connector.core.types import Embedding, Float32
 
-PASSAGE_METHODS: tuple[Method[Step, Setting], ...] = (
-    *pruning.METHODS,
-    *words.METHODS,
-    *pooling.METHODS,
-)
+PASSAGE_METHODS: tuple[Method[Step, Setting], ...] = (*pruning.METHODS, *words.METHODS, *pooling.METHODS)
 """The steps for passages, as recipes name them."""
+
+
+S = TypeVar("S", Step, QueryStep)
+"""A step of one side or the other."""
 
 
 QUERY_METHODS: tuple[Method[QueryStep, Setting], ...] = query_weighting.METHODS
@@ -98,7 +92,7 @@ def parse_reduction(spec: str, setting: Setting | None = None) -> Reduction:
         RecipeError: a step is not known, or its number is not.
         MissingExtra: a step needs a package that is not installed.
     """
-    return Reduction(spec, list(_parsed(spec, PASSAGE_METHODS, setting or Setting())))
+    return Reduction(spec, _parsed(spec, PASSAGE_METHODS, setting or Setting()))
 
 
 def parse_query_reduction(spec: str, setting: Setting | None = None) -> QueryReduction:
@@ -107,25 +101,20 @@ def parse_query_reduction(spec: str, setting: Setting | None = None) -> QueryRed
     Raises:
         RecipeError: a step is not known, its number is not, or a step comes after "idf-weight".
     """
-    steps = list(_parsed(spec, QUERY_METHODS, setting or Setting()))
+    steps = _parsed(spec, QUERY_METHODS, setting or Setting())
     if any(isinstance(step, IDFWeights) for step in steps[:-1]):
-        raise RecipeError(
-            f"query reduction {spec!r}: put idf-weight last, as it weighs the rows that are left"
-        )
+        raise RecipeError(f"query reduction {spec!r}: put idf-weight last: it weighs the rows that are left")
     return QueryReduction(spec, steps)
 
 
-def _parsed(spec: str, methods: Sequence[Method[S, Setting]], setting: Setting) -> Iterator[S]:
+def _parsed(spec: str, methods: Sequence[Method[S, Setting]], setting: Setting) -> list[S]:
+    passages = methods is PASSAGE_METHODS
+    other: Sequence[Method[Any, Setting]] = QUERY_METHODS if passages else PASSAGE_METHODS
+    steps = []
     for part in map(str.strip, spec.split("+")):
-        yield _step(spec, part, methods, setting)
-
-
-def _step(spec: str, part: str, methods: Sequence[Method[S, Setting]], setting: Setting) -> S:
-    other: Sequence[Method[Any, Setting]] = QUERY_METHODS if methods is PASSAGE_METHODS else PASSAGE_METHODS
-    found, stranger = named(part, methods), named(part, other)
-    if stranger and (found is None or len(stranger[0].name) > len(found[0].name)):
-        side = (
-            "queries; give it as query reduction" if other is QUERY_METHODS else "passages, not for queries"
-        )
-        raise RecipeError(f"reduction {spec!r}: {part!r} is a step for {side}")
-    return made("reduction", spec, part, methods, "steps", setting)
+        found, stranger = named(part, methods), named(part, other)
+        if stranger and (found is None or len(stranger[0].name) > len(found[0].name)):
+            side = "queries; give it as query reduction" if passages else "passages, not for queries"
+            raise RecipeError(f"reduction {spec!r}: {part!r} is a step for {side}")
+        steps.append(made("reduction", spec, part, methods, "steps", setting))
+    return steps

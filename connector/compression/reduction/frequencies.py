@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,13 +52,8 @@ class Frequencies:
     def add(self, embeddings: Sequence[Embedding]) -> None:
         """Count passages, each before any of its rows was dropped."""
         passages, document, collection = self._counts
-        unique = [np.unique(embedding.token_ids) for embedding in embeddings]
-        every = [embedding.token_ids for embedding in embeddings]
-        self._counts = (
-            passages + len(embeddings),
-            _sum(document, np.bincount(np.concatenate([_NONE, *unique]))),
-            _sum(collection, np.bincount(np.concatenate([_NONE, *every]))),
-        )
+        ids = [embedding.token_ids for embedding in embeddings]
+        self._counts = passages + len(ids), _more(document, map(np.unique, ids)), _more(collection, ids)
 
     def idf(self, token_ids: Int32) -> Float32:
         """(n,) inverse document frequency, ln(1 + (N − df + ½) / (df + ½)), as in BM25; never negative.
@@ -114,10 +109,10 @@ class Frequencies:
         return self
 
 
-def _sum(left: Counts, right: Counts) -> Counts:
-    """Of two counts, of which one may know a larger vocabulary."""
-    size = max(len(left), len(right))
-    total: Counts = np.pad(left, (0, size - len(left))) + np.pad(right, (0, size - len(right)))
+def _more(counts: Counts, token_ids: Iterable[Int32]) -> Counts:
+    """The counts and those of more tokens, some of which may be beyond the vocabulary so far."""
+    total: Counts = np.bincount(np.concatenate([_NONE, *token_ids]), minlength=len(counts))
+    total[: len(counts)] += counts
     return total
 
 

@@ -3,81 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.compression.reduction.base import Budget, Labels, Need, Setting, Step, grouped
+from connector.compression.reduction.base import Budget, Labels, Setting, Step, TokenPooling, grouped
 from connector.core.errors import RecipeError
 from connector.core.registry import Method
 from connector.core.types import Embedding, Float32
 
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How many clusters a passage gets.
-
-    Args:
-        factor: how many tokens go into one on average, at least 2; or
-        budget: how many rows stay in all.
-    """
-
-    factor: int | None = None
-    budget: Budget | None = None
-
-    @classmethod
-    def parse(cls, text: str, setting: Setting) -> Size:
-        """A factor ("4"), or a fixed size ("to-32", "to-25%", "to-512B").
-
-        Raises:
-            RecipeError: the text is neither.
-        """
-        if text.startswith("to-"):
-            return cls(budget=Budget.parse(text.removeprefix("to-"), setting))
-        if not text.isdecimal() or not text.isascii():
-            raise RecipeError(f"{text!r} is no size; give a factor (4), or what to pool to (to-32, to-25%)")
-        if int(text) < 2:
-            raise RecipeError(f"pooling factor is {int(text)}; give at least 2, or no pooling")
-        return cls(factor=int(text))
-
-    def clusters(self, rows: int, protected: int) -> int:
-        """Into how many clusters `rows` rows go, when `protected` others stay as they are."""
-        if self.budget is not None:
-            return self.budget.rows(rows + protected) - protected
-        return max(rows // (self.factor or 1), 1)
-
-
 Cluster: TypeAlias = Callable[[Float32, int], NDArray[np.integer]]
-"""(n, w) rows and 1 ≤ k < n to the (n,) cluster number of each row."""
+"""(n, w) rows and 1 < k < n to the (n,) cluster number of each row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clusters:
+def clustered(
+    embedding: Embedding, cluster: Cluster, factor: int = 2, budget: Budget | None = None
+) -> Labels:
     """Rows into clusters of similar ones, with [CLS] kept apart where there is room for it.
 
-    With a factor, the other m rows become max(⌊m / factor⌋, 1) clusters.
-
     Args:
-        size: how many clusters.
+        embedding: its rows are labelled.
         cluster: `ward`, `kmeans` or `sequential`.
+        factor: how many tokens go into one on average, at least 2: m rows beside [CLS] become
+            max(⌊m / factor⌋, 1) clusters.
+        budget: how many rows stay in all, in place of a factor.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset()
-    size: Size
-    cluster: Cluster
-
-    def labels(self, embedding: Embedding) -> Labels:
-        protected = int(embedding.special[0] and len(embedding) > 1)
-        clusters = self.size.clusters(len(embedding) - protected, protected)
-        if clusters < 1:
-            return np.zeros(len(embedding), np.intp)
-        rows = embedding.tokens[protected:]
-        if clusters >= len(rows):
-            return np.arange(len(embedding), dtype=np.intp)
-        labels = by_appearance(self.cluster(rows, clusters))
-        return np.concatenate([np.zeros(protected, np.intp), labels + protected])
+    protected = int(embedding.special[0] and len(embedding) > 1)
+    rows = embedding.tokens[protected:]
+    clusters = max(len(rows) // factor, 1) if budget is None else budget.rows(len(embedding)) - protected
+    if clusters < 1:
+        return np.zeros(len(embedding), np.intp)
+    if clusters >= len(rows):
+        return np.arange(len(embedding), dtype=np.intp)
+    # Most short passages become one cluster, which takes no distances.
+    labels = np.zeros(len(rows), np.intp) if clusters == 1 else by_appearance(cluster(rows, clusters))
+    return np.concatenate([np.zeros(protected, np.intp), labels + protected])
 
 
 def ward(rows: Float32, clusters: int) -> NDArray[np.integer]:
@@ -149,12 +111,24 @@ def by_appearance(labels: NDArray[np.integer]) -> Labels:
 _CLAVIE = "Clavié, Chaffin and Adams, Token Pooling, 2024"
 
 
-def _maker(cluster: Cluster) -> Callable[[str, Setting], Step]:
-    return lambda text, setting: Clusters(Size.parse(text, setting), cluster)
+def _sized(cluster: Cluster) -> Callable[[str, Setting], Step]:
+    """Makes poolings from a factor ("4"), or a fixed size ("to-32", "to-25%", "to-512B")."""
+
+    def make(text: str, setting: Setting) -> Step:
+        if text.startswith("to-"):
+            budget = Budget.parse(text.removeprefix("to-"), setting)
+            return TokenPooling(partial(clustered, cluster=cluster, budget=budget))
+        if not text.isdecimal() or not text.isascii():
+            raise RecipeError(f"{text!r} is no size; give a factor (4), or what to pool to (to-32, to-25%)")
+        if int(text) < 2:
+            raise RecipeError(f"pooling factor is {int(text)}; give at least 2, or no pooling")
+        return TokenPooling(partial(clustered, cluster=cluster, factor=int(text)))
+
+    return make
 
 
 METHODS: tuple[Method[Step, Setting], ...] = (
-    Method("ward-SIZE", "hierarchical clusters of similar tokens", _CLAVIE, _maker(ward)),
-    Method("kmeans-SIZE", "k-means clusters of similar tokens", _CLAVIE, _maker(kmeans)),
-    Method("sequential-SIZE", "runs of neighbouring tokens", _CLAVIE, _maker(sequential)),
+    Method("ward-SIZE", "hierarchical clusters of similar tokens", _CLAVIE, _sized(ward)),
+    Method("kmeans-SIZE", "k-means clusters of similar tokens", _CLAVIE, _sized(kmeans)),
+    Method("sequential-SIZE", "runs of neighbouring tokens", _CLAVIE, _sized(sequential)),
 )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from typing import ClassVar
+from functools import cache, partial
 
 import numpy as np
 
-from connector.compression.reduction.base import Budget, Need, Rows, Setting, Step, highest
+from connector.compression.reduction.base import (
+    Budget,
+    Need,
+    PruningPolicy,
+    Rows,
+    Setting,
+    Step,
+    highest,
+)
 from connector.core.errors import InputError, RecipeError
 from connector.core.registry import Method
 from connector.core.types import Embedding, Float32, Int32
@@ -17,19 +23,12 @@ from connector.core.types import Embedding, Float32, Int32
 _LASSANCE = "Lassance, Maachou, Park and Clinchant, Learned Token Pruning, SIGIR 2022"
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+def first(embedding: Embedding, budget: Budget) -> Rows:
     """The first k rows, [CLS] among them. Source: "first-k", Lassance et al., SIGIR 2022."""
-
-    needs: ClassVar[frozenset[Need]] = frozenset()
-    budget: Budget
-
-    def keep(self, embedding: Embedding) -> Rows:
-        return np.arange(self.budget.rows(len(embedding)))
+    return np.arange(budget.rows(len(embedding)))
 
 
-@dataclass(frozen=True, slots=True)
-class Rarest:
+def rarest(embedding: Embedding, budget: Budget, rarity: Callable[[Int32], Float32]) -> Rows:
     """The k rows with the rarest tokens; special tokens, which stand in no text, come last.
 
     With `Frequencies.idf` this is "IDF-k" of Lassance et al., SIGIR 2022, for passages, and with
@@ -37,21 +36,14 @@ class Rarest:
     query tokens alone and score with all of them; here candidates come by CLS, and the k tokens score.
 
     Args:
+        embedding: whose rows are chosen.
         budget: k.
         rarity: (n,) token ids to (n,) float32 ≥ 0, larger is rarer.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"frequencies"})
-    budget: Budget
-    rarity: Callable[[Int32], Float32]
-
-    def keep(self, embedding: Embedding) -> Rows:
-        rarity = np.where(embedding.special, -1, self.rarity(embedding.token_ids))
-        return highest(rarity, self.budget.rows(len(embedding)))
+    return highest(np.where(embedding.special, -1, rarity(embedding.token_ids)), budget)
 
 
-@dataclass(frozen=True, slots=True)
-class MostAttended:
+def most_attended(embedding: Embedding, budget: Budget) -> Rows:
     """The k rows that the passage's tokens attend to most in the encoder's last layer.
 
     Row j's score is Σₕ Σᵢ Aₕ[i, j], the sum down column j over heads h and attending tokens i: the
@@ -62,82 +54,53 @@ class MostAttended:
 
     Source: "attention-k", Lassance et al., SIGIR 2022.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"attention"})
-    budget: Budget
-
-    def keep(self, embedding: Embedding) -> Rows:
-        if embedding.attention is None:
-            raise InputError("the embedding has no attention; encode with attention=True")
-        return highest(embedding.attention, self.budget.rows(len(embedding)))
+    if embedding.attention is None:
+        raise InputError("the embedding has no attention; encode with attention=True")
+    return highest(embedding.attention, budget)
 
 
-@dataclass(frozen=True, slots=True)
-class Unused:
+def unused(embedding: Embedding, count: int) -> Rows:
     """The rows of the k [unusedN] tokens that the encoder put before the passage.
 
     They are the last k rows before the text's own first token. The encoder must have put them there:
     `connector.encoders.architectures.with_unused_tokens`. Source: "unused-k", Lassance et al., SIGIR 2022.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset()
-    count: int
-
-    def keep(self, embedding: Embedding) -> Rows:
-        text = np.flatnonzero(embedding.offsets[:, 1])
-        if len(text) == 0 and len(embedding) == self.count:  # a checkpoint that ends in this very step
-            return np.arange(self.count)
-        end = int(text[0]) if len(text) else len(embedding) - 1
-        if end <= self.count:
-            raise InputError(
-                f"{end} special tokens stand before the passage, not [CLS] and {self.count} [unusedN]; "
-                "encode with a model from with_unused_tokens"
-            )
-        return np.arange(end - self.count, end)
+    text = np.flatnonzero(embedding.offsets[:, 1])
+    if len(text) == 0 and len(embedding) == count:  # a checkpoint that ends in this very step
+        return np.arange(count)
+    end = int(text[0]) if len(text) else len(embedding) - 1
+    if end <= count:
+        raise InputError(
+            f"{end} special tokens stand before the passage, not [CLS] and {count} [unusedN]; see "
+            "with_unused_tokens"
+        )
+    return np.arange(end - count, end)
 
 
-@dataclass(frozen=True, slots=True)
-class Salient:
+def salient(embedding: Embedding) -> Rows:
     """The rows whose saliency, the gate ReLU(w·x + b) of the encoder's checkpoint, is above zero.
 
     Source: "contextualized stopwords", Hofstätter et al., ColBERTer, CIKM 2022, section 3.3.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset()
-
-    def keep(self, embedding: Embedding) -> Rows:
-        if embedding.saliency is None:
-            raise InputError(
-                "the embedding has no saliency; contextual-stopwords needs a model with a trained gate "
-                "(connector.encoders.modules.SaliencyGate)"
-            )
-        return np.flatnonzero(embedding.saliency > 0)
+    return np.flatnonzero(_saliency(embedding) > 0)
 
 
-@dataclass(frozen=True, slots=True)
-class MostSalient:
+def most_salient(embedding: Embedding, budget: Budget) -> Rows:
     """The k rows with the highest saliency.
 
     Source: β-pruning, Qian et al., ALIGNER, 2022, section 3.2: the top β of a passage's tokens when it is
     stored, the top β of a query's when it asks.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"saliency"})
-    budget: Budget
-
-    def keep(self, embedding: Embedding) -> Rows:
-        if embedding.saliency is None:
-            raise InputError(
-                "the embedding has no saliency; saliency-K needs a trained head (connector train saliency)"
-            )
-        return highest(embedding.saliency, self.budget.rows(len(embedding)))
+    return highest(_saliency(embedding), budget)
 
 
-def _count(text: str, form: str) -> int:
-    """A whole number of at least one, as a step's argument."""
-    if not text.isdecimal() or not text.isascii() or int(text) < 1:
-        raise RecipeError(f"{text!r} is no count for {form}; give a whole number of at least 1")
-    return int(text)
+def _saliency(embedding: Embedding) -> Float32:
+    if embedding.saliency is None:
+        raise InputError(
+            "the embedding has no saliency; saliency-K needs a trained head (connector train saliency), "
+            "contextual-stopwords a model with a trained gate (connector.encoders.modules.SaliencyGate)"
+        )
+    return embedding.saliency
 
 
 _QUERIES = 256
@@ -148,8 +111,7 @@ _ROUND = 0.1
 """Share of the rows left that go in one round. Dropping one at a time cost 1.7 times as long for the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Voronoi:
+def voronoi(embedding: Embedding, budget: Budget) -> Rows:
     """The k rows left when those with the smallest estimated error are dropped, round after round.
 
     A token's Voronoi cell are the queries that it is the best match of. Dropping it changes the MaxSim of a
@@ -161,20 +123,15 @@ class Voronoi:
     Token Pruning in Late-Interaction Retrieval Models", SIGIR 2026, arXiv 2603.09933; here with a budget a
     passage, where the paper also spends one over the whole corpus.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset()
-    budget: Budget
-
-    def keep(self, embedding: Embedding) -> Rows:
-        left = np.arange(len(embedding))
-        wanted = self.budget.rows(len(left))
-        scores = _queries(embedding.tokens.shape[1]) @ embedding.tokens.T
-        while len(left) > wanted:
-            errors = removal_errors(scores)
-            dropped = max(min(int(_ROUND * len(left)), len(left) - wanted), 1)
-            stay = np.sort(np.argsort(errors, kind="stable")[dropped:])
-            left, scores = left[stay], scores[:, stay]
-        return left
+    left = np.arange(len(embedding))
+    wanted = budget.rows(len(left))
+    scores = _queries(embedding.tokens.shape[1]) @ embedding.tokens.T
+    while len(left) > wanted:
+        errors = removal_errors(scores)
+        dropped = max(min(int(_ROUND * len(left)), len(left) - wanted), 1)
+        stay = np.sort(np.argsort(errors, kind="stable")[dropped:])
+        left, scores = left[stay], scores[:, stay]
+    return left
 
 
 def removal_errors(scores: Float32) -> Float32:
@@ -201,47 +158,55 @@ def _queries(width: int) -> Float32:
     return queries
 
 
+def _unused(text: str, _: Setting) -> Step:
+    if not text.isdecimal() or not text.isascii() or int(text) < 1:
+        raise RecipeError(f"{text!r} is no count for unused-K; give a whole number of at least 1")
+    return PruningPolicy(partial(unused, count=int(text)))
+
+
+def _idf(text: str, setting: Setting) -> Step:
+    keep = partial(rarest, budget=Budget.parse(text, setting), rarity=setting.frequencies.idf)
+    return PruningPolicy(keep, frozenset({"frequencies"}))
+
+
+def _sized(keep: Callable[..., Rows], *needs: Need) -> Callable[[str, Setting], Step]:
+    """Makes steps of a policy that takes a budget, from that budget as text."""
+    return lambda text, setting: PruningPolicy(
+        partial(keep, budget=Budget.parse(text, setting)), frozenset(needs)
+    )
+
+
 METHODS: tuple[Method[Step, Setting], ...] = (
-    Method(
-        "first-K",
-        "the first K tokens",
-        _LASSANCE,
-        lambda text, setting: First(Budget.parse(text, setting)),
-    ),
-    Method(
-        "idf-K",
-        "the K tokens that the fewest passages of the corpus have",
-        _LASSANCE,
-        lambda text, setting: Rarest(Budget.parse(text, setting), setting.frequencies.idf),
-    ),
+    Method("first-K", "the first K tokens", _LASSANCE, _sized(first)),
+    Method("idf-K", "the K tokens that the fewest passages of the corpus have", _LASSANCE, _idf),
     Method(
         "attention-K",
         "the K tokens that receive the most attention in the encoder's last layer",
         _LASSANCE,
-        lambda text, setting: MostAttended(Budget.parse(text, setting)),
+        _sized(most_attended, "attention"),
     ),
     Method(
         "unused-K",
         "only K [unusedN] tokens that the encoder puts before the passage; for models trained so",
         _LASSANCE,
-        lambda text, _: Unused(_count(text, "unused-K")),
+        _unused,
     ),
     Method(
         "saliency-K",
         "the K tokens that a trained head finds most salient",
         "Qian et al., ALIGNER, 2022",
-        lambda text, setting: MostSalient(Budget.parse(text, setting)),
+        _sized(most_salient, "saliency"),
     ),
     Method(
         "contextual-stopwords",
         "the tokens that the gate of a trained model lets through",
         "Hofstätter et al., ColBERTer, CIKM 2022",
-        lambda _, __: Salient(),
+        lambda _, __: PruningPolicy(salient),
     ),
     Method(
         "voronoi-K",
         "the K tokens whose loss would change the score of random queries most",
         "Kankanampati et al., A Voronoi Cell Formulation, SIGIR 2026",
-        lambda text, setting: Voronoi(Budget.parse(text, setting)),
+        _sized(voronoi),
     ),
 )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from connector.compression.reduction.base import Budget, Need, PruningPolicy, Setting
+from connector.compression.reduction.base import Budget, Need, PruningPolicy, Rows, Setting
 from connector.compression.reduction.frequencies import Frequencies
-from connector.compression.reduction.pruning import MostSalient, Rarest
+from connector.compression.reduction.pruning import most_salient, rarest
 from connector.core.errors import RecipeError
 from connector.core.registry import Method
 from connector.core.types import Embedding, Float32
@@ -26,8 +28,8 @@ class IDFWeights:
     passage has, 0.714.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"frequencies"})
     frequencies: Frequencies
+    needs: frozenset[Need] = frozenset({"frequencies"})
 
     def weights(self, embedding: Embedding) -> Float32:
         """(n,) float32 ≥ 0, with mean 1."""
@@ -37,11 +39,12 @@ class IDFWeights:
         return np.where(words, idf / mean, 1).astype(np.float32)
 
 
-def _count_or_share(text: str) -> Budget:
+def _sized(text: str, need: Need, keep: Callable[..., Rows], **options: Any) -> PruningPolicy:
+    """A policy that keeps a count or a share of a query's rows."""
     budget = Budget.parse(text, Setting())
     if budget.unit == "B":
         raise RecipeError(f"{text} is a size in bytes, and queries are not stored; give a count or a share")
-    return budget
+    return PruningPolicy(partial(keep, budget=budget, **options), frozenset({need}))
 
 
 QueryStep: TypeAlias = PruningPolicy | IDFWeights
@@ -52,13 +55,13 @@ METHODS: tuple[Method[QueryStep, Setting], ...] = (
         "icf-K",
         "the K query tokens that occur least often in the corpus",
         "Tonellotto and Macdonald, Query Embedding Pruning, CIKM 2021",
-        lambda text, setting: Rarest(_count_or_share(text), setting.frequencies.icf),
+        lambda text, setting: _sized(text, "frequencies", rarest, rarity=setting.frequencies.icf),
     ),
     Method(
         "saliency-K",
         "the K query tokens that a trained head finds most salient",
         "Qian et al., ALIGNER, 2022",
-        lambda text, _: MostSalient(_count_or_share(text)),
+        lambda text, _: _sized(text, "saliency", most_salient),
     ),
     Method(
         "idf-weight",

@@ -2,83 +2,64 @@
 
 from __future__ import annotations
 
-import functools
 import string
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache, partial
 
 import numpy as np
 
-from connector.compression.reduction.base import Labels, Need, Rows, Setting, Step
+from connector.compression.reduction.base import (
+    Labels,
+    PruningPolicy,
+    Rows,
+    Setting,
+    Step,
+    TokenPooling,
+)
 from connector.core.errors import InputError, MissingExtra, RecipeError
 from connector.core.registry import Method
 from connector.core.types import Embedding
 
 
-@dataclass(frozen=True, slots=True)
-class Stopwords:
-    """All rows but those of the language's stop words, compared without case.
-
-    The lists are those of the package bm25s (extra `stopwords`), which has NLTK's for most languages.
-
-    Args:
-        language: ISO 639-1 code, such as "en".
-
-    Raises:
-        RecipeError: there is no list for the language; those that are there are named.
-        MissingExtra: the package is not installed.
-    """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"text"})
-    language: str
-
-    def __post_init__(self) -> None:
-        _stop_list(self.language)
-
-    def keep(self, embedding: Embedding) -> Rows:
-        listed = _stop_list(self.language)
-        return _rows_of_words(embedding, lambda word: fold(word) not in listed)
+def without_stopwords(embedding: Embedding, listed: frozenset[str]) -> Rows:
+    """All rows but those of the words that are listed, compared without case, as `fold` has them."""
+    _check_text(embedding)
+    kept = np.ones(len(embedding), np.bool_)
+    starts, ends = embedding.offsets[:, 0], embedding.offsets[:, 1]
+    rows = np.flatnonzero(~embedding.special)
+    for pieces in np.split(rows, np.flatnonzero(np.diff(embedding.word_ids[rows])) + 1):
+        if len(pieces):
+            kept[pieces] = fold(embedding.text[starts[pieces[0]] : ends[pieces[-1]]].strip()) not in listed
+    return np.flatnonzero(kept)
 
 
-@dataclass(frozen=True, slots=True)
-class Punctuation:
+def without_punctuation(embedding: Embedding) -> Rows:
     """All rows but those of tokens that consist of punctuation marks alone.
 
     A mark is a character of Unicode's categories P*, or one of Python's `string.punctuation`, which ColBERT
     leaves out: Khattab and Zaharia, "ColBERT", SIGIR 2020, section 3.2.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"text"})
-
-    def keep(self, embedding: Embedding) -> Rows:
-        _check_text(embedding)
-        marks = [_all_marks(embedding.text[start:end].strip()) for start, end in embedding.offsets]
-        return np.flatnonzero(~np.array(marks, np.bool_) | embedding.special)
+    _check_text(embedding)
+    marks = [_all_marks(embedding.text[start:end].strip()) for start, end in embedding.offsets]
+    return np.flatnonzero(~np.array(marks, np.bool_) | embedding.special)
 
 
-@dataclass(frozen=True, slots=True)
-class WholeWords:
-    """One row a unique whole word: the mean of its pieces over all its occurrences in the passage.
+def whole_words(embedding: Embedding) -> Labels:
+    """One row a unique whole word: the mean of its pieces over all its occurrences.
 
     Two words are the same if their token ids are: under an uncased tokenizer case does not matter, and all
     words that the vocabulary does not know are one. Special tokens stay as they are. Source: BOW²,
     Hofstätter et al., ColBERTer, CIKM 2022, section 3.2.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset()
-
-    def labels(self, embedding: Embedding) -> Labels:
-        ids, words, special = embedding.token_ids, embedding.word_ids, embedding.special
-        starts = np.flatnonzero(np.concatenate([[True], (words[1:] != words[:-1]) | special[1:]]))
-        ends = np.append(starts[1:], len(words))
-        clusters: dict[bytes | int, int] = {}
-        numbers = [
-            clusters.setdefault(int(start) if special[start] else ids[start:end].tobytes(), len(clusters))
-            for start, end in zip(starts, ends, strict=True)
-        ]
-        return np.repeat(np.array(numbers, np.intp), ends - starts)
+    ids, words, special = embedding.token_ids, embedding.word_ids, embedding.special
+    starts = np.flatnonzero(np.concatenate([[True], (words[1:] != words[:-1]) | special[1:]]))
+    ends = np.append(starts[1:], len(words))
+    clusters: dict[bytes | int, int] = {}
+    numbers = [
+        clusters.setdefault(int(start) if special[start] else ids[start:end].tobytes(), len(clusters))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return np.repeat(np.array(numbers, np.intp), ends - starts)
 
 
 def fold(word: str) -> str:
@@ -90,18 +71,6 @@ def _all_marks(piece: str) -> bool:
     return piece != "" and all(
         letter in string.punctuation or unicodedata.category(letter).startswith("P") for letter in piece
     )
-
-
-def _rows_of_words(embedding: Embedding, wanted: Callable[[str], bool]) -> Rows:
-    """The rows of special tokens and of words whose surface form is wanted."""
-    _check_text(embedding)
-    kept = np.ones(len(embedding), np.bool_)
-    starts, ends = embedding.offsets[:, 0], embedding.offsets[:, 1]
-    rows = np.flatnonzero(~embedding.special)
-    for pieces in np.split(rows, np.flatnonzero(np.diff(embedding.word_ids[rows])) + 1):
-        if len(pieces):
-            kept[pieces] = wanted(embedding.text[starts[pieces[0]] : ends[pieces[-1]]].strip())
-    return np.flatnonzero(kept)
 
 
 def _check_text(embedding: Embedding) -> None:
@@ -128,8 +97,19 @@ _LISTS = {
 """ISO 639-1 codes and what bm25s calls its lists."""
 
 
-@functools.cache
-def _stop_list(language: str) -> frozenset[str]:
+@cache
+def stop_list(language: str) -> frozenset[str]:
+    """The stop words of a language, each as `fold` has it.
+
+    The lists are those of the package bm25s (extra `stopwords`), which has NLTK's for most languages.
+
+    Args:
+        language: ISO 639-1 code, such as "en".
+
+    Raises:
+        RecipeError: there is no list for the language; those that are there are named.
+        MissingExtra: the package is not installed.
+    """
     if language not in _LISTS:
         raise RecipeError(f"no stop words for language {language!r}; there are {', '.join(_LISTS)}")
     try:
@@ -144,18 +124,20 @@ METHODS: tuple[Method[Step, Setting], ...] = (
         "stopwords-LANGUAGE",
         "all but the stop words of a language, such as en (extra stopwords)",
         "NLTK's lists, from bm25s",
-        lambda language, _: Stopwords(language),
+        lambda name, _: PruningPolicy(
+            partial(without_stopwords, listed=stop_list(name)), frozenset({"text"})
+        ),
     ),
     Method(
         "punctuation",
         "all but punctuation marks",
         "Khattab and Zaharia, ColBERT, SIGIR 2020",
-        lambda _, __: Punctuation(),
+        lambda _, __: PruningPolicy(without_punctuation, frozenset({"text"})),
     ),
     Method(
         "whole-words",
         "one vector a unique word: the mean of its pieces over all its occurrences",
         "Hofstätter et al., ColBERTer, CIKM 2022",
-        lambda _, __: WholeWords(),
+        lambda _, __: TokenPooling(whole_words),
     ),
 )

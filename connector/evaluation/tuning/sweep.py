@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from connector.collection.pipeline import Coded, code
+from connector.collection.pipeline import CodedPassages, code
 from connector.collection.recipe import RECIPES, Recipe
 from connector.compression.codecs.base import stored_bytes
 from connector.compression.heads import OWN
@@ -22,12 +22,12 @@ from connector.evaluation.tuning.task import (
     DEPTH,
     FOR_TRIALS,
     Clock,
-    Ground,
     OutOfTime,
     Progress,
     Ranking,
     Task,
-    ground_of,
+    Workload,
+    workload_of,
 )
 from connector.evaluation.tuning.trials import (
     Float64,
@@ -146,12 +146,14 @@ def tune(
         candidates,
     ]
     ledger = Ledger(cache / f"tune-{hashlib.sha256(to_json(key).encode()).hexdigest()[:16]}")
-    ground = ground_of(task, cached, candidates, clock, progress)
-    full, measure = _full(ground, ledger, progress)
+    workload = workload_of(task, cached, candidates, clock, progress)
+    full, measure = _full(workload, ledger, progress)
     dense = ledger.trial(RECIPES["dense"]) or Trial(
-        RECIPES["dense"], stored_bytes("float32", encoder.cls_width), 0.0, measure(by_cls(ground))
+        RECIPES["dense"], stored_bytes("float32", encoder.cls_width), 0.0, measure(by_cls(workload))
     )
-    sweep = _Sweep(ground, ledger, measure, full.tokens_per_passage, _BEYOND * budget, head, clock, progress)
+    sweep = _Sweep(
+        workload, ledger, measure, full.tokens_per_passage, _BEYOND * budget, head, clock, progress
+    )
     finished = sweep.run()
     return Tuning(
         task=task,
@@ -167,17 +169,17 @@ def tune(
     )
 
 
-def _full(ground: Ground, ledger: Ledger, progress: Progress) -> tuple[Trial, Measure]:
+def _full(workload: Workload, ledger: Ledger, progress: Progress) -> tuple[Trial, Measure]:
     """All tokens at full width, and what the rankings of all trials are measured by."""
-    recipe, task = RECIPES["colbert"], ground.task
+    recipe, task = RECIPES["colbert"], workload.task
     kept = ledger.read("full")
     if not isinstance(kept, list) or len(kept) != 3:
         texts = task.texts
         (coded,) = code(
-            texts, ground.encoder, [recipe], lambda done: progress("All tokens", done, len(texts))
+            texts, workload.encoder, [recipe], lambda done: progress("All tokens", done, len(texts))
         )
         tokens = float(coded.lengths.mean())
-        kept = [coded.bytes_per_passage, tokens, by_tokens(ground, coded, recipe)]
+        kept = [coded.bytes_per_passage, tokens, by_tokens(workload, coded, recipe)]
         ledger.write("full", kept)
     size, tokens, rankings = kept
     if task.qrels is None:
@@ -191,7 +193,7 @@ class _Sweep:
     """The trials of one call.
 
     Args:
-        ground: what they have in common.
+        workload: what they have in common.
         ledger: keeps them.
         measure: what rankings are worth.
         tokens: mean tokens of a passage.
@@ -207,7 +209,7 @@ class _Sweep:
 
     def __init__(
         self,
-        ground: Ground,
+        workload: Workload,
         ledger: Ledger,
         measure: Measure,
         tokens: float,
@@ -218,10 +220,10 @@ class _Sweep:
     ) -> None:
         self.trials: dict[Point, Trial] = {}
         self.left_out: dict[str, None] = {}
-        self._ground, self._ledger, self._measure = ground, ledger, measure
+        self._workload, self._ledger, self._measure = workload, ledger, measure
         self._tokens, self._most, self._head = tokens, most, head
         self._clock, self._progress = clock, progress
-        self._texts = ground.task.texts
+        self._texts = workload.task.texts
         self._met: set[Point] = set()
 
     def run(self) -> bool:
@@ -249,7 +251,7 @@ class _Sweep:
             coded = None if trial.recipe.codec is None else self._coded(trial.recipe)
         except OutOfTime:  # its codes were lost, and there is none to make them again
             return trial
-        trial = replace(trial, ms=milliseconds(self._ground, trial.recipe, coded))
+        trial = replace(trial, ms=milliseconds(self._workload, trial.recipe, coded))
         self._ledger.keep(trial)
         return trial
 
@@ -282,11 +284,11 @@ class _Sweep:
 
     def _possible(self, point: Point) -> Recipe | None:
         """The recipe of a combination; None if it is too large, or something that it takes is not there."""
-        recipe = usable(point.recipe(self._head), self._ground.encoder)
+        recipe = usable(point.recipe(self._head), self._workload.encoder)
         if isinstance(recipe, str):
             self.left_out[recipe] = None
             return None
-        codec, encoder, rows = recipe.make_codec(), self._ground.encoder, self._tokens * point.share
+        codec, encoder, rows = recipe.make_codec(), self._workload.encoder, self._tokens * point.share
         row = codec.bytes_per_token(encoder.token_width) + recipe.saliency
         if stored_bytes(recipe.cls, encoder.cls_width) + row * rows > self._most:
             return None
@@ -299,13 +301,13 @@ class _Sweep:
 
     def _trial(self, recipe: Recipe) -> Trial:
         coded = self._coded(recipe)
-        values = self._measure(by_tokens(self._ground, coded, recipe))
+        values = self._measure(by_tokens(self._workload, coded, recipe))
         trial = Trial(recipe, coded.bytes_per_passage, float(coded.lengths.mean()), values)
         self._ledger.keep(trial)
         return trial
 
-    def _coded(self, recipe: Recipe) -> Coded:
-        kept = self._ledger.codes(recipe, self._ground.encoder.cls_width)
+    def _coded(self, recipe: Recipe) -> CodedPassages:
+        kept = self._ledger.codes(recipe, self._workload.encoder.cls_width)
         if kept is None:
             self._code([recipe])
             return self._coded(recipe)
@@ -313,7 +315,7 @@ class _Sweep:
 
     def _code(self, recipes: Sequence[Recipe]) -> None:
         """Make and keep the codes of recipes with the same reduction, where there are none yet."""
-        encoder = self._ground.encoder
+        encoder = self._workload.encoder
         missing = {
             stored: recipe
             for stored, recipe in ((Ledger.stored(recipe), recipe) for recipe in recipes)

@@ -313,7 +313,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Workload:
     """What all trials have in common.
 
     Args:
@@ -345,9 +345,9 @@ def nearest(queries: Sequence[Embedding], cls: Float32, most: int) -> list[NDArr
     return [np.argsort(-(cls @ query.cls), kind="stable")[:most] for query in queries]
 
 
-def ground_of(
+def workload_of(
     task: Task, encoder: CachedEncoder, candidates: int, clock: Clock, progress: Progress
-) -> Ground:
+) -> Workload:
     """Encode all of it; what was encoded before is read."""
     texts, vectors, frequencies = task.texts, list[Float32](), Frequencies()
     for start in range(0, len(texts), WINDOW):
@@ -362,4 +362,4 @@ def ground_of(
         vectors += [embedding.cls for embedding in embeddings]
     progress("Encoding", len(texts), len(texts))
     queries, cls = encoder.encode_queries(list(task.queries.values())), np.stack(vectors)
-    return Ground(task, encoder, queries, cls, frequencies, nearest(queries, cls, candidates))
+    return Workload(task, encoder, queries, cls, frequencies, nearest(queries, cls, candidates))

@@ -18,13 +18,13 @@ from safetensors.numpy import load_file, save_file
 
 from connector.collection.collection import Collection
 from connector.collection.documents.points import points_of
-from connector.collection.pipeline import WINDOW, Coded, Material, QueryPipeline, scores
+from connector.collection.pipeline import WINDOW, CodedPassage, CodedPassages, QueryPipeline, scores
 from connector.collection.recipe import Recipe
 from connector.collection.search.options import SearchOptions
 from connector.collection.search.search import fetch, rank
 from connector.core.errors import InputError
 from connector.core.io import batched, to_json
-from connector.evaluation.tuning.task import DEPTH, Ground, Ranking
+from connector.evaluation.tuning.task import DEPTH, Ranking, Workload
 from connector.scoring.alignment import parse_alignment
 from connector.stores import open_store
 
@@ -56,49 +56,49 @@ def agreement(reference: Sequence[Ranking], rankings: Sequence[Ranking]) -> Floa
     return np.array([len(set(one) & set(other)) / max(len(one), 1) for one, other in pairs])
 
 
-def by_cls(ground: Ground) -> list[Ranking]:
+def by_cls(workload: Workload) -> list[Ranking]:
     """Rankings without tokens."""
     return [
-        ground.ranked(found, ground.cls[found] @ query.cls)
-        for query, found in zip(ground.queries, ground.candidates, strict=True)
+        workload.ranked(found, workload.cls[found] @ query.cls)
+        for query, found in zip(workload.queries, workload.candidates, strict=True)
     ]
 
 
-def by_tokens(ground: Ground, coded: Coded, recipe: Recipe) -> list[Ranking]:
+def by_tokens(workload: Workload, coded: CodedPassages, recipe: Recipe) -> list[Ranking]:
     """Rankings by a recipe.
 
     Args:
-        ground: what is ranked.
+        workload: what is ranked.
         coded: the passages, as the recipe stores them.
         recipe: says how they are scored.
     """
-    codec, pipeline = coded.codec, QueryPipeline(recipe, ground.frequencies)
+    codec, pipeline = coded.codec, QueryPipeline(recipe, workload.frequencies)
     alignment = None if recipe.alignment is None else parse_alignment(recipe.alignment)
     rankings = []
-    for query, found in zip(ground.queries, ground.candidates, strict=True):
-        scored = scores(codec, pipeline(query, codec), coded.of(found), alignment, ground.encoder.device)
-        rankings.append(ground.ranked(found, scored))
+    for query, found in zip(workload.queries, workload.candidates, strict=True):
+        scored = scores(codec, pipeline(query, codec), coded.of(found), alignment, workload.encoder.device)
+        rankings.append(workload.ranked(found, scored))
     return rankings
 
 
-def milliseconds(ground: Ground, recipe: Recipe, coded: Coded | None) -> float:
+def milliseconds(workload: Workload, recipe: Recipe, coded: CodedPassages | None) -> float:
     """Median time of a search for 10 hits in an embedded Qdrant with these passages, queries encoded before.
 
     Args:
-        ground: what is searched.
+        workload: what is searched.
         recipe: how.
         coded: the passages as the recipe stores them; None in layout dense.
     """
-    most = len(ground.candidates[0])
+    most = len(workload.candidates[0])
     with tempfile.TemporaryDirectory(prefix="connector-tune-") as scratch:
         store = open_store(path=scratch)
         try:
-            collection = Collection.create(store, "tune", recipe, ground.encoder)
-            _write(collection, ground, coded)
+            collection = Collection.create(store, "tune", recipe, workload.encoder)
+            _write(collection, workload, coded)
             times = []
-            for query in [ground.queries[0], *ground.queries[:TIMED]]:  # the first one warms up
+            for query in [workload.queries[0], *workload.queries[:TIMED]]:  # the first one warms up
                 ranking = rank(
-                    collection, query, SearchOptions(candidates=most), device=ground.encoder.device
+                    collection, query, SearchOptions(candidates=most), device=workload.encoder.device
                 )
                 times.append(fetch(collection, ranking, DEPTH).ms["total"])
         finally:
@@ -106,28 +106,22 @@ def milliseconds(ground: Ground, recipe: Recipe, coded: Coded | None) -> float:
     return float(np.median(times[1:]))
 
 
-def _write(collection: Collection, ground: Ground, coded: Coded | None) -> None:
-    count = len(ground.cls)
+def _write(collection: Collection, workload: Workload, coded: CodedPassages | None) -> None:
+    count = len(workload.cls)
     rows: Sequence[Any] = [None] * count
     saliency: Sequence[Any] = rows
     if coded is not None:
         ends = np.cumsum(coded.lengths)[:-1]
         collection.take_codec(coded.codec)
-        collection.frequencies.for_passages = ground.frequencies
+        collection.frequencies.for_passages = workload.frequencies
         collection.frequencies.store()
         rows = np.split(coded.rows, ends)
         saliency = saliency if coded.saliency is None else np.split(coded.saliency, ends)
-    materials = map(Material, ground.cls, rows, saliency)
-    for window in batched(zip(ground.task.passages, materials, strict=True), WINDOW):
+    materials = map(CodedPassage, workload.cls, rows, saliency)
+    for window in batched(zip(workload.task.passages, materials, strict=True), WINDOW):
         points = points_of(collection, *map(list, zip(*window, strict=True)))
         collection.store.upsert(collection.physical, points)
     collection.store.finish(collection.physical)
-
-
-_RESAMPLES = 2_000
-
-
-_CONFIDENCE = 95
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,11 +161,17 @@ def interval(values: Float64) -> tuple[float, float]:
     Args:
         values: (Q,) of each query.
     """
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (_RESAMPLES, len(values)))].mean(axis=1)
-    tail = (100 - _CONFIDENCE) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=2_000,
+        confidence_level=0.95,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def frontier(trials: Iterable[Trial]) -> list[Trial]:
@@ -246,16 +246,18 @@ class Ledger:
         }
         self.write(_name(trial.recipe, _SCORED), kept)
 
-    def codes(self, recipe: Recipe, cls_width: int) -> Coded | None:
+    def codes(self, recipe: Recipe, cls_width: int) -> CodedPassages | None:
         """The passages under a recipe; None if nothing is kept, or it cannot be read."""
         try:
             arrays = load_file(self._codes(recipe))
             codec = recipe.make_codec().load(arrays["codec"].tobytes())
         except (FileNotFoundError, SafetensorError, KeyError, InputError):
             return None
-        return Coded(recipe, codec, arrays["rows"], arrays["lengths"], arrays.get("saliency"), cls_width)
+        return CodedPassages(
+            recipe, codec, arrays["rows"], arrays["lengths"], arrays.get("saliency"), cls_width
+        )
 
-    def keep_codes(self, coded: Coded) -> None:
+    def keep_codes(self, coded: CodedPassages) -> None:
         """Keep the passages under a recipe."""
         arrays = {"rows": coded.rows, "lengths": coded.lengths}
         arrays["codec"] = np.frombuffer(coded.codec.save(), np.uint8)

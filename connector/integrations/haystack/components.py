@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
@@ -11,13 +11,16 @@ from haystack.core.errors import SerializationError
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from connector.api.reranker import Reranker
+from connector.collection.search.options import search_options
 from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Encoder
+from connector.integrations.common import awaited
 from connector.integrations.haystack.conversion import checked, on_payload, restored
 from connector.integrations.haystack.document_store import LateInteractionDocumentStore
 
 
 @component
+@dataclass(eq=False, repr=False)
 class LateInteractionRetriever:
     """The best documents for a query, each with its score.
 
@@ -32,27 +35,22 @@ class LateInteractionRetriever:
         InputError: an argument cannot be used.
     """
 
-    def __init__(
-        self,
-        document_store: LateInteractionDocumentStore,
-        filters: dict[str, Any] | None = None,
-        top_k: int = 10,
-        filter_policy: FilterPolicy = FilterPolicy.REPLACE,
-        search_kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        if not isinstance(document_store, LateInteractionDocumentStore):
-            raise InputError(f"document_store is {document_store!r:.80}; give a LateInteractionDocumentStore")
-        if top_k < 1:
-            raise InputError(f"top_k is {top_k}; it must be at least 1")
-        if own := {"query", "k", "filter"} & set(search_kwargs or {}):
+    document_store: LateInteractionDocumentStore
+    filters: dict[str, Any] | None = None
+    top_k: int = 10
+    filter_policy: FilterPolicy = FilterPolicy.REPLACE
+    search_kwargs: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.document_store, LateInteractionDocumentStore):
+            raise InputError(f"give a LateInteractionDocumentStore, not {self.document_store!r:.80}")
+        _check_top_k(self.top_k)
+        if own := {"query", "k", "filter"} & set(self.search_kwargs or {}):
             raise InputError(
                 f"search_kwargs has {sorted(own)}; give query, top_k and filters in their places"
             )
-        self.document_store = document_store
-        self.filters = filters
-        self.top_k = top_k
-        self.filter_policy = filter_policy
-        self.search_kwargs = search_kwargs
+        search_options(**(self.search_kwargs or {}))
+        self.filter_policy = FilterPolicy(self.filter_policy)  # "replace" in saved pipelines
 
     def warm_up(self) -> None:
         """Open the collection and load its model."""
@@ -83,13 +81,7 @@ class LateInteractionRetriever:
         )
         return {"documents": [restored(hit) for hit in hits]}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(
-        self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
-    ) -> dict[str, list[Document]]:
-        """`run` in a thread."""
-        found: dict[str, list[Document]] = await asyncio.to_thread(self.run, query, filters, top_k)
-        return found
+    run_async = awaited(run)
 
     def close(self) -> None:
         """Release the store's folder or connection, as Haystack's writer does."""
@@ -97,25 +89,16 @@ class LateInteractionRetriever:
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments that this was made with."""
-        return default_to_dict(
-            self,
-            document_store=self.document_store,
-            filters=self.filters,
-            top_k=self.top_k,
-            filter_policy=self.filter_policy.value,
-            search_kwargs=self.search_kwargs,
-        )
+        return _saved(self, filter_policy=self.filter_policy.value)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LateInteractionRetriever:
         """The component that was saved."""
-        arguments = dict(data.get("init_parameters", {}))
-        if "filter_policy" in arguments:
-            arguments["filter_policy"] = FilterPolicy.from_str(arguments["filter_policy"])
-        return default_from_dict(cls, {**data, "init_parameters": arguments})
+        return default_from_dict(cls, data)
 
 
 @component
+@dataclass(eq=False, repr=False)
 class LateInteractionRanker:
     """Scores documents by MaxSim; nothing is stored, so each run encodes their texts.
 
@@ -129,18 +112,13 @@ class LateInteractionRanker:
         InputError: top_k is less than 1.
     """
 
-    def __init__(
-        self,
-        model: str | Encoder = DEFAULT_MODEL,
-        recipe: str | None = None,
-        top_k: int | None = None,
-        device: str | None = None,
-    ) -> None:
-        self.model = model
-        self.recipe = recipe
-        self.top_k = _at_least_one(top_k)
-        self.device = device
-        self._reranker: Reranker | None = None
+    model: str | Encoder = DEFAULT_MODEL
+    recipe: str | None = None
+    top_k: int | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_top_k(self.top_k)
 
     def warm_up(self) -> None:
         """Load the model; `run` does so where nobody has.
@@ -149,12 +127,11 @@ class LateInteractionRanker:
             ModelError: it cannot be loaded.
             RecipeError: the recipe stores no tokens, or has to learn from a collection.
         """
-        self._ready()
+        _ = self._reranker
 
-    def _ready(self) -> Reranker:
-        if self._reranker is None:
-            self._reranker = Reranker(self.model, self.recipe, self.device)
-        return self._reranker
+    @cached_property
+    def _reranker(self) -> Reranker:
+        return Reranker(self.model, self.recipe, self.device)
 
     @component.output_types(documents=list[Document])
     def run(
@@ -173,19 +150,13 @@ class LateInteractionRanker:
         Raises:
             InputError: an argument cannot be used.
         """
-        most = self.top_k if top_k is None else _at_least_one(top_k)
+        _check_top_k(top_k)
         unique = list({it.id: it for it in reversed(checked(documents))}.values())[::-1]
-        scores = self._ready().scores(query, [it.content or "" for it in unique])
-        best = (-scores).argsort(kind="stable")[:most]
+        scores = self._reranker.scores(query, [it.content or "" for it in unique])
+        best = (-scores).argsort(kind="stable")[: top_k or self.top_k]
         return {"documents": [replace(unique[row], score=float(scores[row])) for row in best]}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(
-        self, query: str, documents: list[Document], top_k: int | None = None
-    ) -> dict[str, list[Document]]:
-        """`run` in a thread."""
-        ranked: dict[str, list[Document]] = await asyncio.to_thread(self.run, query, documents, top_k)
-        return ranked
+    run_async = awaited(run)
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments that this was made with.
@@ -195,9 +166,7 @@ class LateInteractionRanker:
         """
         if not isinstance(self.model, str):
             raise SerializationError(f"model is {self.model!r:.80}, which cannot be saved; give a model id")
-        return default_to_dict(
-            self, model=self.model, recipe=self.recipe, top_k=self.top_k, device=self.device
-        )
+        return _saved(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LateInteractionRanker:
@@ -205,7 +174,11 @@ class LateInteractionRanker:
         return default_from_dict(cls, data)
 
 
-def _at_least_one(top_k: int | None) -> int | None:
+def _saved(component: Any, **others: Any) -> dict[str, Any]:
+    given = {field.name: getattr(component, field.name) for field in fields(component)}
+    return default_to_dict(component, **{**given, **others})
+
+
+def _check_top_k(top_k: int | None) -> None:
     if top_k is not None and top_k < 1:
         raise InputError(f"top_k is {top_k}; it must be at least 1")
-    return top_k

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import threading
@@ -18,20 +17,16 @@ from haystack.errors import FilterError
 from haystack.utils import Secret
 from qdrant_client import QdrantClient
 
-from connector.api.bulk_ingest import count_checked, opened
 from connector.api.connector import Connector
 from connector.collection.aliases import check_name
 from connector.collection.collection import Collection
-from connector.collection.documents.document_state import State, scan, states
+from connector.collection.documents.document_state import State, scan
 from connector.collection.recipe import Recipe, get_recipe, load_recipe
-from connector.core.errors import InputError
-from connector.core.io import batched
+from connector.core.errors import InputError, PointsRefused
 from connector.core.types import Document
 from connector.encoders import Encoder
-from connector.encoders.chunking import Chunking
+from connector.integrations.common import Held, awaited, synchronous, taken_or_opened, write
 from connector.integrations.haystack.conversion import checked, on_payload, restored, stored
-
-_WINDOW = 256
 
 
 class LateInteractionDocumentStore:
@@ -65,21 +60,21 @@ class LateInteractionDocumentStore:
         model: str | Encoder | None = None,
         device: str | None = None,
     ) -> None:
-        places = {"path": None if path is None else os.fspath(path), "url": url, "client": client}
-        self._place = {key: value for key, value in places.items() if value is not None}
-        self._given = isinstance(collection, Connector)
-        self._connector = collection if isinstance(collection, Connector) else None
-        self.collection = collection.name if isinstance(collection, Connector) else collection
-        self._api_key, self._model, self._device = api_key, model, device
-        self._recipe = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
-        self._opening = threading.Lock()
-        others = (*self._place.values(), api_key, recipe, model, device)
-        if self._given and any(it is not None for it in others):
-            raise InputError(f"collection is {collection!r}, which knows its place and recipe; give it alone")
         if api_key is not None and not isinstance(api_key, Secret):
             raise InputError("api_key is a text, which a saved pipeline would show; give a haystack Secret")
-        if not self._given and len(self._place) != 1:
+        places = {"path": None if path is None else os.fspath(path), "url": url, "client": client}
+        self._place = {key: value for key, value in places.items() if value is not None}
+        chosen = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
+        self._options: dict[str, Any] = {"recipe": chosen, "model": model, "device": device}
+        self._api_key = api_key
+        self._opening = threading.Lock()
+        self._held: Held | None = None
+        if not isinstance(collection, str):
+            self._held = taken_or_opened(collection, **self._place, **self._options, api_key=api_key)
+        elif len(self._place) != 1:
             raise InputError(f"give one of path, url and client, got {' and '.join(self._place) or 'none'}")
+        self._given = self._held is not None
+        self.collection = collection if isinstance(collection, str) else collection.name
         check_name(self.collection)
 
     @property
@@ -92,23 +87,17 @@ class LateInteractionDocumentStore:
             StoreError: the folder is locked, or no server answers.
         """
         with self._opening:
-            if self._connector is None:
-                self._connector = self._opened()
-            return self._connector
-
-    def _opened(self) -> Connector:
-        options: dict[str, Any] = {**self._place, "device": self._device}
-        if self._api_key is not None:
-            options["api_key"] = self._api_key.resolve_value()
-        connector, _ = opened(self.collection, recipe=self._recipe, model=self._model, **options)
-        return connector
+            if self._held is None:
+                key = None if self._api_key is None else self._api_key.resolve_value()
+                self._held = taken_or_opened(self.collection, **self._place, **self._options, api_key=key)
+            return synchronous(self._held)
 
     def close(self) -> None:
         """Release the folder or connection; what is used again opens it again."""
         with self._opening:
-            if self._connector is not None and not self._given:
-                self._connector.close()
-                self._connector = None
+            if self._held is not None and not self._given:
+                synchronous(self._held).close()
+                self._held = None
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments that this store was made with; an API key must be of an environment variable.
@@ -116,21 +105,13 @@ class LateInteractionDocumentStore:
         Raises:
             SerializationError: it was made with an object that no file can hold.
         """
-        if self._given or "client" in self._place or not isinstance(self._model, str | None):
-            raise SerializationError(
-                f"the document store of {self.collection!r} was given a connector, client or encoder, which "
-                "cannot be saved; give it a path or url, and a model id"
-            )
-        recipe = None if self._recipe is None else self._recipe.model_dump(exclude_defaults=True)
-        return default_to_dict(
-            self,
-            collection=self.collection,
-            **self._place,
-            api_key=self._api_key,
-            recipe=recipe,
-            model=self._model,
-            device=self._device,
-        )
+        model, recipe = self._options["model"], self._options["recipe"]
+        if self._given or "client" in self._place or not isinstance(model, str | None):
+            reason = "a connector, client or encoder cannot be saved; give a path or url, and a model id"
+            raise SerializationError(f"the document store of {self.collection!r}: {reason}")
+        saved = None if recipe is None else recipe.model_dump(exclude_defaults=True)
+        options = {**self._place, "api_key": self._api_key, **self._options, "recipe": saved}
+        return default_to_dict(self, collection=self.collection, **options)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LateInteractionDocumentStore:
@@ -212,35 +193,15 @@ class LateInteractionDocumentStore:
         """Delete every document; the collection stays."""
         self.connector.delete([id_ for id_, _ in scan(self._collection)])
 
-    async def count_documents_async(self) -> int:
-        """`count_documents` in a thread; so are the others that follow."""
-        return await asyncio.to_thread(self.count_documents)
-
-    async def count_documents_by_filter_async(self, filters: dict[str, Any]) -> int:
-        return await asyncio.to_thread(self.count_documents_by_filter, filters)
-
-    async def filter_documents_async(self, filters: dict[str, Any] | None = None) -> list[HaystackDocument]:
-        return await asyncio.to_thread(self.filter_documents, filters)
-
-    async def write_documents_async(
-        self, documents: list[HaystackDocument], policy: DuplicatePolicy = DuplicatePolicy.NONE
-    ) -> int:
-        return await asyncio.to_thread(self.write_documents, documents, policy)
-
-    async def update_by_filter_async(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
-        return await asyncio.to_thread(self.update_by_filter, filters, meta)
-
-    async def delete_documents_async(self, document_ids: list[str]) -> None:
-        await asyncio.to_thread(self.delete_documents, document_ids)
-
-    async def delete_by_filter_async(self, filters: dict[str, Any]) -> int:
-        return await asyncio.to_thread(self.delete_by_filter, filters)
-
-    async def delete_all_documents_async(self) -> None:
-        await asyncio.to_thread(self.delete_all_documents)
-
-    async def close_async(self) -> None:
-        await asyncio.to_thread(self.close)
+    count_documents_async = awaited(count_documents)
+    count_documents_by_filter_async = awaited(count_documents_by_filter)
+    filter_documents_async = awaited(filter_documents)
+    write_documents_async = awaited(write_documents)
+    update_by_filter_async = awaited(update_by_filter)
+    delete_documents_async = awaited(delete_documents)
+    delete_by_filter_async = awaited(delete_by_filter)
+    delete_all_documents_async = awaited(delete_all_documents)
+    close_async = awaited(close)
 
     @property
     def _collection(self) -> Collection:
@@ -258,30 +219,24 @@ class LateInteractionDocumentStore:
             raise InputError(f"policy is {policy!r}; give a DuplicatePolicy")
         if policy is DuplicatePolicy.OVERWRITE:
             return list({it.id: it for it in documents}.values())
-        there, wanted = self._there([it.id for it in documents]), dict[str, HaystackDocument]()
+        seen, wanted = {it.id for it in self.connector.get([it.id for it in documents])}, []
         for document in documents:
-            if document.id not in there and document.id not in wanted:
-                wanted[document.id] = document
+            if document.id not in seen:
+                seen.add(document.id)
+                wanted.append(document)
             elif policy is not DuplicatePolicy.SKIP:
-                raise DuplicateDocumentError(
-                    f"document {document.id!r} is there already; choose policy SKIP or OVERWRITE"
-                )
-        return list(wanted.values())
-
-    def _there(self, ids: list[str]) -> set[str]:
-        collection, there = self._collection, set[str]()
-        for some in batched(ids, _WINDOW):
-            there |= {id_ for id_, state in states(collection, some).items() if state.hash is not None}
-        return there
+                raise DuplicateDocumentError(f"{document.id!r} is there already; choose SKIP or OVERWRITE")
+        return wanted
 
     def _write(self, documents: list[Document]) -> None:
-        count_checked(documents, Chunking(), skip_bad=False)
-        report = self.connector.ingest(documents) if documents else None
-        if report is not None and report.refused:
-            id_, reason = next(iter(report.refused.items()))
+        try:
+            if documents:
+                write(self.connector, documents)
+        except PointsRefused as error:
+            id_, reason = next(iter(error.reasons.items()))
             raise DocumentStoreError(
-                f"Qdrant refused {len(report.refused)} documents, the first, {id_!r}: {reason}"
-            )
+                f"Qdrant refused {len(error.reasons)} documents, the first, {id_!r}: {reason}"
+            ) from error
 
 
 def _given(filters: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ try:
     from connector.integrations.http.middleware import LOOPBACK
     from connector.integrations.http.server import Address, run
 except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
+    if (error.name or "").partition(".")[0] not in ("anyio", "fastapi", "starlette", "uvicorn"):
         raise
     raise MissingExtra("fastapi", "serve") from error
 

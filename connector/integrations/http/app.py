@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Security
 from fastapi.responses import HTMLResponse, Response
@@ -16,12 +17,12 @@ from connector.api.bulk_ingest import count_checked
 from connector.api.connector import Connector
 from connector.collection.documents.writer import IngestReport
 from connector.core.errors import InputError
+from connector.core.explanation import Explanation
+from connector.core.html import render_page
 from connector.core.types import Document
 from connector.encoders.chunking import Chunking
 from connector.integrations.http.middleware import LOOPBACK, SENT, TRUSTED, Guard, answer_errors, documented
-from connector.integrations.http.page import HEADERS, page
 from connector.integrations.http.schemas import (
-    ExplainAnswer,
     ExplainRequest,
     HealthAnswer,
     IngestAnswer,
@@ -31,7 +32,7 @@ from connector.integrations.http.schemas import (
     SearchRequest,
     searched,
 )
-from connector.integrations.http.server import Turns
+from connector.integrations.http.server import Workers
 from connector.stores.server.credentials import check_key
 
 _HEALTH_SECONDS = 5.0
@@ -40,6 +41,15 @@ _HEALTH_SECONDS = 5.0
 
 _FRESH_SECONDS = 1.0
 """For which an answer about health is given again."""
+
+
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""With which the page is sent: it is in nobody's frame, and its address, with the query, goes nowhere."""
 
 
 def app(
@@ -68,20 +78,11 @@ def app(
     if key is not None and not check_key(key, "key"):
         raise InputError("key is empty, and would let everybody in; give a key, or None")
     limits, stopping = limits or Limits(), threading.Event()
-    searches = Turns(limits.searches, limits.waiting, "connector-search")
-    ingests = Turns(1, limits.ingests, "connector-ingest")
+    searches, ingests = Workers(limits.searches, limits.waiting), Workers(1, limits.ingests)
     health = _Health(connector)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        searches.close()
-        ingests.close()
-
     made = FastAPI(
         title=f"Search in {connector.name}",
         description="Late interaction on Qdrant: search, explain and ingest.",
-        lifespan=lifespan,
         docs_url=None,  # its scripts come from elsewhere
         redoc_url=None,
     )
@@ -92,7 +93,7 @@ def app(
 
     @made.get("/", include_in_schema=False)
     async def search_page() -> Response:
-        return HTMLResponse(page(connector.name), headers=HEADERS)
+        return HTMLResponse(page(connector.name), headers=_PAGE_HEADERS)
 
     @made.get("/health", responses=documented(403, 503), response_model_exclude_none=True)
     async def is_well(request: Request) -> HealthAnswer:
@@ -103,12 +104,12 @@ def app(
     @made.post("/search", responses=documented(*SENT), dependencies=secured)
     async def search(asked: SearchRequest, request: Request) -> SearchAnswer:
         """The best documents for a query, each by its best passage."""
-        return await searches(lambda: searched(connector, asked), request.is_disconnected)
+        return await searches(request, lambda: searched(connector, asked))
 
     @made.post("/explain", responses=documented(*SENT, 404), dependencies=secured)
-    async def explain(asked: ExplainRequest, request: Request) -> ExplainAnswer:
+    async def explain(asked: ExplainRequest, request: Request) -> Explanation:
         """The words that a document's score comes from."""
-        return await searches(lambda: _explained(connector, asked), request.is_disconnected)
+        return await searches(request, lambda: _explained(connector, asked))
 
     @made.post("/documents", responses=documented(*SENT), dependencies=secured)
     async def ingest(asked: IngestRequest, request: Request) -> IngestAnswer:
@@ -117,19 +118,25 @@ def app(
         Sending them again is harmless. Searches go on meanwhile, and ingests take turns. Begin a collection
         whose codec is learned from texts with as many documents as one request takes.
         """
-        report = await ingests(lambda: _ingested(connector, asked, stopping), request.is_disconnected)
-        return IngestAnswer.model_validate(report)
+        report = await ingests(request, lambda: _ingested(connector, asked, stopping))
+        return IngestAnswer.model_validate(report, from_attributes=True)
 
     return made
 
 
-def _explained(connector: Connector, asked: ExplainRequest) -> ExplainAnswer:
+@cache
+def page(name: str) -> str:
+    """The search page of a collection.
+
+    It asks the server that it comes from, and puts in what it answers as text, never as markup.
+    """
+    return render_page(Path(__file__).parent / "static/search.html", asks=True, name=name)
+
+
+def _explained(connector: Connector, asked: ExplainRequest) -> Explanation:
     if not connector.find([asked.id]):
         raise HTTPException(404, "the collection holds no document of this id; give one that a search finds")
-    explanation = connector.explain(
-        asked.query, asked.id, cls_weight=asked.cls_weight, alignment=asked.alignment
-    )
-    return ExplainAnswer.model_validate(explanation)
+    return connector.explain(asked.query, asked.id, cls_weight=asked.cls_weight, alignment=asked.alignment)
 
 
 def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Event) -> IngestReport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import ipaddress
 import logging
@@ -10,17 +9,47 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+import anyio
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector.core.errors import CollectionError, CollectionNotFound, ConnectorError, InputError, one_line
 from connector.integrations.http.schemas import Limits, Problem
 from connector.stores.batching import Refusal
 
+logger = logging.getLogger(__name__)
+
 KEY_VARIABLE = "CONNECTOR_API_KEY"
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""Names by which a machine calls itself."""
+
+TRUSTED = "connector.trusted"
+"""The key of a request's scope that says whether its sender may see all."""
+
+_OPEN = ("/", "/health")
+"""Paths that need no key: the page, which asks for it, and whether the server is well."""
+
+_INGEST = "/documents"
+
+_WHAT = {
+    400: "The body is no JSON.",
+    401: "The API key is missing or wrong.",
+    403: "The server answers to localhost alone.",
+    404: "The collection holds no such document.",
+    408: "The body did not come in time.",
+    409: "The collection cannot do what is asked, as it is now.",
+    413: "The body is too long.",
+    415: "The body is not called JSON.",
+    422: "A value cannot be used.",
+    503: "The store does not answer, or too many requests wait.",
+}
+
+SENT = (400, 401, 403, 408, 409, 413, 415, 422, 503)
+"""What every request with a body may be answered."""
 
 
 def check_open_to(host: str, key: str | None) -> None:
@@ -40,25 +69,98 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-logger = logging.getLogger(__name__)
+class Guard:
+    """Middleware that turns requests away, with a reason, and reads their bodies before anything else does.
 
+    Without a key it answers only to the given hosts: a site that a browser visits can make its own name
+    lead to this machine, but not change what the browser says that it calls. And as bodies have to be called
+    JSON, a browser asks before it sends one from another site, and is not allowed to.
 
-_WHAT = {
-    400: "The body is no JSON.",
-    401: "The API key is missing or wrong.",
-    403: "The server answers to localhost alone.",
-    404: "The collection holds no such document.",
-    408: "The body did not come in time.",
-    409: "The collection cannot do what is asked, as it is now.",
-    413: "The body is too long.",
-    415: "The body is not called JSON.",
-    422: "A value cannot be used.",
-    503: "The store does not answer, or too many requests wait.",
-}
+    Args:
+        app: what it guards.
+        key: what requests have to show as `Authorization: Bearer KEY`; None if anybody may ask.
+        hosts: without a key, the names in `Host` that are answered, at any port; None for all.
+        limits: the sizes of bodies.
+    """
 
+    def __init__(self, app: ASGIApp, key: str | None, hosts: Collection[str] | None, limits: Limits) -> None:
+        self._app = app
+        self._key = None if key is None else key.encode()
+        self._hosts = None if key is not None or hosts is None else {host.lower() for host in hosts}
+        self._limits = limits
 
-SENT = (400, 401, 403, 408, 409, 413, 415, 422, 503)
-"""What every request with a body may be answered."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        messages: list[Message] = []
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"  # wherever the app is mounted
+        try:
+            scope[TRUSTED] = self._knows(request.headers.get("authorization", ""))
+            self._check(request, path in _OPEN)
+            if request.method == "POST":
+                most = self._limits.documents if path == _INGEST else self._limits.others
+                messages.append({"type": "http.request", "body": await self._body(request, most)})
+        except ClientDisconnect:
+            return
+        except HTTPException as error:
+            refusal = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+            await refusal(scope, receive, send)
+            return
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, replay, send)
+
+    def _knows(self, shown: str) -> bool:
+        if self._key is None:
+            return True
+        scheme, _, key = shown.partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), self._key)
+
+    def _check(self, request: Request, open_to_all: bool) -> None:
+        """Raises HTTPException unless the headers are as they have to be."""
+        host = re.sub(r":[0-9]*$", "", request.headers.get("host", "")).lower()
+        if self._hosts is not None and host not in self._hosts:
+            raise HTTPException(
+                403, "this server answers to localhost alone; call it so, or start it with an API key"
+            )
+        if open_to_all:
+            return
+        if not request.scope[TRUSTED]:
+            raise HTTPException(
+                401,
+                "the API key is missing or wrong; send Authorization: Bearer KEY",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if request.method == "POST" and kind != "application/json":
+            raise HTTPException(415, "the body must be JSON; send it with Content-Type: application/json")
+
+    async def _body(self, request: Request, most: int) -> bytes:
+        """All of the body; it is counted as it comes, whatever it says that it will be.
+
+        Raises:
+            HTTPException: it is longer than `most` bytes, or does not come in time.
+        """
+        close = {"Connection": "close"}
+        too_long = HTTPException(413, f"the body is longer than {most:,} bytes; send less at a time", close)
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or len(length) > 15 or int(length) > most:
+            raise too_long
+        body = bytearray()
+        try:
+            with anyio.fail_after(self._limits.seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > most:
+                        raise too_long
+        except TimeoutError:
+            late = f"the body did not come within {self._limits.seconds:g} seconds"
+            raise HTTPException(408, late, close) from None
+        return bytes(body)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -77,10 +179,10 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     first: dict[str, Any] = dict(error.errors()[0]) if isinstance(error, RequestValidationError) else {}
     if first.get("type") == "json_invalid":
         return _problem(400, f"the body is no JSON: {first['ctx']['error']} at character {first['loc'][-1]}")
-    return _problem(422, _told(first))
+    return _problem(422, _reason(first))
 
 
-def _told(error: dict[str, Any]) -> str:
+def _reason(error: dict[str, Any]) -> str:
     """Where a value cannot be used and why, without the value."""
     place: Sequence[Any] = error["loc"][1:]
     if place and place[0] == "filter":  # what a filter may be is a tree of alternatives
@@ -88,6 +190,9 @@ def _told(error: dict[str, Any]) -> str:
         if error["type"] != "value_error":
             example = '{"must": [{"key": "year", "match": {"value": 2021}}]}'
             return f"filter: is no filter of Qdrant; give one such as {example}"
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ConnectorError):  # it names the value's place itself
+        return str(cause)
     reason = str(error["msg"]).removeprefix("Value error, ")
     return f"{'.'.join(map(str, place)) or 'body'}: {reason}"
 
@@ -111,126 +216,3 @@ async def _unforeseen(_: Request, error: Exception) -> JSONResponse:
 
 def _problem(status: int, detail: str) -> JSONResponse:
     return JSONResponse({"detail": one_line(detail)}, status)
-
-
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-"""Names by which a machine calls itself."""
-
-
-TRUSTED = "connector.trusted"
-"""The key of a request's scope that says whether its sender may see all."""
-
-
-_OPEN = ("/", "/health")
-"""Paths that need no key: the page, which asks for it, and whether the server is well."""
-
-
-_INGEST = "/documents"
-
-
-class Guard:
-    """Middleware that turns requests away, with a reason.
-
-    Without a key it answers only to the given hosts: a site that a browser visits can make its own name
-    lead to this machine, but not change what the browser says that it calls. And as bodies have to be called
-    JSON, a browser asks before it sends one from another site, and is not allowed to.
-
-    Args:
-        app: what it guards.
-        key: what requests have to show as `Authorization: Bearer KEY`; None if anybody may ask.
-        hosts: without a key, the names in `Host` that are answered, at any port; None for all.
-        limits: the sizes of bodies.
-    """
-
-    def __init__(self, app: ASGIApp, key: str | None, hosts: Collection[str] | None, limits: Limits) -> None:
-        self._app = app
-        self._key = None if key is None else key.encode()
-        self._hosts = None if key is not None or hosts is None else {host.lower() for host in hosts}
-        self._limits = limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope[TRUSTED] = self._knows(Headers(scope=scope).get("authorization", ""))
-            refusal = self._refusal(scope)
-            if refusal is None and scope["method"] == "POST":
-                body = await self._body(scope, receive)
-                if isinstance(body, bytes):
-                    receive = _given(body, receive)
-                else:
-                    refusal = body
-            if refusal is not None:
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-    def _knows(self, shown: str) -> bool:
-        scheme, _, key = shown.partition(" ")
-        if self._key is None:
-            return True
-        return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), self._key)
-
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
-        headers = Headers(scope=scope)
-        if self._hosts is not None and _name(headers.get("host", "")) not in self._hosts:
-            return _refused(
-                403, "this server answers to localhost alone; call it so, or start it with an API key"
-            )
-        if not scope[TRUSTED] and _path(scope) not in _OPEN:
-            return _refused(
-                401, "the API key is missing or wrong; send Authorization: Bearer KEY", "WWW-Authenticate"
-            )
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if scope["method"] == "POST" and kind != "application/json" and _path(scope) not in _OPEN:
-            return _refused(415, "the body must be JSON; send it with Content-Type: application/json")
-        return None
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | JSONResponse:
-        """All of the body, or why not; it is counted as it comes, whatever it says that it will be."""
-        most = self._limits.documents if _path(scope) == _INGEST else self._limits.others
-        too_long = _refused(413, f"the body is longer than {most:,} bytes; send less at a time", "Connection")
-        said = Headers(scope=scope).get("content-length", "0")
-        if not said.isdecimal() or len(said) > 15 or int(said) > most:
-            return too_long
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.seconds):
-                while True:
-                    message = await receive()
-                    body += message.get("body", b"")
-                    if len(body) > most:
-                        return too_long
-                    if not message.get("more_body", False):
-                        return bytes(body)
-        except TimeoutError:
-            return _refused(
-                408, f"the body did not come within {self._limits.seconds:g} seconds", "Connection"
-            )
-
-
-_HEADERS = {"WWW-Authenticate": "Bearer", "Connection": "close"}
-
-
-def _refused(status: int, why: str, header: str | None = None) -> JSONResponse:
-    headers = None if header is None else {header: _HEADERS[header]}
-    return JSONResponse({"detail": why}, status, headers)
-
-
-def _given(body: bytes, receive: Receive) -> Receive:
-    """What receives a body that was read already, and then whatever comes."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return again
-
-
-def _path(scope: Scope) -> str:
-    """The path in this application, wherever it is mounted."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "")) or "/"
-
-
-def _name(host: str) -> str:
-    """A host without its port."""
-    return re.sub(r":[0-9]*$", "", host).lower()

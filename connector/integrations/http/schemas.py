@@ -1,11 +1,12 @@
-"""Requests and answers."""
+"""Requests and answers; an answer that the library gives itself, such as `Explanation`, is sent as it is."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -13,9 +14,11 @@ from qdrant_client import models
 
 from connector.api.connector import Connector
 from connector.collection.documents.writer import WORD_BYTES
+from connector.collection.search.options import SearchOptions
 from connector.core.errors import CollectionError, InputError, StoreError, one_line
-from connector.core.explanation import Explanation
+from connector.core.explanation import Explanation, Word
 from connector.core.types import Hit, passage_text
+from connector.scoring.alignment import Alignment
 from connector.stores.schema import CLS, FDE
 
 MIB = 2**20
@@ -78,8 +81,9 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
+def _option(name: str) -> Any:
+    """A field as a search has it."""
+    return copy(SearchOptions.model_fields[name])
 
 
 def _not_deep(value: Any) -> Any:
@@ -94,68 +98,36 @@ def _not_deep(value: Any) -> Any:
     return value
 
 
-_Text = Annotated[str, Field(min_length=1, max_length=MAX_QUERY, pattern=r"\S")]
+_Query = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_QUERY,
+        pattern=r"\S",
+        description="A text that is not blank.",
+        examples=["How do insects share the place of food?"],
+    ),
+]
 
 
 _Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 
 
-_Weight = Annotated[
-    float | None,
-    Field(
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="w of the score w·CLS + (1 − w)·tokens; by default the collection's.",
-    ),
-]
-
-
-_Alignment = Annotated[
-    str | None,
-    Field(
-        max_length=40,
-        pattern=r"^\s*top-([0-9]+|[0-9]+(\.[0-9]+)?%)\s*$",
-        description='How tokens are scored: "top-1" (MaxSim), "top-4", "top-1.5%", …; by default the '
-        "collection's.",
-    ),
-]
-
-
-_Filter = Annotated[
-    models.Filter | None,
-    BeforeValidator(_not_deep),
-    Field(
-        description="A filter of Qdrant's on keys of the metadata.",
-        examples=[{"must": [{"key": "year", "match": {"value": 2021}}]}],
-    ),
-]
-
-
-class SearchRequest(_Request):
+class SearchRequest(SearchOptions):
     """A query, and how to find and score its hits."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"query": "How do insects share the place of food?", "k": 10, "explain": True}]
-        }
-    )
-
-    query: _Text = Field(description="A text that is not blank.")
+    query: _Query
     k: int = Field(
         default=10, ge=1, le=MAX_K, description=f"How many hits; with `explain` at most {MAX_EXPLAINED}."
     )
-    filter: _Filter = None
+    filter: Annotated[models.Filter | None, BeforeValidator(_not_deep)] = Field(
+        default=None,
+        description="A filter of Qdrant's on keys of the metadata.",
+        examples=[{"must": [{"key": "year", "match": {"value": 2021}}]}],
+    )
     candidates: int = Field(
         default=100, ge=1, le=MAX_CANDIDATES, description="How many passages are found to be scored."
     )
-    candidates_by: Literal["dense", "lexical", "hybrid", "hybrid-dbsf", "muvera"] = Field(
-        default="dense",
-        description="What finds them: the vectors of whole texts, words (BM25), both, or MUVERA encodings; "
-        "all but the first need a collection that was made for them.",
-    )
-    cls_weight: _Weight = None
-    alignment: _Alignment = None
     explain: bool = Field(default=False, description="Whether to say of each hit which words matched.")
 
     @model_validator(mode="after")
@@ -165,7 +137,7 @@ class SearchRequest(_Request):
         return self
 
 
-class Match(_Answer):
+class Match(BaseModel):
     """A word of a hit that its score comes from."""
 
     where: Literal["title", "text"] = Field(description="Where it stands.")
@@ -175,39 +147,40 @@ class Match(_Answer):
     weight: float = Field(description="That over what the hit's strongest word adds, from 0 to 1.")
 
 
-class HitAnswer(_Answer):
-    """A document, shown by its best passage."""
+@dataclass(frozen=True, slots=True)
+class HitAnswer(Hit):
+    """A document, shown by its best passage.
 
-    id: str = Field(description="The document's id.")
-    score: float = Field(description="What hits are ordered by, larger is better.")
-    text: str = Field(description="The text of the passage.")
-    title: str | None = Field(description="The document's title, if it has one.")
-    metadata: dict[str, Any] = Field(description="The document's metadata.")
-    passage: int = Field(description="The number of the passage in its document, from 0.")
-    parts: dict[str, float] = Field(description="The parts of the score by name; the last one is the score.")
-    bytes: int | None = Field(
-        description="What the passage's vectors take in the store; null if it was deleted meanwhile."
-    )
-    matches: list[Match] | None = Field(
-        default=None,
-        description="With `explain`: the words that the score comes from, in the order of the text.",
-    )
-    unexplained: str | None = Field(default=None, description="With `explain`: why there are no matches.")
+    Args:
+        id: the document's id.
+        score: what hits are ordered by, larger is better.
+        text: the text of the passage.
+        title: the document's title, if it has one.
+        metadata: the document's metadata.
+        passage: number of the passage in its document, from 0.
+        parts: the parts of the score by name; the last one is the score.
+        bytes: what the passage's vectors take in the store; null if it was deleted meanwhile.
+        matches: with `explain`, the words that the score comes from, in the order of the text.
+        unexplained: with `explain`, why there are no matches.
+    """  # clients read it in /openapi.json
+
+    explainer: Annotated[Callable[[Hit], Explanation] | None, Field(exclude=True)] = None
+    bytes: int | None = None
+    matches: list[Match] | None = None
+    unexplained: str | None = None
 
 
-class Milliseconds(_Answer):
+class Milliseconds(BaseModel):
     """Where the time went; waiting for a turn is not counted."""
 
     encode: float = Field(description="Encoding the query.")
     candidates: float = Field(description="Finding candidates, and fetching the texts of hits.")
     rerank: float = Field(description="Scoring the candidates; 0 where Qdrant does so as it finds them.")
     total: float = Field(description="The sum of these.")
-    explain: float | None = Field(
-        default=None, description="With `explain`: finding the words, beside the total."
-    )
+    explain: float | None = Field(description="With `explain`: finding the words, beside the total.")
 
 
-class SearchAnswer(_Answer):
+class SearchAnswer(BaseModel):
     """The hits, best first."""
 
     hits: list[HitAnswer]
@@ -217,75 +190,30 @@ class SearchAnswer(_Answer):
 class ExplainRequest(_Request):
     """A query and a document."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": "How do insects share the place of food?", "id": "bees"}]}
-    )
-
-    query: _Text = Field(description="A text that is not blank.")
-    id: _Id = Field(description="The id of a document of the collection.")
-    cls_weight: _Weight = None
-    alignment: _Alignment = None
-
-
-class WordAnswer(_Answer):
-    """A word of the query or of the passage."""
-
-    text: str = Field(description='As it stands there; "CLS" for the vector of the whole text.')
-    start: int = Field(description="Its first character, counted in Unicode code points from 0.")
-    end: int = Field(description="The character after its last one; 0 where it does not stand in the text.")
-
-
-class PairAnswer(_Answer):
-    """A part of a score: a word of the query and what it is aligned with."""
-
-    kind: Literal["tokens", "cls"]
-    query: WordAnswer
-    passage: list[WordAnswer] = Field(description="Several words where their tokens were merged.")
-    spread: list[float] = Field(description="The share of the part that each of these words has.")
-    similarity: float = Field(description="The inner product of the two vectors, as they are stored.")
-    part: float = Field(description="What the pair adds to the score.")
-    share: float = Field(description="That over the score.")
-
-
-class ExplainAnswer(_Answer):
-    """A score in parts, which sum to it."""
-
-    query: str
-    id: str
-    passage: int = Field(description="The number of the document's best passage.")
-    text: str = Field(description="The passage as it was encoded: its title, a space, its text.")
-    score: float
-    pairs: list[PairAnswer]
+    query: _Query
+    id: _Id = Field(description="The id of a document of the collection.", examples=["bees"])
+    cls_weight: float | None = _option("cls_weight")
+    alignment: Alignment | None = _option("alignment")
 
 
 class DocumentBody(_Request):
     """A text to be found again."""
 
-    id: _Id = Field(description="A document of the same id is replaced.")
-    text: str = Field(min_length=1, pattern=r"\S", description="A text that is not blank.")
+    id: _Id = Field(description="A document of the same id is replaced.", examples=["bees"])
+    text: str = Field(
+        min_length=1,
+        pattern=r"\S",
+        description="A text that is not blank.",
+        examples=["A bee that has found flowers dances in the hive."],
+    )
     title: str | None = Field(default=None, description="Encoded in front of the text.")
-    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="What filters ask for.")
+    metadata: dict[str, JsonValue] = Field(
+        default_factory=dict, description="What filters ask for.", examples=[{"year": 2021}]
+    )
 
 
 class IngestRequest(_Request):
     """Documents to write."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "documents": [
-                        {"id": "otters", "text": "River otters hold hands while they sleep."},
-                        {
-                            "id": "bees",
-                            "text": "A bee that has found flowers dances in the hive.",
-                            "metadata": {"year": 2021},
-                        },
-                    ]
-                }
-            ]
-        }
-    )
 
     documents: list[DocumentBody] = Field(min_length=1, max_length=MAX_DOCUMENTS)
     chunk_tokens: int | None = Field(
@@ -298,7 +226,7 @@ class IngestRequest(_Request):
     chunk_overlap: int = Field(default=0, ge=0, le=100_000, description="Tokens that chunks share.")
 
 
-class IngestAnswer(_Answer):
+class IngestAnswer(BaseModel):
     """What was written."""
 
     documents: int = Field(description="Documents that were written.")
@@ -315,7 +243,7 @@ class IngestAnswer(_Answer):
     )
 
 
-class HealthAnswer(_Answer):
+class HealthAnswer(BaseModel):
     """Whether the collection can be searched; where a key is needed, who shows none learns nothing else."""
 
     status: Literal["ok"]
@@ -327,22 +255,21 @@ class HealthAnswer(_Answer):
 def searched(connector: Connector, asked: SearchRequest) -> SearchAnswer:
     """The answer to a search."""
     hits = connector.search(
-        asked.query,
-        asked.k,
-        filter=asked.filter,
-        candidates=asked.candidates,
-        candidates_by=asked.candidates_by,
-        cls_weight=asked.cls_weight,
-        alignment=asked.alignment,
+        asked.query, **{name: getattr(asked, name) for name in SearchOptions.model_fields}
     )
     sizes = stored_bytes(connector, hits)
-    answers = [_hit(hit, size) for hit, size in zip(hits, sizes, strict=True)]
-    spent = None
-    if asked.explain:
-        started = time.perf_counter()
-        for hit, answer in zip(hits, answers, strict=True):
-            _explain(hit, answer)
-        spent = 1e3 * (time.perf_counter() - started)
+    started = time.perf_counter()
+    explained = [_matches(hit) if asked.explain else (None, None) for hit in hits]
+    spent = 1e3 * (time.perf_counter() - started) if asked.explain else None
+    answers = [
+        HitAnswer(
+            **{it.name: getattr(hit, it.name) for it in fields(Hit)},
+            bytes=size,
+            matches=found,
+            unexplained=unexplained,
+        )
+        for hit, size, (found, unexplained) in zip(hits, sizes, explained, strict=True)
+    ]
     return SearchAnswer(hits=answers, ms=Milliseconds(**hits.ms, explain=spent))
 
 
@@ -371,25 +298,12 @@ def _stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]
     return [sizes.get(id_) for id_ in ids]
 
 
-def _hit(hit: Hit, size: int | None) -> HitAnswer:
-    return HitAnswer(
-        id=hit.id,
-        score=hit.score,
-        text=hit.text,
-        title=hit.title,
-        metadata=hit.metadata,
-        passage=hit.passage,
-        parts=hit.parts,
-        bytes=size,
-    )
-
-
-def _explain(hit: Hit, answer: HitAnswer) -> None:
-    """Say which words matched, or why nobody knows: other hits may still have theirs."""
+def _matches(hit: Hit) -> tuple[list[Match] | None, str | None]:
+    """Which words matched, or why nobody knows: other hits may still have theirs."""
     try:
-        answer.matches = matches(hit.explain(), hit.title, hit.text)
+        return matches(hit.explain(), hit.title, hit.text), None
     except (InputError, CollectionError) as error:
-        answer.unexplained = one_line(str(error))
+        return None, one_line(str(error))
 
 
 def matches(explanation: Explanation, title: str | None, text: str) -> list[Match]:
@@ -397,13 +311,12 @@ def matches(explanation: Explanation, title: str | None, text: str) -> list[Matc
     before = len(passage_text(title, text)) - len(text)  # the title and a space, where there is one
     parts = {word: part for word, part in explanation.passage_parts().items() if word.in_text and part > 0}
     largest = max(parts.values(), default=0.0)
-    return [
-        Match(
-            where="title" if word.start < before else "text",
-            start=word.start - (0 if word.start < before else before),
-            end=word.end - (0 if word.start < before else before),
-            part=part,
-            weight=part / largest,
+
+    def match(word: Word, part: float) -> Match:
+        where: Literal["title", "text"] = "title" if word.start < before else "text"
+        first = 0 if where == "title" else before
+        return Match(
+            where=where, start=word.start - first, end=word.end - first, part=part, weight=part / largest
         )
-        for word, part in sorted(parts.items(), key=lambda it: it[0].start)
-    ]
+
+    return [match(word, parts[word]) for word in sorted(parts, key=lambda word: word.start)]

@@ -8,61 +8,51 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
 from typing import TypeVar
 
+import anyio
 import uvicorn
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 
 from connector.core.errors import InputError
 
 T = TypeVar("T")
 
 
-class Turns:
+class Workers:
     """So many threads, and so many calls at most that wait for one; first come, first served.
 
     Args:
         threads: that work.
         waiting: calls that may wait.
-        name: of the threads.
     """
 
-    def __init__(self, threads: int, waiting: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(threads, name, initializer=_compute_alone)
-        self._free = asyncio.Semaphore(2 * threads)  # the next ones lie ready: no thread waits for the loop
+    def __init__(self, threads: int, waiting: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, initializer=_compute_alone)
+        self._limiter = anyio.CapacityLimiter(2 * threads)  # the next lie ready: no thread waits for the loop
         self._most = threads + waiting
-        self._inside = 0
 
-    async def __call__(self, call: Callable[[], T], gone: Callable[[], Awaitable[bool]]) -> T:
+    async def __call__(self, request: Request, call: Callable[[], T]) -> T:
         """What the call gives.
 
         Args:
+            request: for which it is made; if its client has left meanwhile, the call is not made.
             call: is made in a thread.
-            gone: whether nobody waits for the answer any more; then the call is not made.
 
         Raises:
             HTTPException: 503, as too many wait.
         """
-        if self._inside >= self._most:
-            raise HTTPException(
-                503, f"{self._inside} requests are waiting; come again later", {"Retry-After": "1"}
-            )
-        self._inside += 1
-        try:
-            async with self._free:
-                if await gone():
-                    raise HTTPException(503, "the client has left")
-                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-        finally:
-            self._inside -= 1
-
-    def close(self) -> None:
-        """Wait for what is running; what waits is not begun."""
-        self._pool.shutdown(cancel_futures=True)
+        calls = self._limiter.statistics()
+        if (inside := calls.borrowed_tokens + calls.tasks_waiting) >= self._most:
+            raise HTTPException(503, f"{inside} requests are waiting; come again later", {"Retry-After": "1"})
+        async with self._limiter:
+            if await request.is_disconnected():
+                raise HTTPException(503, "the client has left")
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
 def _compute_alone() -> None:
@@ -101,25 +91,22 @@ class Address:
             InputError: it cannot be had.
         """
         try:
-            family, kind, protocol, _, place = socket.getaddrinfo(
+            family, _, _, _, place = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            taken = socket.socket(family, kind, protocol)
         except (OSError, UnicodeError) as error:
             raise InputError(
                 f"--host {host} is no address of this machine ({error}); give another"
             ) from error
+        try:  # from now on nobody else can have it; who calls already is kept waiting
+            dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+            taken = socket.create_server(place, family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise InputError(
+                f"{host} port {port} cannot be listened at ({why}); choose another --port"
+            ) from error
         with taken:
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                taken.bind(place)
-                taken.listen(
-                    _BACKLOG
-                )  # from now on nobody else can have it; who calls already is kept waiting
-            except OSError as error:
-                raise InputError(
-                    f"{host} port {port} cannot be listened at ({error.strerror}); choose another --port"
-                ) from error
             yield cls(taken, host)
 
     @property

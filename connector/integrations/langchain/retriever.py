@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
 from connector.core.types import Hit
-from connector.integrations.langchain.documents import Held, found, in_thread, synchronous
+from connector.integrations.common import Held, awaited, synchronous
+from connector.integrations.langchain.documents import restored
 
 MATCH = "late_interaction"
 """The metadata key under which a retriever says, if asked, how a document matches."""
@@ -37,30 +37,18 @@ class LateInteractionRetriever(BaseRetriever):
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
     match: Literal["score", "words"] | None = None
 
-    def _get_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002
-        **kwargs: Any,
-    ) -> list[Document]:
-        return self._search(query, kwargs)
+    @property
+    def _held(self) -> Held:
+        return self.connector
 
-    async def _aget_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002
-        **kwargs: Any,
-    ) -> list[Document]:
-        return await in_thread(self.connector, lambda: self._search(query, kwargs))
+    def _get_relevant_documents(self, query: str, *, run_manager: Any, **kwargs: Any) -> list[Document]:  # noqa: ARG002
+        options = {"k": self.k, **self.search_kwargs, **kwargs}
+        return [self._document(hit) for hit in synchronous(self.connector).search(query, **options)]
 
-    def _search(self, query: str, options: dict[str, Any]) -> list[Document]:
-        hits = synchronous(self.connector).search(query, **{"k": self.k, **self.search_kwargs, **options})
-        return [self._document(hit) for hit in hits]
+    _aget_relevant_documents = awaited(_get_relevant_documents)
 
     def _document(self, hit: Hit) -> Document:
-        document = found(hit)
+        document = restored(hit)
         if self.match is not None:
             document.metadata[MATCH] = {"score": hit.score}
         if self.match == "words":

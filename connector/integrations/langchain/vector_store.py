@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
-from connector.api.bulk_ingest import opened
 from connector.api.connector import Connector
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
 from connector.encoders import Encoder
-from connector.integrations.langchain.documents import (
-    Held,
-    checked,
-    found,
-    in_thread,
-    of_texts,
-    shown,
-    synchronous,
-    write,
-)
+from connector.integrations import common
+from connector.integrations.common import Held, awaited
+from connector.integrations.langchain.documents import of_texts, restored, stored
 
-T = TypeVar("T")
-
-
-S = TypeVar("S", bound="LateInteractionVectorStore")
-
-
-_UNBOUNDED = ["maxsim", "bm25", "rrf", "dbsf", "fde"]
-"""Parts of scores that have no upper bound, or none that means the same for every query."""
+# Parts of scores that have no upper bound, or none that means the same for every query.
+_UNBOUNDED = {"maxsim", "bm25", "rrf", "dbsf", "fde"}
 
 
 class LateInteractionVectorStore(VectorStore):
@@ -68,50 +53,35 @@ class LateInteractionVectorStore(VectorStore):
         **place: Any,
     ) -> None:
         self._owned = isinstance(collection, str)
-        if isinstance(collection, str):
-            self._held: Held
-            self._held, _ = opened(collection, recipe=recipe, model=model, **place)
-        elif not isinstance(collection, Held):
-            raise InputError(f"collection is {collection!r:.80}; give a collection's name, or a connector")
-        elif place or recipe is not None or model is not None:
-            raise InputError(f"collection is {collection!r}, which is open; give nothing else")
-        else:
-            self._held = collection
+        self._held = common.taken_or_opened(collection, recipe=recipe, model=model, **place)
 
     @property
     def connector(self) -> Connector:
         """The synchronous connector, to explain, to count, to adapt."""
-        return synchronous(self._held)
+        return common.synchronous(self._held)
 
     @classmethod
     def from_documents(
-        cls: type[S],
-        documents: list[Document],
-        embedding: Embeddings | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **kwargs: Any,
-    ) -> S:
+        cls, documents: list[Document], embedding: Embeddings | None = None, **kwargs: Any
+    ) -> Self:
         """A store with these documents in it, besides those that are there.
 
         Args:
             documents: all are checked before the collection is made or written.
             embedding: none; the collection has its own encoder, which `model` names.
-            ids: as in `add_documents`.
-            kwargs: the arguments of the store.
+            kwargs: the arguments of the store, and `ids`, as in `add_documents`.
 
         Raises:
             InputError: an embedding is given; or as the store and `add_documents` say.
         """
         if embedding is not None:
-            raise InputError(
-                f"embedding is a {type(embedding).__name__}, but the collection has its own encoder; leave "
-                "it out, or name a model with model="
-            )
-        ours = checked(documents, ids)
+            kind = type(embedding).__name__
+            raise InputError(f"embedding is a {kind}, but the collection has its own encoder; give model=")
+        ours = stored(documents, kwargs.pop("ids", None))
+        common.check(ours)
         store = cls(**kwargs)
         try:
-            write(store.connector, ours)
+            common.write(store.connector, ours)
         except BaseException:
             store.close()
             raise
@@ -119,35 +89,26 @@ class LateInteractionVectorStore(VectorStore):
 
     @classmethod
     def from_texts(
-        cls: type[S],
+        cls,
         texts: Iterable[str],
         embedding: Embeddings | None = None,
         metadatas: list[dict[str, Any]] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
         **kwargs: Any,
-    ) -> S:
+    ) -> Self:
         """`from_documents` of texts and their metadata."""
-        return cls.from_documents(of_texts(texts, metadatas), embedding, ids=ids, **kwargs)
+        return cls.from_documents(of_texts(texts, metadatas), embedding, **kwargs)
 
     @classmethod
-    async def afrom_documents(
-        cls: type[S], documents: list[Document], embedding: Embeddings | None = None, **kwargs: Any
-    ) -> S:
-        """`from_documents`, awaited."""
-        made = functools.partial(cls.from_documents, documents, embedding, **kwargs)
-        return await in_thread(kwargs.get("collection"), made)
+    async def afrom_documents(cls, *args: Any, **kwargs: Any) -> Self:
+        """`from_documents`, awaited, with the same arguments."""
+        made = functools.partial(cls.from_documents, *args, **kwargs)
+        return await common.in_thread(kwargs.get("collection"), made)
 
     @classmethod
-    async def afrom_texts(
-        cls: type[S],
-        texts: Iterable[str],
-        embedding: Embeddings | None = None,
-        metadatas: list[dict[str, Any]] | None = None,
-        **kwargs: Any,
-    ) -> S:
-        """`from_texts`, awaited."""
-        return await cls.afrom_documents(of_texts(texts, metadatas), embedding, **kwargs)
+    async def afrom_texts(cls, *args: Any, **kwargs: Any) -> Self:
+        """`from_texts`, awaited, with the same arguments."""
+        made = functools.partial(cls.from_texts, *args, **kwargs)
+        return await common.in_thread(kwargs.get("collection"), made)
 
     def add_documents(
         self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
@@ -170,13 +131,9 @@ class LateInteractionVectorStore(VectorStore):
         """
         if unknown := kwargs.keys() - {"batch_size"}:
             raise InputError(f"adding documents has no option {', '.join(sorted(unknown))}; leave it out")
-        ours = checked(documents, ids)
-        write(self.connector, ours)
+        ours = stored(documents, ids)
+        common.write(self.connector, ours)
         return [document.id for document in ours]
-
-    async def aadd_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:
-        """`add_documents`, awaited."""
-        return await self._awaited(self.add_documents, documents, **kwargs)
 
     def add_texts(
         self,
@@ -188,12 +145,6 @@ class LateInteractionVectorStore(VectorStore):
     ) -> list[str]:
         """`add_documents` of texts and their metadata."""
         return self.add_documents(of_texts(texts, metadatas), ids=ids, **kwargs)
-
-    async def aadd_texts(
-        self, texts: Iterable[str], metadatas: list[dict[str, Any]] | None = None, **kwargs: Any
-    ) -> list[str]:
-        """`add_texts`, awaited."""
-        return await self.aadd_documents(of_texts(texts, metadatas), **kwargs)
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
         """Delete documents by their ids, by a filter, or all of them.
@@ -211,37 +162,19 @@ class LateInteractionVectorStore(VectorStore):
             self.connector.delete(ids, **kwargs)
         return True
 
-    async def adelete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
-        """`delete`, awaited."""
-        return await self._awaited(self.delete, ids, **kwargs)
-
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Documents by their ids, in this order; those that are not there are left out."""
-        return [shown(it.id, it.text, it.title, it.metadata) for it in self.connector.get(ids)]
-
-    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """`get_by_ids`, awaited."""
-        return await self._awaited(self.get_by_ids, ids)
+        return [restored(it) for it in self.connector.get(ids)]
 
     def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
         """The k best documents for a query, best first."""
-        return [found(hit) for hit in self.connector.search(query, k, **kwargs)]
-
-    async def asimilarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
-        """`similarity_search`, awaited."""
-        return await self._awaited(self.similarity_search, query, k, **kwargs)
+        return [restored(hit) for hit in self.connector.search(query, k, **kwargs)]
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The k best documents with the scores of `Connector.search`: larger is better, without bounds."""
-        return [(found(hit), hit.score) for hit in self.connector.search(query, k, **kwargs)]
-
-    async def asimilarity_search_with_score(
-        self, query: str, k: int = 4, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
-        """`similarity_search_with_score`, awaited."""
-        return await self._awaited(self.similarity_search_with_score, query, k, **kwargs)
+        return [(restored(hit), hit.score) for hit in self.connector.search(query, k, **kwargs)]
 
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: Any
@@ -257,34 +190,29 @@ class LateInteractionVectorStore(VectorStore):
             InputError: the options ask for a score that has no bounds, such as that of BM25.
         """
         hits = self.connector.search(query, k, **_bounding(self.connector, kwargs) | kwargs)
-        for hit in hits:
-            if unbounded := [part for part in _UNBOUNDED if part in hit.parts]:
-                raise InputError(
-                    f"the score is {unbounded[0]}, which is not from 0 to 1; leave rerank and alignment out, "
-                    "or search without a score threshold"
-                )
-        return [(found(hit), min(max(hit.score, 0.0), 1.0)) for hit in hits]
+        if unbounded := _UNBOUNDED.intersection(part for hit in hits for part in hit.parts):
+            scores = ", ".join(sorted(unbounded))
+            raise InputError(f"scores of {scores} are not from 0 to 1; leave rerank and alignment out")
+        return [(restored(hit), min(max(hit.score, 0.0), 1.0)) for hit in hits]
 
-    async def _asimilarity_search_with_relevance_scores(
-        self, query: str, k: int = 4, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
-        return await self._awaited(self._similarity_search_with_relevance_scores, query, k, **kwargs)
+    aadd_documents = awaited(add_documents)
+    aadd_texts = awaited(add_texts)
+    adelete = awaited(delete)
+    aget_by_ids = awaited(get_by_ids)
+    asimilarity_search = awaited(similarity_search)
+    asimilarity_search_with_score = awaited(similarity_search_with_score)
+    _asimilarity_search_with_relevance_scores = awaited(_similarity_search_with_relevance_scores)
 
     def close(self) -> None:
         """Release the folder or connection, unless a connector was given. Calling it twice is harmless."""
         if self._owned:
             self.connector.close()
 
-    def __enter__(self: S) -> S:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    async def _awaited(self, method: Callable[..., T], *args: Any, **options: Any) -> T:
-        return await in_thread(self._held, functools.partial(method, *args, **options))
 
 
 def _bounding(connector: Connector, options: dict[str, Any]) -> dict[str, Any]:

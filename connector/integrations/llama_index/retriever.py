@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
-from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index.core.vector_stores import MetadataFilters
 from pydantic import Field, PrivateAttr
 from qdrant_client import models
 
@@ -17,22 +16,12 @@ from connector.api.async_connector import AsyncConnector
 from connector.api.connector import Connector
 from connector.api.reranker import Reranker
 from connector.collection.recipe import Recipe
-from connector.collection.search.options import CandidatesBy, Rerank
+from connector.collection.search.options import SearchKeywords, search_options
+from connector.core.arguments import checked
 from connector.core.errors import InputError
-from connector.core.types import Hits
 from connector.encoders import DEFAULT_MODEL, Encoder
+from connector.integrations.common import awaited, synchronous
 from connector.integrations.llama_index.conversion import filter_of, node_of
-from connector.scoring.alignment import Alignment
-
-
-class SearchOptions(TypedDict, total=False):
-    """What a retriever passes on to `Connector.search`."""
-
-    rerank: Rerank | None
-    candidates: int
-    candidates_by: CandidatesBy
-    cls_weight: float | None
-    alignment: str | Alignment | None
 
 
 class LateInteractionRetriever(BaseRetriever):
@@ -53,6 +42,7 @@ class LateInteractionRetriever(BaseRetriever):
         InputError: the filters cannot be used.
     """
 
+    @checked
     def __init__(
         self,
         connector: Connector | AsyncConnector,
@@ -61,27 +51,18 @@ class LateInteractionRetriever(BaseRetriever):
         filters: MetadataFilters | models.Filter | None = None,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
-        **search: Unpack[SearchOptions],
+        **search: Unpack[SearchKeywords],
     ) -> None:
-        if not isinstance(connector, Connector | AsyncConnector):
-            raise InputError(f"connector is {connector!r:.80}; give a Connector or an AsyncConnector")
-        self._connector = connector
+        self._held = connector
         self._search: dict[str, Any] = {"k": similarity_top_k, "filter": filter_of(filters), **search}
+        search_options(**self._search)
         super().__init__(callback_manager=callback_manager, object_map=object_map)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        connector = self._connector
-        waiting = connector.connector if isinstance(connector, AsyncConnector) else connector
-        return _scored(waiting.search(query_bundle.query_str, **self._search))
+        hits = synchronous(self._held).search(query_bundle.query_str, **self._search)
+        return [NodeWithScore(node=node_of(hit), score=hit.score) for hit in hits]
 
-    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if isinstance(self._connector, AsyncConnector):
-            return _scored(await self._connector.search(query_bundle.query_str, **self._search))
-        return await asyncio.to_thread(self._retrieve, query_bundle)
-
-
-def _scored(hits: Hits) -> list[NodeWithScore]:
-    return [NodeWithScore(node=node_of(hit), score=hit.score) for hit in hits]
+    _aretrieve = awaited(_retrieve)
 
 
 class LateInteractionRerank(BaseNodePostprocessor):
@@ -117,14 +98,9 @@ class LateInteractionRerank(BaseNodePostprocessor):
         device: str | None = None,
         keep_retrieval_score: bool = False,
     ) -> None:
-        fields: dict[str, Any] = {
-            "top_n": top_n,
-            "model": model if isinstance(model, str) else model.name,
-            "recipe": recipe,
-            "device": device,
-            "keep_retrieval_score": keep_retrieval_score,
-        }
-        super().__init__(**fields)
+        name = model if isinstance(model, str) else model.name
+        given = {"recipe": recipe, "device": device, "keep_retrieval_score": keep_retrieval_score}
+        super().__init__(**dict[str, Any](top_n=top_n, model=name, **given))
         self._reranker = Reranker(model, self.recipe, device)
 
     @classmethod
@@ -146,9 +122,9 @@ class LateInteractionRerank(BaseNodePostprocessor):
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
             texts = [it.node.get_content(metadata_mode=MetadataMode.EMBED) for it in nodes]
-            scores = self._reranker.scores(query_bundle.query_str, texts).tolist()
-            scored = [self._scored(it, score) for it, score in zip(nodes, scores, strict=True)]
-            best = sorted(scored, key=lambda it: it.score or 0.0, reverse=True)[: self.top_n]
+            scores = self._reranker.scores(query_bundle.query_str, texts)
+            order = (-scores).argsort(kind="stable")[: self.top_n]
+            best = [self._scored(nodes[row], float(scores[row])) for row in order]
             event.on_end(payload={EventPayload.NODES: best})
         return best
 

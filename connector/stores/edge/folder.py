@@ -11,22 +11,50 @@ A folder looks like this:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import portalocker
 import qdrant_edge as edge
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from connector.core.errors import CollectionNotFound, StoreError, StoreLocked
+from connector.core.errors import StoreError, StoreLocked, one_line
 from connector.core.io import write_atomically
+from connector.stores.base import missing
 
-_FORMAT = 1
+
+class Entry(BaseModel):
+    """A collection: the name of its folder, which lies in "collections", and its metadata."""
+
+    model_config = ConfigDict(extra="allow")
+
+    folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+    info: dict[str, str]
+
+
+class Registry(BaseModel):
+    """What `registry.json` says."""
+
+    model_config = ConfigDict(extra="allow")
+
+    format: Literal[1]
+    collections: dict[str, Entry]
+    aliases: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Registry:
+        homes = [it.folder for it in self.collections.values()]
+        if len(set(homes)) < len(homes):
+            raise ValueError("two collections in one folder")
+        if astray := set(self.aliases.values()) - set(self.collections):
+            raise ValueError(f"an alias leads to {min(astray)!r:.80}, which is not there")
+        return self
 
 
 class Folder:
@@ -48,6 +76,7 @@ class Folder:
         self.held: set[str] = set()
         self._lock: portalocker.Lock | None = None
         self._users = 0
+        self._read: tuple[tuple[int, int, int], Registry] | None = None
 
     def enter(self) -> None:
         """One more user.
@@ -56,9 +85,7 @@ class Folder:
             StoreLocked: another process has the folder open.
         """
         with self.mutex:
-            if (
-                self.path / "registry.json"
-            ).exists():  # else there is nothing to protect, or no folder of ours
+            if (self.path / "registry.json").exists():  # else nothing to protect, or no folder of ours
                 self.lock()
             elif self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"{self.path} is not a folder; give another path")
@@ -103,79 +130,67 @@ class Folder:
             raise StoreError(f"{self.path} cannot be used as a folder of collections: {error}") from error
         self._lock = lock
 
-    def registry(self) -> dict[str, Any]:
-        """What `registry.json` says: "format", "collections" and "aliases".
+    def registry(self) -> Registry:
+        """What `registry.json` says, read again only when the file is another one; not to be changed.
 
         Raises:
             StoreError: the file is damaged or of another version.
         """
         path = self.path / "registry.json"
-        if not path.exists():
-            return {"format": _FORMAT, "collections": {}, "aliases": {}}
         try:
-            registry = json.loads(path.read_text(encoding="utf-8"))
-            if registry["format"] != _FORMAT:
-                raise StoreError(
-                    f"{path} has format {registry['format']!r:.80}, this version reads {_FORMAT}; upgrade"
-                )
-            for entry in registry["collections"].values():
-                _check_entry(entry)
-            homes = [entry["folder"] for entry in registry["collections"].values()]
-            if len(set(homes)) < len(homes):
-                raise ValueError("two collections in one folder")
-            for alias, name in registry.setdefault("aliases", {}).items():
-                if name not in registry["collections"]:
-                    raise ValueError(f"alias {alias!r} leads to {name!r}, which is not there")
-            for text in (*registry["collections"], *registry["aliases"]):
-                text.encode()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StoreError(
-                f"{path} is not a registry of collections ({error!r:.300}); restore it"
-            ) from error
-        return dict(registry)
+            with self.mutex:
+                status = path.stat()
+                file = (status.st_ino, status.st_mtime_ns, status.st_size)
+                if self._read is None or self._read[0] != file:
+                    self._read = file, Registry.model_validate_json(path.read_bytes())
+                return self._read[1]
+        except FileNotFoundError:
+            return Registry(format=1, collections={})
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        except OSError as error:
+            reason = str(error)
+        raise StoreError(
+            f"{path} is no registry of this version ({one_line(reason, 300)}); restore it, or upgrade"
+        )
 
-    def write_registry(self, registry: Mapping[str, Any]) -> None:
-        """Replace `registry.json`."""
-        text = json.dumps(registry, indent=1, ensure_ascii=False)
-        write_atomically(self.path / "registry.json", text.encode())
-
-    def entry(self, name: str) -> dict[str, Any]:
-        """The registry's entry of a collection.
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Registry]:
+        """A registry to change in the body, at whose end it replaces `registry.json`.
 
         Raises:
-            CollectionNotFound: there is none; those that are there are named.
+            StoreLocked: another process has the folder.
+            StoreError: the file is damaged, or cannot be written.
         """
-        registry = self.registry()
-        return dict(registry["collections"][self.resolved(registry, name)])
+        with self.mutex:
+            self.lock()
+            registry = self.registry().model_copy(deep=True)
+            yield registry
+            text = json.dumps(registry.model_dump(), indent=1, ensure_ascii=False)
+            write_atomically(self.path / "registry.json", text.encode())
+            self._read = None
 
-    def resolved(self, registry: Mapping[str, Any], name: str) -> str:
+    def resolved(self, name: str) -> str:
         """The collection that a name, or an alias, leads to.
 
         Raises:
             CollectionNotFound: there is none; those that are there are named.
         """
-        collections, aliases = registry["collections"], registry["aliases"]
+        collections, aliases = self.registry().collections, self.registry().aliases
         if name in aliases:
-            return str(aliases[name])
+            return aliases[name]
         if name not in collections:
-            known = ", ".join(sorted({*collections, *aliases} - {*aliases.values()})) or "none"
-            raise CollectionNotFound(f"no collection {name!r} in {self.path}; there: {known}")
+            raise missing(name, str(self.path), collections, aliases)
         return name
 
+    def entry(self, name: str) -> Entry:
+        """What the registry has of a collection; `CollectionNotFound` when there is none."""
+        return self.registry().collections[self.resolved(name)]
+
     def home(self, name: str) -> Path:
-        """The folder of a collection."""
-        return self.path / "collections" / str(self.entry(name)["folder"])
-
-
-def _check_entry(entry: Any) -> None:
-    """Refuse what we never write: a folder elsewhere, which `drop` would remove, or no texts as info."""
-    home, info = entry["folder"], entry["info"]
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", home) or not home.strip("."):
-        raise ValueError(f"the folder {home!r:.80} of a collection")
-    for text in (it for pair in info.items() for it in pair):
-        if not isinstance(text, str):
-            raise TypeError(f"{text!r:.80} in the info of a collection")
-        text.encode()  # no lone surrogates, which could not be written again
+        """The folder of a collection; `CollectionNotFound` when there is none."""
+        return self.path / "collections" / self.entry(name).folder
 
 
 _folders: weakref.WeakValueDictionary[Path, Folder] = weakref.WeakValueDictionary()

@@ -9,31 +9,18 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import qdrant_edge as edge
-from qdrant_client import models
 
 from connector.core.errors import CollectionExists, StoreError, StoreLocked
 from connector.core.io import sealed, unsealed, write_atomically
-from connector.stores.base import Capabilities, Lease, Nearest, PayloadKind, Point, Query, Record
-from connector.stores.batching import Refusal, amend_there, write_in_order
-from connector.stores.edge.convert import (
-    Taken,
-    config,
-    listed,
-    prefetches,
-    record,
-    search_params,
-    searched,
-    struct,
-    to_edge,
-)
-from connector.stores.edge.folder import shared_folder
+from connector.stores.base import Capabilities, Keys, Lease, Nearest, PayloadKind, Point, Query, Record, Store
+from connector.stores.batching import Refusal, amend_there, paged, write_in_order
+from connector.stores.edge import convert
+from connector.stores.edge.folder import Entry, shared_folder
+from connector.stores.filters import Where
 from connector.stores.schema import CollectionSchema, VectorSchema
-
-T = TypeVar("T")
-
 
 _BATCH_BYTES = 64 * 2**20
 """One update of the engine is logged as one, so a window of passages should fit."""
@@ -42,7 +29,7 @@ _BATCH_BYTES = 64 * 2**20
 _PAGE = 1000
 
 
-class EdgeStore:
+class EdgeStore(Store):
     """Collections in a folder, which one process at a time may open.
 
     All stores of a folder in one process share its lock and its shards; the folder is released when the
@@ -71,59 +58,50 @@ class EdgeStore:
     # Collections
 
     def names(self) -> list[str]:
-        return sorted(self._folder.registry()["collections"])
+        return sorted(self._folder.registry().collections)
 
     def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
         folder = self._folder
-        with folder.mutex:
-            folder.lock()
-            registry = folder.registry()
-            if name in registry["collections"] or name in registry["aliases"]:
-                raise CollectionExists(
-                    f"collection {name!r} exists in {folder.path}; open it, or drop it first"
-                )
-            home = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{uuid.uuid4().hex[:8]}"
-            shard = _make(folder.path / "collections" / home, schema)
-            try:
-                registry["collections"][name] = {"folder": home, "info": dict(info)}
-                folder.write_registry(registry)
-            except BaseException:
-                shard.close()
-                shutil.rmtree(folder.path / "collections" / home, ignore_errors=True)
-                raise
+        home = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{uuid.uuid4().hex[:8]}"
+        path = folder.path / "collections" / home
+        with folder.mutex, contextlib.ExitStack() as undo:
+            with folder.changing() as registry:
+                if name in registry.collections or name in registry.aliases:
+                    raise CollectionExists(
+                        f"collection {name!r} exists in {folder.path}; open it, or drop it first"
+                    )
+                undo.callback(shutil.rmtree, path, ignore_errors=True)
+                shard = _make(path, schema)
+                undo.callback(shard.close)
+                registry.collections[name] = Entry(folder=home, info=dict(info))
+            undo.pop_all()
             folder.shards[name] = shard
 
     def drop(self, name: str) -> None:
         folder = self._folder
         with folder.mutex:
-            folder.lock()
-            registry = folder.registry()
-            name = folder.resolved(registry, name)
-            home = folder.home(name)
-            aliases = registry["aliases"].items()
-            registry["aliases"] = {alias: target for alias, target in aliases if target != name}
-            del registry["collections"][name]
-            folder.write_registry(registry)
+            with folder.changing() as registry:
+                name = folder.resolved(name)
+                home = folder.home(name)
+                registry.aliases = {alias: it for alias, it in registry.aliases.items() if it != name}
+                del registry.collections[name]
             shard = folder.shards.pop(name, None)
             if shard is not None:
                 shard.close()
             shutil.rmtree(home)
 
     def aliases(self) -> dict[str, str]:
-        return dict(self._folder.registry()["aliases"])
+        return dict(self._folder.registry().aliases)
 
     def switch(self, alias: str, name: str | None) -> None:
         folder = self._folder
-        with folder.mutex:
-            folder.lock()
-            registry = folder.registry()
-            if alias in registry["collections"]:
+        with folder.changing() as registry:
+            if alias in registry.collections:
                 raise CollectionExists(f"{alias!r} is a collection in {folder.path}, and can be no alias")
             if name is None:
-                registry["aliases"].pop(alias, None)
+                registry.aliases.pop(alias, None)
             else:
-                registry["aliases"][alias] = folder.resolved(registry, name)
-            folder.write_registry(registry)
+                registry.aliases[alias] = folder.resolved(name)
 
     @contextlib.contextmanager
     def lease(self, key: str) -> Iterator[Lease]:
@@ -140,14 +118,13 @@ class EdgeStore:
                 folder.held.discard(key)
 
     def info(self, name: str) -> dict[str, str]:
-        return dict(self._folder.entry(name)["info"])
+        return dict(self._folder.entry(name).info)
 
     def set_info(self, name: str, info: Mapping[str, str]) -> None:
-        folder = self._folder
-        with folder.mutex:
-            registry = folder.registry()
-            registry["collections"][folder.resolved(registry, name)]["info"].update(info)
-            folder.write_registry(registry)
+        with self._folder.mutex:
+            name = self._folder.resolved(name)
+            with self._folder.changing() as registry:
+                registry.collections[name].info.update(info)
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
         write_atomically(self._folder.home(name) / "artifacts" / key, sealed(data))
@@ -168,93 +145,74 @@ class EdgeStore:
     # Points
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
-        shard, update = self._shard(name), edge.UpdateOperation
-        taken = Taken.of(self._folder.home(name) / "shard")
+        shard, check = self._shard(name), convert.checker(self._folder.home(name) / "shard")
+
+        def upsert(batch: list[Point]) -> None:
+            rows = [edge.Point(it.id, convert.vectors_of(it), dict(it.payload)) for it in batch]
+            shard.update(edge.UpdateOperation.upsert_points(rows))
 
         def write(batch: list[Point]) -> None:
-            taken.check(batch)
+            check(batch)
             try:
-                _engine(lambda: shard.update(update.upsert_points([struct(point) for point in batch])))
+                _engine(upsert, batch)
             except StoreError as error:
                 raise Refusal(str(error)) from error
 
         write_in_order(points, _BATCH_BYTES, write)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        shard = self._shard(name)
-        _engine(lambda: shard.update(edge.UpdateOperation.delete_points(list(ids))))
+        _engine(self._shard(name).update, edge.UpdateOperation.delete_points(list(ids)))
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
-        amend_there(points, lambda ids: self.retrieve(name, ids, []), lambda them: self._amend(name, them))
+        shard, check = self._shard(name), convert.checker(self._folder.home(name) / "shard")
 
-    def _amend(self, name: str, points: list[Point]) -> None:
-        shard, update = self._shard(name), edge.UpdateOperation
-        Taken.of(self._folder.home(name) / "shard").check(points)
-        rows = [edge.PointVectors(point.id, listed(point.vectors)) for point in points if point.vectors]
-        if rows:
-            _engine(lambda: shard.update(update.update_vectors(rows)))
-        for point in points:
-            if point.payload:
-                payload = dict(point.payload)
-                _engine(lambda id=point.id, it=payload: shard.update(update.set_payload([id], it)))  # type: ignore[misc]
+        def write(some: list[Point]) -> None:
+            if rows := [
+                edge.PointVectors(point.id, convert.vectors_of(point)) for point in some if point.vectors
+            ]:
+                shard.update(edge.UpdateOperation.update_vectors(rows))
+            for point in some:
+                if point.payload:
+                    shard.update(edge.UpdateOperation.set_payload([point.id], dict(point.payload)))
+
+        def amend(some: list[Point]) -> None:
+            check(some)
+            _engine(write, some)
+
+        amend_there(points, lambda ids: self.retrieve(name, ids, []), amend)
 
     def retrieve(
-        self, name: str, ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str] = ()
+        self, name: str, ids: Sequence[str], payload: Keys, vectors: Sequence[str] = ()
     ) -> dict[str, Record]:
-        shard = self._shard(name)
-        wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
-        found = _engine(lambda: shard.retrieve(list(ids), **wanted))
-        return {str(point.id): record(point) for point in found}
+        found = _engine(self._shard(name).retrieve, list(ids), **_wanted(payload, vectors))
+        return {str(point.id): Record.of(point) for point in found}
 
     def search(
-        self,
-        name: str,
-        query: Query,
-        *,
-        payload: Sequence[str],
-        vectors: Sequence[str] = (),
-        filter: models.Filter | None = None,
+        self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> list[Record]:
-        shard = self._shard(name)
-        where = to_edge(filter)
-        wanted: dict[str, Any] = {"with_payload": list(payload), "with_vector": list(vectors) or False}
+        shard, where, wanted = self._shard(name), convert.to_edge(filter), _wanted(payload, vectors)
+        request = {"query": convert.scored_by(query), "limit": query.limit, "filter": where, **wanted}
         if isinstance(query, Nearest):
-            wanted["params"] = search_params(query)
-            if query.prefetch is None:  # the engine plans nothing for a plain search, a third less time
-                plain = edge.SearchRequest(query=searched(query), limit=query.limit, filter=where, **wanted)
-                return [record(point, point.score) for point in _engine(lambda: shard.search(plain))]
-        staged = edge.QueryRequest(
-            limit=query.limit,
-            query=searched(query),
-            prefetches=prefetches(query, where),
-            filter=where,
-            **wanted,
-        )
-        return [record(point, point.score) for point in _engine(lambda: shard.query(staged))]
+            request["params"] = convert.search_params(query)
+        if query.stages:
+            staged = edge.QueryRequest(prefetches=convert.prefetches(query, where), **request)
+            found = _engine(shard.query, staged)
+        else:  # the engine plans nothing for a plain search, a third less time
+            found = _engine(shard.search, edge.SearchRequest(**request))
+        return [Record.of(point) for point in found]
 
     def scroll(
-        self,
-        name: str,
-        payload: Sequence[str] | None,
-        vectors: Sequence[str] = (),
-        filter: models.Filter | None = None,
+        self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> Iterator[Record]:
-        shard, where = self._shard(name), to_edge(filter)
-        wanted: dict[str, Any] = {
-            "with_payload": True if payload is None else list(payload),
-            "with_vector": list(vectors) or False,
-        }
-        offset: Any = None
-        while True:
-            request = edge.ScrollRequest(offset=offset, limit=_PAGE, filter=where, **wanted)
-            points, offset = _engine(lambda request=request: shard.scroll(request))  # type: ignore[misc]
-            yield from (record(point) for point in points)
-            if offset is None:
-                return
+        shard, wanted = self._shard(name), {"filter": convert.to_edge(filter), **_wanted(payload, vectors)}
+        return paged(
+            lambda offset: _engine(shard.scroll, edge.ScrollRequest(offset=offset, limit=_PAGE, **wanted))
+        )
 
-    def count(self, name: str, filter: models.Filter | None = None) -> int:
-        shard = self._shard(name)
-        return int(_engine(lambda: shard.count(edge.CountRequest(exact=True, filter=to_edge(filter)))))
+    def count(self, name: str, filter: Where = None) -> int:
+        return int(
+            _engine(self._shard(name).count, edge.CountRequest(exact=True, filter=convert.to_edge(filter)))
+        )
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
         raise self._cannot_alter(name, vector if isinstance(vector, str) else vector.name)
@@ -270,8 +228,8 @@ class EdgeStore:
         return StoreError(f"Qdrant Edge cannot alter vector {vector!r} of {name!r}; copy the collection")
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
-        shard, schema = self._shard(name), getattr(edge.PayloadSchemaType, kind.capitalize())
-        _engine(lambda: shard.update(edge.UpdateOperation.create_field_index(key, schema)))
+        schema = getattr(edge.PayloadSchemaType, kind.capitalize())
+        _engine(self._shard(name).update, edge.UpdateOperation.create_field_index(key, schema))
 
     def finish(self, name: str) -> None:
         """Build the HNSW graph when there are enough points for one, flush, and cut the log.
@@ -304,11 +262,10 @@ class EdgeStore:
         folder = self._folder
         with folder.mutex:
             if name not in folder.shards:  # an alias never is
-                name = folder.resolved(folder.registry(), name)
+                name = folder.resolved(name)
             if name not in folder.shards:
-                home = folder.home(name)
                 folder.lock()
-                folder.shards[name] = _engine(lambda: edge.EdgeShard.load(str(home / "shard")))
+                folder.shards[name] = _engine(edge.EdgeShard.load, str(folder.home(name) / "shard"))
             return folder.shards[name]
 
 
@@ -320,22 +277,24 @@ class _Held:
 
 
 def _make(home: Path, schema: CollectionSchema) -> edge.EdgeShard:
-    """A new shard in a new folder, or nothing."""
+    """A new shard in a new folder."""
     try:
         (home / "artifacts").mkdir(parents=True)
         (home / "shard").mkdir()
-        return _engine(lambda: edge.EdgeShard.create(str(home / "shard"), config(schema)))
+        shard: edge.EdgeShard = _engine(edge.EdgeShard.create, str(home / "shard"), convert.config(schema))
+        return shard
     except OSError as error:
-        shutil.rmtree(home, ignore_errors=True)
         raise StoreError(f"{home} cannot be made: {error}; make room, or allow writing") from error
-    except BaseException:
-        shutil.rmtree(home, ignore_errors=True)
-        raise
 
 
-def _engine(call: Callable[[], T]) -> T:
+def _wanted(payload: Keys, vectors: Sequence[str]) -> dict[str, Any]:
+    """The parts of points that are asked for."""
+    return {"with_payload": True if payload is None else list(payload), "with_vector": list(vectors) or False}
+
+
+def _engine(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Call the engine; its errors are plain `Exception`s, which become ours."""
     try:
-        return call()
+        return call(*args, **options)
     except Exception as error:
         raise StoreError(f"Qdrant Edge: {error}") from error

@@ -4,64 +4,69 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from pydantic import TypeAdapter
 from qdrant_client import models
 
 from connector.core.types import Float32, Sparse
-from connector.stores.base import Fused, Nearest, Point, Query, Record
-from connector.stores.schema import VectorSchema
+from connector.stores.base import Fused, Nearest, Point, Query
+from connector.stores.schema import Quantization, VectorSchema
 
-QUANTIZATIONS: dict[str, models.QuantizationConfig] = {
-    "scalar": models.ScalarQuantization(
-        scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
-    ),
-    "product": models.ProductQuantization(
-        product=models.ProductQuantizationConfig(compression=models.CompressionRatio.X16, always_ram=True)
-    ),
-    **{
-        name: models.TurboQuantization(
-            turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize(bits), always_ram=True)
-        )
-        for name, bits in (
-            ("turbo-4", "bits4"),
-            ("turbo-2", "bits2"),
-            ("turbo-1.5", "bits1_5"),
-            ("turbo-1", "bits1"),
-        )
-    },
-    **{
-        name: models.BinaryQuantization(
-            binary=models.BinaryQuantizationConfig(
-                encoding=models.BinaryQuantizationEncoding(encoding), always_ram=True
-            )
-        )
-        for name, encoding in (
-            ("binary-2", "two_bits"),
-            ("binary-1.5", "one_and_half_bits"),
-            ("binary", "one_bit"),
-        )
-    },
+_QUANTIZATIONS: dict[Quantization, tuple[str, dict[str, str]]] = {
+    "scalar": ("scalar", {"type": "int8"}),
+    "product": ("product", {"compression": "x16"}),
+    "turbo-4": ("turbo", {"bits": "bits4"}),
+    "turbo-2": ("turbo", {"bits": "bits2"}),
+    "turbo-1.5": ("turbo", {"bits": "bits1_5"}),
+    "turbo-1": ("turbo", {"bits": "bits1"}),
+    "binary-2": ("binary", {"encoding": "two_bits"}),
+    "binary-1.5": ("binary", {"encoding": "one_and_half_bits"}),
+    "binary": ("binary", {"encoding": "one_bit"}),
 }
+
+
+def quantization(vector: VectorSchema) -> Any:
+    """What the server keeps in memory beside a vector; None for nothing."""
+    if vector.quantization is None:
+        return None
+    kind, settings = _QUANTIZATIONS[vector.quantization]
+    config: Any = models.QuantizationConfig
+    return TypeAdapter(config).validate_python({kind: {**settings, "always_ram": True}})
+
+
+_MAX_SIM = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
 
 
 def vector_params(vector: VectorSchema) -> models.VectorParams:
     """How a named vector is stored; multivectors are scored by MaxSim and have no graph."""
-    params = models.VectorParams(
-        size=vector.size, distance=models.Distance.DOT, datatype=models.Datatype(vector.datatype)
+    return models.VectorParams(
+        size=vector.size,
+        distance=models.Distance.DOT,
+        datatype=models.Datatype(vector.datatype),
+        on_disk=True if vector.multivector else None,
+        multivector_config=_MAX_SIM if vector.multivector else None,
+        hnsw_config=hnsw(vector),
+        quantization_config=quantization(vector),
     )
-    if vector.multivector:
-        params.on_disk = True
-        params.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-        params.hnsw_config = models.HnswConfigDiff(m=0)
-    elif vector.hnsw is not None:
-        params.hnsw_config = hnsw(vector)
-    if vector.quantization is not None:
-        params.quantization_config = QUANTIZATIONS[vector.quantization]
-    return params
+
+
+def added_vector(vector: VectorSchema | str) -> models.VectorNameConfig:
+    """A vector that a collection gets; a text names a sparse one."""
+    if isinstance(vector, str):
+        sparse = models.SparseVectorConfig(modifier=models.Modifier.IDF)
+        return models.SparseVectorNameConfig(sparse=sparse)
+    dense = models.DenseVectorConfig(
+        size=vector.size,
+        distance=models.Distance.DOT,
+        datatype=models.VectorStorageDatatype(vector.datatype),
+        multivector_config=_MAX_SIM if vector.multivector else None,
+    )
+    return models.DenseVectorNameConfig(dense=dense)
 
 
 def hnsw(vector: VectorSchema) -> models.HnswConfigDiff | None:
     """The graph of a vector, or None for the server's own."""
+    if vector.multivector:
+        return models.HnswConfigDiff(m=0)
     return None if vector.hnsw is None else models.HnswConfigDiff(**vector.hnsw.model_dump())
 
 
@@ -70,17 +75,14 @@ def native(id_: Any) -> Any:
     return int(id_) if isinstance(id_, str) and id_.isascii() and id_.isdecimal() else id_
 
 
-def point_vectors(point: Point) -> models.PointVectors:
-    """The vectors of a point that is there."""
-    return models.PointVectors(
-        id=native(point.id), vector={name: listed(it) for name, it in point.vectors.items()}
-    )
+def vectors_of(point: Point) -> dict[str, Any]:
+    """The vectors of a point."""
+    return {name: listed(vector) for name, vector in point.vectors.items()}
 
 
 def point_struct(point: Point) -> models.PointStruct:
     """A whole point."""
-    vectors: dict[str, Any] = {name: listed(vector) for name, vector in point.vectors.items()}
-    return models.PointStruct(id=native(point.id), vector=vectors, payload=dict(point.payload))
+    return models.PointStruct(id=native(point.id), vector=vectors_of(point), payload=dict(point.payload))
 
 
 def listed(vector: Float32 | Sparse) -> Any:
@@ -108,17 +110,7 @@ def search_params(query: Query) -> models.SearchParams | None:
 
 def prefetches(query: Query, filter: models.Filter | None) -> list[models.Prefetch] | None:
     """The stages before a query, each with the filter."""
-    inner = query.queries if isinstance(query, Fused) else (query.prefetch,)
     stages = [
-        models.Prefetch(**parts(it), filter=filter, prefetch=prefetches(it, filter))
-        for it in inner
-        if it is not None
+        models.Prefetch(**parts(it), filter=filter, prefetch=prefetches(it, filter)) for it in query.stages
     ]
     return stages or None
-
-
-def record(point: Any, score: float = 0.0) -> Record:
-    """What a server gives back."""
-    stored: dict[str, Any] = point.vector or {}
-    vectors: dict[str, Float32] = {name: np.asarray(value, np.float32) for name, value in stored.items()}
-    return Record(str(point.id), point.payload or {}, score, vectors)

@@ -87,12 +87,7 @@ class Secrets:
         """What a client sends to prove who it is, and what its address holds of it."""
         sent: dict[str, str] = getattr(client._client, "_rest_headers", {})
         proofs = [value for name, value in sent.items() if name.lower() in ("api-key", "authorization")]
-        return cls([*proofs, *(proof.split()[-1] for proof in proofs if proof.split()), *_in_url(url)])
-
-    @classmethod
-    def given(cls, url: str, api_key: str | None) -> Secrets:
-        """What a caller gives to connect."""
-        return cls([api_key or "", *_in_url(url)])
+        return cls([*proofs, *(proof.split()[-1] for proof in proofs if proof.split()), *in_url(url)])
 
     def hide(self, text: str) -> str:
         """The text with stars in place of secrets."""
@@ -108,6 +103,7 @@ class Secrets:
         return f"Secrets({_HIDDEN})"
 
 
-def _in_url(url: str) -> list[str]:
+def in_url(url: str) -> list[str]:
+    """What may be secret in an address: the user and the password before its "@"."""
     user, at, _ = url.rpartition("//")[2].rpartition("@")
     return [user, user.partition(":")[2]] if at else []

@@ -21,10 +21,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from connector.core.errors import ConnectorError, StoreLocked
 from connector.core.ids import point_id
+from connector.stores.server.retry import Requests
 
 logger = logging.getLogger(__name__)
 
@@ -36,54 +37,115 @@ LEASE_SECONDS = 60.0
 _TRIES = 3
 
 
-Call = Callable[[Callable[[], Any]], Any]
-"""Calls the client, and turns its errors into ours."""
+Ask = Callable[..., Any]
+"""`Requests`, or its `once` where a failure is not worth waiting for."""
 
 
-class _Key:
-    """The point of a key, as one would-be holder sees it."""
+class ServerLease:
+    """A key on a server, as one holder, or would-be holder, sees it.
 
-    def __init__(self, client: QdrantClient, collection: str, key: str) -> None:
-        self.token = uuid.uuid4().hex
-        self._client = client
-        self._collection = collection
-        self._key = key
-        self._id = point_id(key, 0)
+    Args:
+        requests: to the server.
+        collection: where keys are points.
+        key: what to hold.
+    """
+
+    def __init__(self, requests: Requests, collection: str, key: str) -> None:
+        self.what = f"{key!r} at {requests.location}"
+        self._requests, self._client = requests, requests.client
+        self._collection, self._key, self._id = collection, key, point_id(key, 0)
+        self._token = uuid.uuid4().hex
         self._timeout = max(int(LEASE_SECONDS / 4), 1)  # seconds; a request that hangs must not eat the lease
+        self._heard = _now()
+        self._lost = False
+        self._mutex = threading.Lock()
 
-    def read(self, call: Call) -> dict[str, Any]:
-        found = call(
-            lambda: self._client.retrieve(
-                self._collection,
-                [self._id],
-                consistency=models.ReadConsistencyType.MAJORITY,
-                timeout=self._timeout,
+    def check(self) -> None:
+        """Raises StoreLocked if the lease ran out and another one has taken the key.
+
+        The server is asked when renewals are overdue, as after the process was suspended.
+
+        Raises:
+            StoreLocked: another one has taken it.
+            StoreError: renewals are overdue, and the server does not answer.
+        """
+        if max(now - then for now, then in zip(_now(), self._heard, strict=True)) > LEASE_SECONDS / 2:
+            self.renew(self._requests)
+        if self._lost:
+            raise StoreLocked(f"{self.what} was taken over by another process; run the command again")
+
+    def renew(self, ask: Ask) -> bool:
+        """Hold the key for longer; whether it is still ours."""
+        with self._mutex:
+            if not self._lost:
+                asked = _now()
+                self._update(ask, {"token": self._token})
+                self._lost = not self._is_ours(self._read(ask))
+                self._heard = asked
+            return not self._lost
+
+    def take(self) -> None:
+        """Take the key if it is free, or was left.
+
+        Raises:
+            StoreLocked: another process holds it; the message says which, and until when.
+        """
+        try:
+            holder = self._insert()
+            if holder and not self._is_ours(holder) and holder.get("until", 0) < time.time():
+                watched = LEASE_SECONDS / 3  # longer than a renewal takes, should the holder's clock be wrong
+                logger.warning(
+                    "%s was left by %s; taking it over unless it is renewed within %.0f s",
+                    self.what,
+                    holder.get("holder", "another process"),
+                    watched,
+                )
+                time.sleep(watched)
+                self._update(self._requests, holder)
+                holder = self._insert()
+        except BaseException:  # it may be ours already
+            with contextlib.suppress(ConnectorError):
+                self.release(self._requests.once)
+            raise
+        if not self._is_ours(holder):
+            left = max(holder.get("until", 0) - time.time(), 0)
+            raise StoreLocked(
+                f"{self.what} is held by {holder.get('holder', 'another process')}; wait until it ends, or, "
+                f"if it is dead, {left:.0f} s until its lease runs out"
             )
+
+    def release(self, ask: Ask) -> None:
+        """Leave the key to others, if it is ours."""
+        mine = models.Filter(must=[models.HasIdCondition(has_id=[self._id]), *_seen({"token": self._token})])
+        selector = models.FilterSelector(filter=mine)
+        ask(self._client.delete, self._collection, selector, wait=True, timeout=self._timeout)
+
+    def _is_ours(self, holder: Mapping[str, Any]) -> bool:
+        return holder.get("token") == self._token
+
+    def _read(self, ask: Ask) -> dict[str, Any]:
+        majority = models.ReadConsistencyType.MAJORITY
+        found = ask(
+            self._client.retrieve, self._collection, [self._id], consistency=majority, timeout=self._timeout
         )
         return dict(found[0].payload or {}) if found else {}
 
-    def insert(self, call: Call) -> dict[str, Any]:
+    def _insert(self) -> dict[str, Any]:
         """Take the key if it is free; gives what is there now."""
         for _ in range(_TRIES):
-            self._write(call, models.UpdateMode.INSERT_ONLY)
-            if there := self.read(call):
+            self._write(self._requests, models.UpdateMode.INSERT_ONLY)
+            if there := self._read(self._requests):
                 return there
         return {}  # released, taken and released by others again and again
 
-    def update(self, call: Call, there: Mapping[str, Any]) -> None:
+    def _update(self, ask: Ask, there: Mapping[str, Any]) -> None:
         """Take or renew the key if it is as it was seen."""
-        self._write(call, models.UpdateMode.UPDATE_ONLY, models.Filter(must=_seen(there)))
+        self._write(ask, models.UpdateMode.UPDATE_ONLY, models.Filter(must=_seen(there)))
 
-    def delete(self, call: Call) -> None:
-        """Release the key if it is ours."""
-        mine = models.Filter(must=[models.HasIdCondition(has_id=[self._id]), *_seen({"token": self.token})])
-        selector = models.FilterSelector(filter=mine)
-        call(lambda: self._client.delete(self._collection, selector, wait=True, timeout=self._timeout))
-
-    def _write(self, call: Call, mode: models.UpdateMode, only: models.Filter | None = None) -> None:
+    def _write(self, ask: Ask, mode: models.UpdateMode, only: models.Filter | None = None) -> None:
         payload = {
             "key": self._key,
-            "token": self.token,
+            "token": self._token,
             "mark": uuid.uuid4().hex,
             "holder": f"process {os.getpid()} on {socket.gethostname()}",
         }
@@ -100,7 +162,7 @@ class _Key:
                 timeout=self._timeout,
             )
 
-        call(write)
+        ask(write)
 
 
 def _seen(there: Mapping[str, Any]) -> list[Any]:
@@ -112,117 +174,42 @@ def _seen(there: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-class ServerLease:
-    """A key held on a server.
-
-    Args:
-        key: the key, taken.
-        call: calls the server.
-        what: names the key and the place, for messages.
-        asked: when its taking was asked for, as `_now` says.
-    """
-
-    def __init__(self, key: _Key, call: Call, what: str, asked: tuple[float, float]) -> None:
-        self._key = key
-        self._call = call
-        self._what = what
-        self._heard = asked
-        self._lost = False
-        self._mutex = threading.Lock()
-
-    def check(self) -> None:
-        """Raises StoreLocked if the lease ran out and another one has taken the key.
-
-        The server is asked when renewals are overdue, as after the process was suspended.
-
-        Raises:
-            StoreLocked: another one has taken it.
-            StoreError: renewals are overdue, and the server does not answer.
-        """
-        if max(now - then for now, then in zip(_now(), self._heard, strict=True)) > LEASE_SECONDS / 2:
-            self.renew(self._call)
-        if self._lost:
-            raise StoreLocked(f"{self._what} was taken over by another process; run the command again")
-
-    def renew(self, call: Call) -> bool:
-        """Hold the key for longer; whether it is still ours."""
-        with self._mutex:
-            if not self._lost:
-                asked = _now()
-                self._key.update(call, {"token": self._key.token})
-                self._lost = self._key.read(call).get("token") != self._key.token
-                self._heard = asked
-            return not self._lost
-
-
 def _now() -> tuple[float, float]:
     """Seconds on two clocks: one is set now and then, the other may stand still while a machine sleeps."""
     return time.time(), time.monotonic()
 
 
 @contextlib.contextmanager
-def hold(
-    client: QdrantClient, call: Call, once: Call, collection: str, key: str, location: str
-) -> Iterator[ServerLease]:
+def hold(requests: Requests, collection: str, key: str) -> Iterator[ServerLease]:
     """Hold a key, renewing it in a thread of its own, and release it at the end.
 
     Args:
-        client: the server's.
-        call: calls it, again while its failures may pass.
-        once: calls it once.
-        collection: where keys are points.
-        key: what to hold.
-        location: the server, for messages.
+        requests, collection, key: as `ServerLease` has them.
 
     Raises:
         StoreLocked: another process holds it; the message says which, and until when.
     """
-    point, what, asked = _Key(client, collection, key), f"{key!r} at {location}", _now()
-    _take(point, call, once, what)
-    lease, done = ServerLease(point, call, what, asked), threading.Event()
+    lease, done = ServerLease(requests, collection, key), threading.Event()
+    lease.take()
 
     def renew() -> None:
         while not done.wait(LEASE_SECONDS / 4):
             with contextlib.suppress(ConnectorError):  # the next one may succeed, and a check asks by itself
-                if not lease.renew(once):
+                if not lease.renew(requests.once):
                     return
 
     thread = threading.Thread(target=renew, name=f"lease of {key}", daemon=True)
     thread.start()
-    how = once  # what failed may have failed because the server is gone
+    ask: Ask = requests.once  # what failed may have failed because the server is gone
     try:
         yield lease
-        how = call
+        ask = requests
     finally:
         done.set()
         thread.join()
         try:
-            point.delete(how)
+            lease.release(ask)
         except ConnectorError as error:  # no reason to call what was done a failure
-            logger.warning("%s stays held for %.0f s, as releasing it failed: %s", what, LEASE_SECONDS, error)
-
-
-def _take(point: _Key, call: Call, once: Call, what: str) -> None:
-    try:
-        holder = point.insert(call)
-        if holder and holder.get("token") != point.token and holder.get("until", 0) < time.time():
-            watched = LEASE_SECONDS / 3  # longer than a renewal takes, should the holder's clock be wrong
             logger.warning(
-                "%s was left by %s; taking it over unless it is renewed within %.0f s",
-                what,
-                holder.get("holder", "another process"),
-                watched,
+                "%s stays held for %.0f s, as releasing it failed: %s", lease.what, LEASE_SECONDS, error
             )
-            time.sleep(watched)
-            point.update(call, holder)
-            holder = point.insert(call)
-    except BaseException:  # it may be ours already
-        with contextlib.suppress(ConnectorError):
-            point.delete(once)
-        raise
-    if holder.get("token") != point.token:
-        left = max(holder.get("until", 0) - time.time(), 0)
-        raise StoreLocked(
-            f"{what} is held by {holder.get('holder', 'another process')}; wait until it ends, or, if it is "
-            f"dead, {left:.0f} s until its lease runs out"
-        )

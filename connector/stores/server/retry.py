@@ -1,14 +1,19 @@
-"""Calls to a server are made again while their failures may pass; all of them may be made twice."""
+"""Requests to a server are made again while their failures may pass; all of them may be made twice."""
 
 from __future__ import annotations
 
 import logging
+import threading
+import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
-from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client import QdrantClient
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.local.qdrant_local import QdrantLocal
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -21,9 +26,12 @@ from tenacity import (
 
 from connector.core.errors import ConnectorError, StoreError, StoreUnavailable
 from connector.stores.batching import Refusal
-from connector.stores.server.credentials import Secrets
+from connector.stores.server.credentials import Secrets, redacted
 
 logger = logging.getLogger(__name__)
+
+
+P = ParamSpec("P")
 
 
 T = TypeVar("T")
@@ -44,50 +52,84 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 16.0
 
 
-def answered(call: Callable[[], T], location: str, secrets: Secrets, *, patient: bool = True) -> T:
-    """What a call of the client gives, made again with longer and longer pauses while its failures may pass.
+class Requests:
+    """The requests of one client, made again with longer and longer pauses while their failures may pass.
+
+    What raises in the client becomes one of our errors: `StoreUnavailable` when no server answers or it does
+    not take the key, and `StoreError` when it answers with an error. A request that is made again may have
+    been carried out before, and only its answer lost.
 
     Args:
-        call: may be made several times, also when an earlier one was carried out and only its answer lost.
+        client: whose methods are called.
         location: the server, for messages.
-        secrets: what no message may hold.
-        patient: whether to make it more than once.
 
-    Raises:
-        StoreUnavailable: no server answers, or it does not take the key.
-        StoreError: the server answers with an error.
+    Attributes:
+        local: whether there is no server; requests of several threads are then made one after the other.
     """
-    pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE) + wait_random(0, FIRST_PAUSE)
 
-    def wait(state: RetryCallState) -> float:
-        return max(pause(state), _failure(state).wait)
+    def __init__(self, client: QdrantClient, location: str) -> None:
+        self.client = client
+        self.location = redacted(location)
+        self.secrets = Secrets.of(client, location)
+        self.local = isinstance(client._client, QdrantLocal)
+        self._turn = _turn(client) if self.local else nullcontext()
 
-    def warn(state: RetryCallState) -> None:
+    def __call__(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """What a method of the client gives for these arguments."""
+        return self._answer(lambda: method(*args, **options), ATTEMPTS)
+
+    def once(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """The same, but the request is never made again."""
+        return self._answer(lambda: method(*args, **options), 1)
+
+    def _answer(self, call: Callable[[], T], attempts: int) -> T:
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: failure_of(error).passes),
+            stop=stop_after_attempt(attempts) | stop_before_delay(SECONDS),
+            wait=_wait,
+            before_sleep=self._warn,
+            reraise=True,
+        )
+
+        def in_turn() -> T:
+            with self._turn:
+                return call()
+
+        try:
+            return retrying(in_turn)
+        except ConnectorError:  # it was not asked at all
+            raise
+        except Exception as error:
+            failure = failure_of(error)
+        # Raised out here, the client's exception is not the context of ours, which a traceback would show.
+        made = int(retrying.statistics.get("attempt_number", 1))
+        raise failure.error(self.location, self.secrets, made) from failure.cause_without(self.secrets)
+
+    def _warn(self, state: RetryCallState) -> None:
         if state.attempt_number == 1:
-            said = _failure(state).said(secrets)
-            logger.warning("%s: %s; trying again for up to %.0f s", location, said, SECONDS)
+            text = _failure(state).shown(self.secrets)
+            logger.warning("%s: %s; trying again for up to %.0f s", self.location, text, SECONDS)
 
-    retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, Exception) and failure_of(error).passes),
-        stop=stop_after_attempt(ATTEMPTS if patient else 1) | stop_before_delay(SECONDS),
-        wait=wait,
-        before_sleep=warn,
-        reraise=True,
-    )
-    try:
-        return retrying(call)
-    except ConnectorError:  # it was not asked at all
-        raise
-    except Exception as error:
-        failure = failure_of(error)
-    # Raised out here, the client's exception is not the context of ours, which a traceback would show.
-    attempts = int(retrying.statistics.get("attempt_number", 1))
-    raise failure.error(location, secrets, attempts) from failure.cause_without(secrets)
+
+_turns: weakref.WeakKeyDictionary[QdrantClient, threading.RLock] = weakref.WeakKeyDictionary()
+
+
+_turns_mutex = threading.Lock()
+
+
+def _turn(client: QdrantClient) -> AbstractContextManager[object]:
+    """Held for each call of a client without a server, which is not made for several threads."""
+    with _turns_mutex:
+        return _turns.setdefault(client, threading.RLock())
+
+
+def _wait(state: RetryCallState) -> float:
+    pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE) + wait_random(0, FIRST_PAUSE)
+    return max(pause(state), _failure(state).wait)
 
 
 def _failure(state: RetryCallState) -> Failure:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return failure_of(error) if isinstance(error, Exception) else Failure("failed", "")
+    return failure_of(state.outcome.exception() if state.outcome is not None else None)
 
 
 Kind = Literal["silent", "busy", "denied", "refused", "failed"]
@@ -130,40 +172,36 @@ class Failure:
     kind: Kind
     text: str
     wait: float = 0.0
-    cause: Exception | None = None
+    cause: BaseException | None = None
 
     @property
     def passes(self) -> bool:
         """Whether another try may succeed."""
         return self.kind in ("silent", "busy")
 
-    def said(self, secrets: Secrets) -> str:
+    def shown(self, secrets: Secrets) -> str:
         """The text, for a message."""
         return secrets.hide(self.text)[:_MOST]
 
     def error(self, location: str, secrets: Secrets, attempts: int) -> StoreError:
         """What to raise."""
-        said = self.said(secrets) + (f" (after {attempts} attempts)" if attempts > 1 else "")
+        text = self.shown(secrets) + (f" (after {attempts} attempts)" if attempts > 1 else "")
         if self.kind == "silent":
-            return StoreUnavailable(f"no Qdrant server answers at {location}: {said}")
+            return StoreUnavailable(f"no Qdrant server answers at {location}: {text}")
         if self.kind == "denied":
-            return StoreUnavailable(f"{location} refuses the API key ({said}); set QDRANT_API_KEY")
-        if self.kind == "refused":
-            return Refusal(f"{location}: {said}")
-        return StoreError(f"{location}: {said}")
+            return StoreUnavailable(f"{location} refuses the API key ({text}); set QDRANT_API_KEY")
+        return (Refusal if self.kind == "refused" else StoreError)(f"{location}: {text}")
 
-    def cause_without(self, secrets: Secrets) -> Exception | None:
+    def cause_without(self, secrets: Secrets) -> BaseException | None:
         """The exception, unless its text, which a traceback shows, may hold a secret."""
         shown = f"{self.text} {self.cause}"
         return None if secrets.in_(shown) else self.cause
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException | None) -> Failure:
     """What an exception of the client means."""
-    if isinstance(error, ResourceExhaustedResponse):
-        return Failure("busy", f"429 {error}", error.retry_after_s, error)
-    if isinstance(error, QdrantException):  # a 429 that says when to come again as a date
-        return Failure("busy", f"429 {error}", cause=error)
+    if isinstance(error, QdrantException):  # a 429, some of which say when to come again
+        return Failure("busy", f"429 {error}", getattr(error, "retry_after_s", 0.0), error)
     if isinstance(error, UnexpectedResponse):
         reason = error.content.decode(errors="replace") or error.reason_phrase
         kind = _BY_STATUS.get(error.status_code or 0, "failed")
@@ -179,7 +217,7 @@ def failure_of(error: Exception) -> Failure:
     return Failure("refused" if isinstance(error, ValueError) else "failed", str(error), cause=error)
 
 
-def _grpc_code(error: Exception) -> str:
+def _grpc_code(error: BaseException | None) -> str:
     """The name of a gRPC status, or an empty text; gRPC has no types to ask for one."""
     code = getattr(error, "code", None)
     return str(getattr(code(), "name", "")) if callable(code) else ""

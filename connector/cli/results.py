@@ -1,0 +1,270 @@
+"""What is shown of each result: `*_json` makes the object of `--json`, `*_lines` what a person reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connector.cli.render import Lines, facts, listed, plain, snippet, styled, table
+
+if TYPE_CHECKING:
+    from connector.api.attach import Planned
+    from connector.collection.documents.writer import IngestReport
+    from connector.collection.recipe import Recipe
+    from connector.core.registry import Method
+    from connector.core.types import Hits
+    from connector.evaluation.adaptation import Adaptation, Measured
+    from connector.evaluation.tuning import Trial, Tuning
+
+Methods = Mapping[str, Sequence["Method[Any, Any]"]]
+"""What can be chosen, under headings."""
+
+
+# Documents
+
+_INGESTED = (
+    *("pruned", "passages", "tokens_before", "tokens_after", "bytes_per_passage", "documents_per_second"),
+    *("truncated", "tokens_lost"),
+)
+
+
+def ingest_json(report: IngestReport) -> dict[str, Any]:
+    """The report with its derived figures."""
+    return {
+        **dataclasses.asdict(report),
+        "seconds": round(report.seconds, 3),
+        "bytes_per_passage": report.bytes_per_passage,
+        "documents_per_second": round(report.documents_per_second, 2),
+    }
+
+
+def ingest_lines(report: IngestReport, collection: str) -> Lines:
+    """The report of an ingest."""
+    unchanged = f", {report.unchanged:,} were there unchanged" if report.unchanged else ""
+    yield f"{report.documents:,} documents into {collection!r}{unchanged}"
+    content = ingest_json(report)
+    yield facts({name: content[name] for name in _INGESTED if content[name]})
+    if report.truncated:
+        yield "  truncated passages were longer than the model's window; split them with --chunk-tokens"
+    if report.bad:
+        yield f"  skipped, bad records: {len(report.bad):,}"
+        yield from listed(report.bad)
+    if report.refused:
+        yield f"  refused documents: {len(report.refused):,}"
+        yield from listed(f"document {plain(id_)!r}: {plain(why)}" for id_, why in report.refused.items())
+
+
+def attachment_lines(planned: Planned) -> Lines:
+    """What attaching to a collection would do."""
+    there = f"; {planned.filled:,} have it" if planned.filled else ""
+    yield f"{planned.points:,} points of {planned.collection!r} would get {planned.recipe!r}{there}"
+    content = dataclasses.asdict(planned) | {"text": snippet(planned.text)}
+    yield facts({name: content[name] for name in ("layout", "text", "bytes_per_passage", "seconds")})
+
+
+# Searches
+
+
+def hits_json(query: str, hits: Hits) -> dict[str, Any]:
+    """The hits of a query."""
+    fields = ("id", "score", "text", "title", "metadata")
+    return {
+        "query": query,
+        "hits": [{field: getattr(hit, field) for field in fields} for hit in hits],
+        "ms": {key: round(value, 3) for key, value in hits.ms.items()},
+    }
+
+
+def hits_lines(hits: Hits) -> Lines:
+    """Hits, best first."""
+    rows = []
+    for place, hit in enumerate(hits, 1):
+        title = f"  {plain(hit.title)}" if hit.title and hit.title != hit.id else ""
+        text = styled((plain(hit.id), "bold"), title, "\n", snippet(hit.text))
+        rows.append((f"{place}.", f"{hit.score:.4f}", text))
+    yield table(rows, ">><") if rows else "No hits."
+
+
+# Choices
+
+
+def recipe_lines(recipes: Sequence[Recipe]) -> Lines:
+    """Recipes in three lines each."""
+    for recipe in recipes:
+        parts = recipe.model_dump(exclude={"name", "summary", "source", "oversampling"}, exclude_none=True)
+        yield styled((recipe.name, "bold"), f": {recipe.summary}")
+        yield "  " + ", ".join(f"{name} {value}" for name, value in parts.items() if value is not False)
+        yield f"  {recipe.source}"
+
+
+def methods_json(methods: Methods) -> dict[str, Any]:
+    """What can be chosen under each heading."""
+    fields = ("form", "summary", "source")
+    return {
+        heading: [{field: getattr(method, field) for field in fields} for method in them]
+        for heading, them in methods.items()
+    }
+
+
+def methods_lines(methods: Methods, *notes: str) -> Lines:
+    """What can be chosen under each heading, and how it is written."""
+    for heading, them in methods.items():
+        yield heading
+        yield table(
+            (
+                (styled((method.form, "bold")), styled(method.summary, "\n", (method.source, "dim")))
+                for method in them
+            ),
+            "<<",
+        )
+    yield from notes
+
+
+# Measures
+
+
+def adaptation_json(adaptation: Adaptation) -> dict[str, Any]:
+    """What was tried, chosen and estimated."""
+    return {
+        "queries": adaptation.queries,
+        "missing": list(adaptation.missing),
+        "before": _measured_json(adaptation.before),
+        "chosen": _measured_json(adaptation.chosen),
+        "leave_one_out": round(adaptation.leave_one_out, 5),
+        "saved": adaptation.saved,
+        "strategies": [_measured_json(result) for result in adaptation.results],
+    }
+
+
+def _measured_json(result: Measured) -> dict[str, Any]:
+    alignment, weight = result.strategy.alignment, result.strategy.cls_weight
+    return {
+        "alignment": None if alignment is None else alignment.spec,
+        "cls_weight": weight,
+        "nDCG@10": round(result.ndcg, 5),
+    }
+
+
+def adaptation_lines(adaptation: Adaptation) -> Lines:
+    """nDCG@10 of all that was tried, an alignment a row; then what is chosen and what to expect of it."""
+    values: dict[str, dict[float, str]] = {}
+    for result in adaptation.results:
+        alignment, weight = result.strategy.alignment, result.strategy.cls_weight
+        name = "maxsim" if alignment is None else alignment.spec
+        values.setdefault(name, {})[-1 if weight is None else weight] = f"{result.ndcg:.4f}"
+    weights = sorted({weight for row in values.values() for weight in row})
+    names = sorted(values, key=lambda name: ("%" in name, float(re.sub("[^0-9.]", "", name) or 0)))
+    yield table(
+        ((name, *(values[name].get(weight, "") for weight in weights)) for name in names),
+        "<" + ">" * len(weights),
+        ("nDCG@10", *("no CLS" if weight < 0 else f"CLS {weight:g}" for weight in weights)),
+    )
+    before, chosen = adaptation.before, adaptation.chosen
+    changed = chosen is not before
+    found = adaptation.queries - len(adaptation.missing)
+    same = "the same; nothing else is better by more than chance explains"
+    luck = "no better than before: by these examples the gain may be luck; give more"
+    yield facts(
+        {
+            "before": f"{before.ndcg:.4f}, {before.strategy.name}",
+            "chosen": f"{chosen.ndcg:.4f}, {chosen.strategy.name}" if changed else same,
+            "leave one out": f"{adaptation.leave_one_out:.4f}, what to expect for other queries",
+            "": luck if changed and adaptation.leave_one_out <= before.ndcg else None,
+            "examples": f"{adaptation.queries:,} queries, {found:,} with an answer among their candidates",
+        }
+    )
+    yield from listed(f"none: {snippet(query)}" for query in adaptation.missing)
+    if adaptation.saved:
+        yield "Saved: searches of this collection follow it from now on."
+    elif changed:
+        yield "Not saved; --save does."
+
+
+def tuning_json(tuning: Tuning) -> dict[str, Any]:
+    """What a sweep found, without the values of each query."""
+    return {
+        "dataset": tuning.task.name,
+        "model": tuning.model,
+        "asked": tuning.task.asked,
+        "queries": len(tuning.task.queries),
+        "passages": len(tuning.task.passages),
+        "documents": tuning.task.documents,
+        "candidates": tuning.candidates,
+        "measure": tuning.measure,
+        "budget": tuning.budget,
+        "dense": _trial_json(tuning.dense),
+        "full": _trial_json(tuning.full),
+        "best": tuning.best and _trial_json(tuning.best),
+        "smallest_alike": tuning.smallest_alike and _trial_json(tuning.smallest_alike),
+        "frontier": [_trial_json(it) for it in tuning.frontier],
+        "tried": len(tuning.trials),
+        "left_out": tuning.left_out,
+        "finished": tuning.finished,
+    }
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    return {
+        "bytes_per_passage": round(trial.bytes_per_passage, 1),
+        "tokens_per_passage": round(trial.tokens_per_passage, 2),
+        "mean": round(trial.mean, 5),
+        "interval": [round(end, 5) for end in trial.interval],
+        "ms": None if trial.ms is None else round(trial.ms, 3),
+        "recipe": trial.recipe.model_dump(exclude_none=True),
+    }
+
+
+def trial_cells(tuning: Tuning, trial: Trial) -> tuple[str, ...]:
+    """Bytes, mean, interval, share of every token's, and milliseconds of a trial."""
+    low, high = trial.interval
+    return (
+        f"{trial.bytes_per_passage:,.0f}",
+        f"{trial.mean:.4f}",
+        f"{low:.3f}–{high:.3f}",
+        f"{trial.mean / tuning.full.mean if tuning.full.mean else 0.0:.1%}",
+        "–" if trial.ms is None else f"{trial.ms:.1f}",
+    )
+
+
+def tuning_lines(tuning: Tuning, saved: Path | None) -> Lines:
+    """The frontier, fewest bytes first, then the CLS vector alone and every token."""
+    task = tuning.task
+    sample = "" if task.sampled == task.documents else f" of {task.sampled:,} of {task.documents:,} documents"
+    yield f"{task.name}, {len(task.queries):,} {task.asked}, {len(task.passages):,} passages{sample}"
+    yield f"{tuning.model}\n"
+    notes = [(it, " ◄ best in the budget" if it is tuning.best else "") for it in tuning.frontier]
+    notes += [(tuning.dense, " (the CLS vector alone)"), (tuning.full, " (every token: full)")]
+    yield table(
+        ((*trial_cells(tuning, it), it.recipe.name + note) for it, note in notes),
+        ">>>>><",
+        ("bytes", tuning.measure, "95 % interval", "of full", "ms", "recipe"),
+    )
+    yield f"\n{len(tuning.trials):,} recipes tried, up to {2 * tuning.budget:,.0f} bytes a passage."
+    yield from (f"Not tried: {plain(reason)}" for reason in tuning.left_out)
+    if not tuning.finished:
+        yield "The time was over before all was tried or timed; the same command goes on."
+    if tuning.trials:
+        yield from _choice_lines(tuning, saved)
+
+
+def _choice_lines(tuning: Tuning, saved: Path | None) -> Lines:
+    from connector.evaluation.tuning.task import MANY_QUERIES
+
+    best, alike = tuning.best, tuning.smallest_alike
+    if len(tuning.task.queries) < MANY_QUERIES:
+        yield f"{len(tuning.task.queries)} queries are few to choose by; {MANY_QUERIES} tell more."
+    if best is None or alike is None:
+        yield "None of them fits the budget; give a larger one."
+        return
+    if alike is not best:
+        yield (
+            f"These queries do not show that {alike.recipe.name}, {alike.bytes_per_passage:,.0f} bytes, is "
+            "worse than the best (95 %, query by query)."
+        )
+    if saved is None:
+        yield "--save FILE.json writes the best recipe, which --recipe FILE.json takes."
+    else:
+        yield f"Use it: connector ingest SOURCE --collection NAME --path DIR --recipe {saved}"
