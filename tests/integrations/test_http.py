@@ -721,7 +721,7 @@ def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("docs: ")
     url = process.stdout.readline().split()[-1]
-    text = "Text, no long one. " if times == 1 else "A text that takes its time. " * 50
+    text = "Text, no long one. " * 8 if times == 1 else "A text that takes its time. " * 50
     documents = [{"id": f"doc {number}", "text": f"{number} {text}"} for number in range(1000)]
     answers: list[httpx.Response | httpx.HTTPError] = []
 
