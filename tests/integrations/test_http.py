@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -305,7 +306,12 @@ def test_a_long_body_is_refused_however_it_comes(client: httpx.Client) -> None:
         yield b'"}'
 
     problem(client.post("/search", content=b" " * (most + 1), headers=JSON), 413, f"{most:,}")
-    problem(client.post("/search", content=chunks(), headers=JSON), 413, f"{most:,}")
+    for _ in range(5):  # a connection that is closed while its last bytes are sent may lose the answer
+        with contextlib.suppress(httpx.ReadError, httpx.WriteError):
+            problem(client.post("/search", content=chunks(), headers=JSON), 413, f"{most:,}")
+            break
+    else:
+        pytest.fail("no answer came")
     head = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     assert raw(client, f"{head}Content-Length: 99999999999999999999\r\n\r\n").startswith("HTTP/1.1 413")
     assert raw(client, f"{head}Content-Length: -1\r\n\r\n").startswith("HTTP/1.1 400")
