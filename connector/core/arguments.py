@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from connector.core.errors import ConnectorError, InputError
@@ -75,5 +75,5 @@ def _check(name: str, value: Any, adapter: TypeAdapter[Any]) -> None:
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(hint, config=_STRICT)
-    except Exception:  # pydantic: a type that is a model has a configuration of its own
+    except PydanticUserError:  # a type that is a model has a configuration of its own
         return TypeAdapter(hint)
