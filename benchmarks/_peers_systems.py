@@ -22,8 +22,8 @@ from connector.collection.collection import Collection
 from connector.collection.ingest import ingest
 from connector.collection.pipeline import WINDOW
 from connector.collection.search.search import fetch, rank
-from connector.core.ids import point_id
 from connector.core.io import batched
+from connector.core.types import point_id
 from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
 from connector.stores import api_key_from_environment

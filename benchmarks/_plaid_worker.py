@@ -71,7 +71,7 @@ def answer(
 
 def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the library prints is no answer
+    os.dup2(2, 1)  # what the library prints is not an answer
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     folder, index, bits = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     plaid, seconds = build(folder, index, bits)

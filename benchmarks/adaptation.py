@@ -63,7 +63,7 @@ class Split:
     def values(self) -> Values:
         """(S, Q) nDCG@10 by all grades."""
         found = zip(self.rankings, self.grades, strict=True)
-        return np.array([[ndcg(ranking, grades) for ranking in it] for it, grades in found]).T
+        return np.array([ndcg(it, [grades] * len(it)) for it, grades in found]).T
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def adapted(task: Task, examples: int, answers: Answers) -> Result:
         rng = np.random.default_rng(seed)
         drawn = rng.choice(usable, examples, replace=False)
         asked = [(task.train.rankings[i], answers(task.train.grades[i], least, rng)) for i in drawn]
-        told = np.array([[ndcg(it, found) for it in all_] for all_, found in asked]).T
+        told = np.array([ndcg(all_, [found] * len(all_)) for all_, found in asked]).T
         picked, luckiest = pick(told, STEPS), pick(told, np.zeros_like(STEPS))
         measured = np.delete(values, drawn, axis=1) if task.shares_queries else values
         means.append(measured.mean(axis=1)[[0, picked, hindsight, luckiest]])

@@ -123,7 +123,7 @@ def ward_against_its_peer(passages: list[Embedding]) -> None:
 def main() -> None:
     encoder = load_encoder()
     if not isinstance(encoder, SentenceTransformersEncoder):
-        raise SystemExit("the default encoder is no sentence-transformers model")
+        raise SystemExit("the default encoder is not a sentence-transformers model")
     reductions = sys.argv[1:] or REDUCTIONS
     for what, documents in (("256 tokens", long_passages()), ("as they are", short_passages())):
         print(f"{len(documents)} passages, {what}: ingest's speed over the bare forward pass's")

@@ -22,11 +22,9 @@ import numpy as np
 from connector import Document, Embedding, Encoder, Recipe, load_encoder, open_store
 from connector.cli.demo_corpus import standard_library
 from connector.collection.collection import Collection
-from connector.collection.documents.passages import Passage
-from connector.collection.documents.points import payload_of
+from connector.collection.documents.passages import Passage, payload_of
 from connector.collection.search.search import fetch, rank
-from connector.core.ids import point_id
-from connector.core.types import Float32
+from connector.core.types import Float32, point_id
 from connector.stores import Point, Store
 from connector.stores.schema import CLS, TOKENS
 

@@ -19,7 +19,8 @@ import numpy as np
 from _rerank import SETS, Task, dl19, encode, ndcg, scifact
 
 from connector import Recipe, load_encoder
-from connector.collection.pipeline import CodedPassages, QueryTokens, code, scores
+from connector.collection.coding import CodedPassages, code
+from connector.collection.pipeline import QueryTokens, scores
 from connector.collection.recipe import RECIPES, get_recipe
 from connector.core.types import Float32
 from connector.encoders.cache import CachedEncoder

@@ -39,7 +39,7 @@ def downgrade(ctx):
 
 @contextmanager
 def touched() -> Iterator[set[str]]:
-    """The files whose functions are called meanwhile, in any thread."""
+    """The files whose functions are called in the meantime, in any thread."""
     files: set[str] = set()
 
     def look(frame: FrameType, event: str, _: Any) -> None:

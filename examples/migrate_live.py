@@ -30,7 +30,7 @@ def downgrade(ctx):
 
 
 class Searching(threading.Thread):
-    """Searches until it is stopped, as users do meanwhile."""
+    """Searches until it is stopped, as users do in the meantime."""
 
     def __init__(self, connector: Connector) -> None:
         super().__init__()
@@ -76,7 +76,9 @@ def main(file: str | None) -> None:
                 show(connector)
                 migrations.downgrade(BASE)
                 show(connector)
-            print(f"{len(searching.answers)} searches meanwhile, {len(searching.failed)} of them failed")
+            print(
+                f"{len(searching.answers)} searches in the meantime, {len(searching.failed)} of them failed"
+            )
             if searching.failed:
                 raise searching.failed[0]
 

@@ -48,7 +48,7 @@ def main(folder: str) -> None:
             print(f"  {hit.score:.3f}  {hit.id}: {hit.text}")
 
         best = connector.search(question, k=1)[0]
-        for pair in best.explain().by_word()[:5]:
+        for pair in connector.explain(question, best).by_word()[:5]:
             words = " ".join(word.text for word in pair.passage)  # merged tokens name all their words
             print(f"    {pair.query.text:>8} ~ {words}  ({pair.share:.0%} of the score)")
 

@@ -26,13 +26,13 @@ Model = Callable[[str], str]
 QUESTIONS = ["How do I copy a whole folder?", "Which words are spelled nearly the same as mine?"]
 
 
-def matched(hit: Hit, most: int = 3) -> str:
+def matched(connector: Connector, question: str, hit: Hit, most: int = 3) -> str:
     """The words of the question with those that they matched in the passage, the weightiest first."""
 
     def words(pair: Pair) -> str:
         return " ".join(list(dict.fromkeys(word.text.lower() for word in pair.passage))[:most])
 
-    pairs = [pair for pair in hit.explain().by_word() if pair.query.text.isalnum()]
+    pairs = [pair for pair in connector.explain(question, hit).by_word() if pair.query.text.isalnum()]
     return ", ".join(f"{it.query.text} ~ {words(it)}" for it in pairs[:most])
 
 
@@ -74,7 +74,7 @@ def answer(connector: Connector, question: str, model: Model | None) -> None:
     hits = connector.search(question, k=3)
     print(f"\n{question}")
     for number, hit in enumerate(hits, 1):
-        print(f"  [{number}] {hit.id}  ({matched(hit)})")
+        print(f"  [{number}] {hit.id}  ({matched(connector, question, hit)})")
     asked = prompt(question, hits)
     if model is not None:
         print(f"  {model(asked).strip()}")

@@ -32,7 +32,7 @@ LAYER = {
 PACKAGES = sorted(
     ".".join(path.parent.relative_to(ROOT.parent).parts)
     for path in SOURCES
-    if path.name == "__init__.py" and "__all__ = [" in path.read_text(encoding="utf-8")
+    if path.name == "__init__.py" and "__all__ = " in path.read_text(encoding="utf-8")
 )
 
 each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -113,13 +113,14 @@ def test_imports_have_no_cycle() -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_all_is_sorted_and_resolves(package: str) -> None:
     module = importlib.import_module(package)
-    assert module.__all__ == sorted(module.__all__, key=all_order)
+    own = None if module is connector else all_order  # its names are in the order of lazy_loader
+    assert module.__all__ == sorted(module.__all__, key=own)
     assert all(getattr(module, name) is not None for name in module.__all__)
     assert set(module.__all__) <= set(dir(module))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         _ = connector.nothing
 
 

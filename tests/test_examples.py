@@ -1,4 +1,4 @@
-"""The examples, and the code in the README, run as they stand."""
+"""The examples run as they stand."""
 
 from __future__ import annotations
 
@@ -47,50 +47,6 @@ def test_quickstart_finds_the_bee(tmp_path: Path) -> None:
     lines = run.stdout.splitlines()
     assert lines[2].split()[1] == "bees:"
     assert lines[-1] == "before 2021: glaciers"
-
-
-README = [
-    block
-    for block in re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    if "url=" not in block and "def upgrade" not in block
-]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where one block of the README after the other is run."""
-    return tmp_path_factory.mktemp("readme")
-
-
-PRINTED = [
-    "bees",
-    "rerank",
-    "id='bees'",
-    "dances in the hive",
-    "dances in the hive",
-    "Hit(id='otters'",
-    "dances in the hive",
-    "left",
-]
-"""Of each block, what it prints."""
-
-
-@pytest.mark.parametrize(("block", "printed"), [*zip(README, PRINTED, strict=True)], ids=range(len(README)))
-def test_the_readme_runs_when_pasted(block: str, printed: str, folder: Path) -> None:
-    skip_without_frameworks(block)
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert printed in run.stdout
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_readme_shows_each_integration_in_ten_lines(framework: str) -> None:
-    (block,) = [block for block in README if f"from {framework}" in block]
-    assert block.count("\n") <= 10
 
 
 class Endpoint(BaseHTTPRequestHandler):

@@ -81,7 +81,7 @@ def run(code: str, *blocked: str) -> str:
 
 def test_every_extra_is_here() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["optional-dependencies"].keys() - {"dev"} == NEEDED.keys()
+    assert project["optional-dependencies"].keys() - {"dev", "docs"} == NEEDED.keys()
     users = project["optional-dependencies"]["dev"][0]
     assert re.findall(r"[\w-]+", users.partition("[")[2]) == sorted(NEEDED.keys() - {"offline"})
 

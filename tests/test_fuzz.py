@@ -23,9 +23,9 @@ from safetensors.numpy import save as save_safetensors
 
 from connector import Connector, Document, Encoder
 from connector.cli import main
-from connector.cli.commands.evaluate import load_examples
 from connector.collection.backup import export_collection, import_collection, read_manifest
 from connector.collection.backup.manifest import File, Manifest
+from connector.collection.metadata import CollectionMetadata
 from connector.collection.recipe import RECIPES, Recipe, load_recipe
 from connector.compression.codecs import parse_codec
 from connector.compression.heads import head_folder
@@ -35,11 +35,10 @@ from connector.core.io import to_json
 from connector.core.sources import Source
 from connector.core.types import Float32
 from connector.encoders.architectures import with_saliency
-from connector.evaluation.beir import load_judged
+from connector.evaluation.beir import load_examples, load_judged
 from connector.evaluation.training.head import _description
 from connector.migrations import Context, load_revisions
 from connector.migrations.context import steps_of
-from connector.migrations.steps import Shape
 from connector.stores.edge.store import EdgeStore
 
 T = TypeVar("T")
@@ -338,7 +337,7 @@ def test_folders_of_text(times: int, tmp_path: Path) -> None:
         st.tuples(names, damaged("# Otters\n\nhold hands 🦦.\n".encode())),
         law,
         ("a\nb\x1b[31m", b"\xff"),
-        ("\udcff", b"a name that is no UTF-8"),
+        ("\udcff", b"a name that is not UTF-8"),
         ("a", b""),
         ("a", b"\0"),
     )
@@ -661,6 +660,7 @@ def test_revision_folder(times: int, tmp_path: Path) -> None:
     folder = tmp_path / "revisions"
     folder.mkdir()
     written(folder / "0001_first.py", FIRST)
+    said = CollectionMetadata.model_construct(recipe=RECIPES["default"], model="model", indexes={})
 
     def law(data: bytes) -> None:
         written(folder / "0002_second.py", data)
@@ -669,7 +669,7 @@ def test_revision_folder(times: int, tmp_path: Path) -> None:
             assert [it.down_revision for it in found] == [None, *(it.revision for it in found[:-1])]
             assert len(found) == 2
             for direction in ("upgrade", "downgrade"):
-                context = Context("docs", Shape(RECIPES["default"], "model"))
+                context = Context("docs", said)
                 refuses_cleanly(lambda it=direction, to=context: (steps_of(found[1], it, to),))  # type: ignore[misc]
         assert sorted(it.name for it in folder.iterdir()) == ["0001_first.py", "0002_second.py"]
 

@@ -57,8 +57,7 @@ class AsyncConnector:
 
     Its methods are those of `Connector`, with the same arguments, errors and results, to be awaited; a client
     of your own is a `QdrantClient`, too. What is cancelled while it waits is done to its end by the thread
-    that has begun it. `async with` closes it at the end. `Hit.explain` of a hit works in the thread that
-    calls it: await `explain(query, hit)` instead.
+    that has begun it. `async with` closes it at the end.
 
     Attributes:
         connector: what does the work.
@@ -71,6 +70,8 @@ class AsyncConnector:
 
     create = _making(Connector.create)
     open = _making(Connector.open)
+    open_or_create = _making(Connector.open_or_create)
+    restore = _making(Connector.restore)
     attach = _making(Connector.attach)
 
     @property
@@ -79,13 +80,15 @@ class AsyncConnector:
         return self.connector.name
 
     adapt = _awaited(Connector.adapt)
+    count = _awaited(Connector.count)
     delete = _awaited(Connector.delete)
     detach = _awaited(Connector.detach)
     drop = _awaited(Connector.drop)
     explain = _awaited(Connector.explain)
-    find = _awaited(Connector.find)
+    export = _awaited(Connector.export)
     get = _awaited(Connector.get)
     ingest = _awaited(Connector.ingest)
+    matching_ids = _awaited(Connector.matching_ids)
     refresh = _awaited(Connector.refresh)
     search = _awaited(Connector.search)
     stats = _awaited(Connector.stats)

@@ -15,19 +15,18 @@ from typing import Any
 
 from qdrant_client import models
 
+from connector.collection.coding import code
 from connector.collection.collection import Collection
 from connector.collection.documents.writer import IngestReport
 from connector.collection.ingest import ingest
 from connector.collection.metadata import new_metadata
-from connector.collection.pipeline import code
 from connector.collection.recipe import RECIPES, Recipe
 from connector.core.errors import CollectionError, DocumentError, InputError
 from connector.core.types import Document
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.stores import ServerStore, Store
-from connector.stores.external import ADDED, OWN, TEXT_KEYS, AttachedStore, Layout, recognised
-from connector.stores.schema import CollectionSchema, VectorSchema
+from connector.stores.external import ADDED, TEXT_KEYS, AttachedStore, Layout, having, recognised
 
 DEFAULT_RECIPE = "compact"
 
@@ -116,9 +115,9 @@ def attach(
     physical, here = _look(store, name, text_field, metadata_field)
     with store.lease(name):
         if not here.info(physical).get("layout"):
-            encoder = _encoder(model or DEFAULT_MODEL, device)
+            encoder = load_encoder(model or DEFAULT_MODEL, device)
             new = new_metadata(recipe or RECIPES[DEFAULT_RECIPE], encoder, layout=here.layout, attaching=True)
-            _check_free(store, here, name, physical, new.collection_schema)
+            here.check_free(physical, new.collection_schema)
             here.set_info(physical, new.stored())
             collection = Collection(store, name)
         else:
@@ -129,19 +128,15 @@ def attach(
                     "or leave the fields out"
                 )
             check_recipe(collection, recipe, "is attached with", "detach it first")
-            encoder = _encoder(model or collection.model, device)
+            encoder = load_encoder(model or collection.metadata.model, device)
         if collection.metadata.attaching:
-            schema = collection.schema
-            vectors: list[VectorSchema | str] = [*schema.vectors, *schema.sparse]
-            for vector in vectors:
-                collection.store.add_vector(physical, vector)
+            for vector in collection.schema.vectors:
+                here.add_vector(physical, vector)
+            for sparse in collection.schema.sparse:
+                here.add_vector(physical, sparse)
         _fill(collection, here, physical, encoder, progress)
         collection.write_metadata(attaching=None)
     return collection, encoder
-
-
-def _encoder(model: str | Encoder, device: str | None) -> Encoder:
-    return load_encoder(model, device) if isinstance(model, str) else model
 
 
 def _look(
@@ -160,43 +155,16 @@ def _look(
     if said.get("late_layout") and text_field is None and metadata_field is None:
         return physical, AttachedStore(store, Layout.model_validate_json(said["late_layout"]))
     for key in (text_field, metadata_field):
-        if key is not None and (not isinstance(key, str) or not key or key in ADDED):
-            raise InputError(f"{key!r} is no payload key of the program's; give the one that it writes")
+        if key is not None and (not key or key in ADDED):
+            raise InputError(f"{key!r} is not a payload key of the program's; give the one that it writes")
     keys = TEXT_KEYS if text_field is None else (text_field,)
-    sample = _payloads(store, physical, _with(*keys)) or _payloads(store, physical, None)
+    sample = _payloads(store, physical, having(*keys)) or _payloads(store, physical, None)
     return physical, AttachedStore(store, recognised(sample, text_field, metadata_field))
 
 
 def _payloads(store: Store, physical: str, filter: models.Filter | None) -> list[dict[str, Any]]:
     found = store.scroll(physical, None, filter=filter)
     return [record.payload for record in itertools.islice(found, _LOOKED_AT)]
-
-
-def _with(*keys: str) -> models.Filter:
-    """Points that have one of these payload keys."""
-    empty = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)) for key in keys]
-    return models.Filter(should=[models.Filter(must_not=[it]) for it in empty])
-
-
-def _check_free(
-    store: Store, here: AttachedStore, name: str, physical: str, schema: CollectionSchema
-) -> None:
-    """Raises CollectionError if anything that would be added has the name of something of the program's."""
-    if said := here.info(physical):
-        raise CollectionError(
-            f"the metadata of collection {name!r} has the key {OWN + min(said)!r}, which attaching would "
-            "write; rename it"
-        )
-    for key in ADDED:
-        if store.count(physical, _with(key)):
-            raise CollectionError(
-                f"points of {name!r} have the payload key {key!r}, which attaching would write; rename it"
-            )
-    here.check_room(physical, [OWN + it for it in _names(schema)])
-
-
-def _names(schema: CollectionSchema) -> list[str]:
-    return [*(vector.name for vector in schema.vectors), *schema.sparse]
 
 
 def check_recipe(collection: Collection, recipe: Recipe | None, has: str, remedy: str) -> None:
@@ -210,7 +178,10 @@ def check_recipe(collection: Collection, recipe: Recipe | None, has: str, remedy
     Raises:
         InputError: it is another one; the message names the parts that differ.
     """
-    if recipe is not None and (others := collection.other_than(recipe)):
+    if recipe is None:
+        return
+    others = collection.recipe.differences(recipe.for_model(collection.metadata.encoder))
+    if others:
         raise InputError(
             f"collection {collection.name!r} {has} recipe {collection.recipe.name!r}, not {recipe.name!r} "
             f"({'; '.join(others)}); {remedy}, or leave the recipe and its parts out"
@@ -251,4 +222,4 @@ def detach(collection: Collection) -> None:
     if not isinstance(store, AttachedStore):
         raise CollectionError(f"collection {collection.name!r} is not attached; to delete it, drop it")
     with store.lease(collection.name):
-        store.detach(collection.physical, _names(collection.schema))
+        store.detach(collection.physical, collection.schema)

@@ -6,15 +6,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import Unpack
+from typing import Any, Unpack
 
 from qdrant_client import models
 
-from connector.api.attach import attach, detach
+from connector.api.attach import attach, check_recipe, detach
 from connector.api.stats import Stats, stats_of
-from connector.collection.aliases import check_name, drop_all, names
+from connector.collection.backup import Manifest, export_collection, import_collection
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import checked_ids, documents_of, matching
 from connector.collection.documents.writer import IngestReport
@@ -25,16 +25,18 @@ from connector.collection.search.explain import best_passage, explain
 from connector.collection.search.options import SearchKeywords, search_options
 from connector.collection.search.search import fetch, rank
 from connector.collection.versions import dual_write
+from connector.collection.versions.aliases import check_name, drop_all, names
 from connector.core.arguments import checked
-from connector.core.errors import CollectionExists, InputError
+from connector.core.errors import CollectionExists, CollectionNotFound, InputError
 from connector.core.explanation import Explanation
-from connector.core.types import Document, Embedding, Hit, Hits, check_text
+from connector.core.types import Document, Hit, Hits, check_text
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
+from connector.migrations import MIN_OVERLAP, Migrations, Progress
 from connector.scoring.alignment import Alignment
 from connector.stores import Client, open_store
-from connector.stores.schema import Copies
+from connector.stores.schema import Distribution
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +46,13 @@ class Connector:
 
     Threads may share a connector. It follows its collection when a migration changes it. It is a context
     manager, which closes it at the end.
+
+    Attributes:
+        created: whether the collection was made with it.
     """
 
-    def __init__(self, handle: CollectionHandle) -> None:
+    def __init__(self, handle: CollectionHandle, created: bool = False) -> None:
+        self.created = created
         self._handle = handle
         self._store = handle.collection.store
         self._name = handle.collection.name
@@ -65,7 +71,9 @@ class Connector:
         recipe: str | os.PathLike[str] | Recipe = "default",
         model: str | Encoder = DEFAULT_MODEL,
         device: str | None = None,
-        copies: Copies | None = None,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
     ) -> Connector:
         """Make an empty collection.
 
@@ -78,8 +86,7 @@ class Connector:
                 or one of your own.
             model: a model id or folder, or an encoder of your own.
             device: such as "cpu" or "cuda"; by default the best there is.
-            copies: on a cluster, into how many shards it is cut, how many replicas there are of each, and
-                how many of them acknowledge a write.
+            shard_number, replication_factor, write_consistency_factor: on a cluster, as Qdrant has them.
 
         Raises:
             InputError: an argument cannot be used.
@@ -93,12 +100,19 @@ class Connector:
         try:
             if name in names(store):
                 raise CollectionExists(f"collection {name!r} exists in {store.location}; open it instead")
-            encoder = load_encoder(model, device) if isinstance(model, str) else model
-            if copies is not None and not store.capabilities.copies:
-                logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
-            return cls(
-                CollectionHandle(Collection.create(store, name, chosen, encoder, copies), encoder, device)
-            )
+            encoder = load_encoder(model, device)
+            asked = {
+                "shard_number": shard_number,
+                "replication_factor": replication_factor,
+                "write_consistency_factor": write_consistency_factor,
+            }
+            spread = None
+            if any(number is not None for number in asked.values()):
+                spread = Distribution.model_validate(asked)
+                if not store.capabilities.copies:
+                    logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
+            collection = Collection.create(store, name, chosen, encoder, spread)
+            return cls(CollectionHandle(collection, encoder, device), created=True)
         except BaseException:
             store.close()
             raise
@@ -141,6 +155,60 @@ class Connector:
         except BaseException:
             store.close()
             raise
+
+    @classmethod
+    @checked
+    def open_or_create(
+        cls,
+        name: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        client: Client | None = None,
+        recipe: str | os.PathLike[str] | Recipe | None = None,
+        model: str | Encoder | None = None,
+        device: str | None = None,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
+    ) -> Connector:
+        """Open a collection, or make it if it is missing.
+
+        Args:
+            name: the collection's name.
+            path, url, api_key, client: where it is, as in `create`.
+            recipe: of a new collection, by default `default`; one that is there must have it, if it is given.
+            model: likewise.
+            device: such as "cpu" or "cuda"; by default the best there is.
+            shard_number, replication_factor, write_consistency_factor: of a new collection on a cluster.
+
+        Raises:
+            InputError: the collection that is there has another recipe.
+            EncoderMismatch: it was made by another model.
+            StoreError: the folder is locked, or no server answers.
+        """
+        given = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
+        place: dict[str, Any] = {"path": path, "url": url, "api_key": api_key, "client": client}
+        try:
+            connector = cls.open(name, model=model, device=device, **place)
+        except CollectionNotFound:
+            return cls.create(
+                name,
+                recipe=given or "default",
+                model=model or DEFAULT_MODEL,
+                device=device,
+                shard_number=shard_number,
+                replication_factor=replication_factor,
+                write_consistency_factor=write_consistency_factor,
+                **place,
+            )
+        try:
+            check_recipe(connector.collection, given, "has", "choose another collection")
+        except InputError:
+            connector.close()
+            raise
+        return connector
 
     @classmethod
     @checked
@@ -220,7 +288,7 @@ class Connector:
         return self._handle.encoder_of(self.collection)
 
     def refresh(self) -> None:
-        """Look anew which version the name leads to; on a server that is otherwise seen within a second."""
+        """Look again which version the name leads to; on a server that is otherwise seen within a second."""
         self._check_open()
         self._handle.refresh()
 
@@ -237,7 +305,7 @@ class Connector:
         chunk_tokens: int | None = None,
         chunk_overlap: int = 0,
         skip_bad: bool = False,
-        prune: bool = False,
+        delete_missing: bool = False,
         progress: Callable[[IngestReport], None] | None = None,
     ) -> IngestReport:
         """Write documents, replacing those with the same ids.
@@ -251,7 +319,7 @@ class Connector:
                 split, and what lies beyond the encoder's window is lost and counted.
             chunk_overlap: tokens that a chunk shares with the one before.
             skip_bad: skip documents that cannot be taken, and name them in the report.
-            prune: at the end, delete the documents that did not come; not if any was skipped.
+            delete_missing: at the end, delete the documents that did not come; not if any was skipped.
             progress: called after each acknowledged write with the report so far.
 
         Raises:
@@ -260,14 +328,14 @@ class Connector:
         """
         self._check_open()
         self.collection.check_own("it writes them; attach again when it has")
-        chunking = Chunking.checked(chunk_tokens, chunk_overlap)
+        chunking = Chunking(chunk_tokens, chunk_overlap)
         return ingest(
             self._handle.refresh(),
             self._handle.encoder_of,
             documents,
             chunking=chunking,
             skip_bad=skip_bad,
-            prune=prune,
+            delete_missing=delete_missing,
             progress=progress,
         )
 
@@ -288,11 +356,13 @@ class Connector:
         self._check_open()
         collection = self._handle.refresh()
         collection.check_own("it deletes them")
-        return dual_write.delete(collection, self.find(ids, filter=filter), self._handle.encoder_of)
+        return dual_write.delete(collection, self.matching_ids(ids, filter=filter), self._handle.encoder_of)
 
     @checked
-    def find(self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None) -> list[str]:
-        """The ids of the documents that `delete` would delete."""
+    def matching_ids(
+        self, ids: Iterable[str] | None = None, *, filter: models.Filter | None = None
+    ) -> list[str]:
+        """The ids of the documents that are there and have one of these ids, or match a filter."""
         self._check_open()
         wanted = ids if ids is None or isinstance(ids, str) else list(ids)  # it is read twice, perhaps
         self._handle.refresh()
@@ -328,8 +398,6 @@ class Connector:
             hits = fetch(collection, ranking, k)
             hits.ms["encode"] = encode
             hits.ms["total"] += encode
-            explainer = self._explainer(collection, embedding, ranking.alignment)
-            hits[:] = [replace(hit, explainer=explainer) for hit in hits]
             return hits
 
         return self._handle.read(search)
@@ -343,13 +411,13 @@ class Connector:
         cls_weight: float | None = None,
         alignment: str | Alignment | None = None,
     ) -> Explanation:
-        """Which words of the query and of a passage a score comes from; `Hit.explain` is the same for a hit.
+        """Which words of the query and of a passage a score comes from.
 
         Args:
             query: not blank; of a hit, the query that found it.
             hit: a hit, or a document's id for its best passage.
             cls_weight: for an id, as in `search`; a hit knows its own.
-            alignment: as in `search`; of a hit, the one that it was found with.
+            alignment: as in `search`; of a hit, the one that the search was given.
 
         Returns:
             Pairs of words with their parts, which sum to the score.
@@ -367,18 +435,9 @@ class Connector:
             embedding = encoder.encode_queries([query])[0]
             if isinstance(found, str):
                 found = best_passage(collection, embedding, found, options, device=encoder.device)
-            return self._explainer(collection, embedding, options.alignment)(found)
+            return explain(collection, encoder, embedding, found, options.alignment)
 
         return self._handle.read(explained)
-
-    def _explainer(
-        self, collection: Collection, query: Embedding, alignment: Alignment | None
-    ) -> Callable[[Hit], Explanation]:
-        def explainer(hit: Hit) -> Explanation:
-            self._check_open()
-            return explain(collection, self._handle.encoder_of(collection), query, hit, alignment)
-
-        return explainer
 
     @checked
     def adapt(
@@ -419,10 +478,93 @@ class Connector:
         self._handle.refresh()
         return self._handle.read(lambda collection: documents_of(collection, wanted))
 
+    def count(self) -> int:
+        """How many documents there are."""
+        self._check_open()
+        return self._handle.read(lambda collection: collection.documents())
+
     def stats(self) -> Stats:
         """What the collection holds and takes."""
         self._check_open()
         return self._handle.read(stats_of)
+
+    def migrations(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        min_overlap: float = MIN_OVERLAP,
+        report: Progress = lambda *_: None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Migrations:
+        """The revisions of a folder, to be applied to the collection: `migrations(folder).upgrade()`.
+
+        Args:
+            folder: the revisions, which `connector migrate init` and `connector migrate new` make.
+            min_overlap: least mean overlap of the first ten hits of canary queries, 0 to 1; a new version
+                with less is refused.
+            report: told what is done, how many of its points are, and of how many.
+            say: is told what a person should know.
+
+        Raises:
+            MigrationError: the folder holds no usable revisions.
+        """
+        self._check_open()
+        return Migrations(self, Path(folder), min_overlap=min_overlap, report=report, say=say)
+
+    @checked
+    def export(
+        self, folder: str | os.PathLike[str], *, progress: Callable[[str, int, int], None] | None = None
+    ) -> Manifest:
+        """Write all of the collection to a folder, which `restore` makes a collection of.
+
+        Args:
+            folder: missing, or an earlier export, which is replaced.
+            progress: told what is done, how many of its points are, and of how many.
+
+        Raises:
+            TransferError: the folder cannot be written, or the collection changes.
+            MissingExtra: pyarrow is not installed.
+        """
+        self._check_open()
+        return export_collection(self._handle.refresh(), folder, progress)
+
+    @classmethod
+    @checked
+    def restore(
+        cls,
+        folder: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        client: Client | None = None,
+        model: str | Encoder | None = None,
+        device: str | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Connector:
+        """Make a collection of what `export` wrote, and open it; nothing is encoded.
+
+        Args:
+            folder: the export.
+            name: of the new collection; by default that of the exported one.
+            path, url, api_key, client: where it is to be, as in `create`.
+            model: only if the model has moved, as in `open`.
+            device: such as "cpu" or "cuda"; by default the best there is.
+            progress: told what is done, how many of its points are, and of how many.
+
+        Raises:
+            TransferError: the folder is not an export, or is damaged.
+            CollectionExists: the name is taken.
+            StoreError: the folder is locked, or no server answers.
+        """
+        store = open_store(path=path, url=url, api_key=api_key, client=client)
+        try:
+            collection = import_collection(store, folder, name, progress)
+            return cls(CollectionHandle(collection, model, device), created=True)
+        except BaseException:
+            store.close()
+            raise
 
     def detach(self) -> None:
         """Take away what `attach` added to another program's collection, and close.

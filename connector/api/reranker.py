@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
 from connector.api.connector import check_query
-from connector.collection.pipeline import QueryPipeline, code, scores
+from connector.collection.coding import code
+from connector.collection.pipeline import QueryPipeline, scores
 from connector.collection.recipe import RECIPES, Recipe, get_recipe
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Float32
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.scoring.alignment import parse_alignment
+
+
+class RankedText(TypedDict):
+    """One of the texts that `Reranker.rank` was given.
+
+    Attributes:
+        corpus_id: its number among them.
+        score: larger is better.
+        text: the text.
+    """
+
+    corpus_id: int
+    score: float
+    text: str
 
 
 class Reranker:
@@ -35,10 +51,27 @@ class Reranker:
         recipe: str | Recipe | None = None,
         device: str | None = None,
     ) -> None:
-        self.encoder = load_encoder(model, device) if isinstance(model, str) else model
+        self.encoder = load_encoder(model, device)
         self.recipe = _usable(recipe, self.encoder)
         self._queries = QueryPipeline(self.recipe)
         self._alignment = None if self.recipe.alignment is None else parse_alignment(self.recipe.alignment)
+
+    def rank(self, query: str, texts: Sequence[str], top_k: int | None = None) -> list[RankedText]:
+        """The texts in order, best first, as `CrossEncoder.rank` of sentence-transformers gives them.
+
+        Args:
+            query: not blank.
+            texts: as in `scores`.
+            top_k: how many of them; None for all.
+
+        Raises:
+            InputError: the query is blank, a text is none, or top_k is less than 1.
+        """
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise InputError(f"top_k is {top_k!r}; give a number from 1, or None for all")
+        scored = self.scores(query, texts)
+        order = np.argsort(-scored, kind="stable")[:top_k].tolist()
+        return [RankedText(corpus_id=it, score=float(scored[it]), text=texts[it]) for it in order]
 
     def scores(self, query: str, texts: Sequence[str]) -> Float32:
         """How well each text answers a query.
@@ -79,8 +112,7 @@ def _usable(recipe: str | Recipe | None, encoder: Encoder) -> Recipe:
     chosen = (get_recipe(recipe) if isinstance(recipe, str) else recipe).for_model(encoder.fingerprint)
     codec = chosen.make_codec()
     codec.check(encoder.token_width)
-    needs = chosen.make_reduction().needs | chosen.make_query_reduction().needs
-    if codec.learns or "frequencies" in needs:
+    if codec.learns or "frequencies" in chosen.needs:
         raise RecipeError(
             f"recipe {chosen.name} learns from the passages of a collection, and a reranker has none; "
             "choose recipe default or colbert, or search a collection"

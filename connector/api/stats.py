@@ -55,7 +55,10 @@ def stats_of(collection: Collection) -> Stats:
     for payload in sample:
         sums.update({key: int(payload.get(key) or 0) for key in ("rows", "words")})
     many = max(len(sample), 1)
-    sizes = {"cls": collection.vector_bytes[CLS], "tokens": sums["rows"] / many * collection.token_bytes}
+    sizes = {
+        "cls": collection.vector_bytes[CLS],
+        "tokens": sums["rows"] / many * collection.metadata.token_bytes,
+    }
     optional = {"lexical": sums["words"] / many * WORD_BYTES, "fde": collection.vector_bytes.get(FDE, 0)}
     sizes |= {name: size for name, size in optional.items() if size}
     sizes["total"] = sum(sizes.values())
@@ -64,7 +67,7 @@ def stats_of(collection: Collection) -> Stats:
         collection=collection.name,
         documents=collection.documents(),
         passages=collection.passages(),
-        model=collection.model,
+        model=collection.metadata.model,
         recipe=collection.recipe.name,
         layout=collection.recipe.layout,
         scored_by=scored_by(collection, collection.alignment, collection.cls_weight),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -24,31 +24,31 @@ Decorator = Callable[[Command], Command]
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def grouped(*options: Decorator) -> Decorator:
-    """Several options as one decorator, in the order in which `--help` lists them."""
-    return lambda command: functools.reduce(lambda it, option: option(it), reversed(options), command)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-def gathered(name: str, make: Callable[..., Any], *options: Decorator) -> Decorator:
+PATH = click.Path(path_type=Path)
+
+
+def gathered(name: str, make: Callable[..., Any], **options: Decorator) -> Decorator:
     """Options that the command gets as one thing.
 
     Args:
         name: the command's argument.
         make: makes it of the options' values, by their names.
-        options: the options.
+        options: the options, by the names that click gives their values, in the order of `--help`.
     """
-    holder = click.Command(name)
-    grouped(*options)(holder)
-    own = [option.name for option in reversed(holder.params)]
 
     def decorate(command: Command) -> Command:
-        @grouped(*options)
         @functools.wraps(command)
         def with_gathered(*args: Any, **given: Any) -> None:
-            values = {option: given.pop(option) for option in own}
+            values = {option: given.pop(option) for option in options}
             command(*args, **{name: make(**values)}, **given)
 
-        return with_gathered
+        chosen: Command = with_gathered
+        for option in reversed(options.values()):
+            chosen = option(chosen)
+        return chosen
 
     return decorate
 
@@ -63,9 +63,7 @@ path = click.option("--path", metavar="DIR", help="Folder of an embedded Qdrant.
 
 model = click.option("--model", metavar="ID", help="Model id or folder.  [default: all-MiniLM-L6-v2]")
 
-cache = click.option(
-    "--cache", type=click.Path(file_okay=False, path_type=Path), help="Keep the encoder's output here."
-)
+cache = click.option("--cache", type=FOLDER, help="Keep the encoder's output here.")
 
 
 def url(**settings: Any) -> Decorator:
@@ -87,8 +85,8 @@ def where(path: str | None = None, url: str | None = None) -> dict[str, Any]:
     return {"path": path, "url": url, "api_key": api_key_from_environment() if url else None}
 
 
-anywhere = gathered("at", where, path, url())
-on_server = gathered("at", where, url(required=True))
+anywhere = gathered("at", where, path=path, url=url())
+on_server = gathered("at", where, url=url(required=True))
 
 
 def opened(place: Decorator = anywhere) -> Decorator:
@@ -146,6 +144,16 @@ def confirm(question: str) -> None:
         raise click.ClickException("nothing was done")
 
 
+def count(*names: str, least: int = 1, **settings: Any) -> Decorator:
+    """An option for a whole number, at least so much, with further settings of `click.option`."""
+    return click.option(*names, type=click.IntRange(least), metavar="N", **settings)
+
+
+def input_file(option: str, text: str) -> Decorator:
+    """An option for a file to read, and its help."""
+    return click.option(option, type=FILE, metavar="FILE", help=text)
+
+
 def output_file(option: str, text: str, ending: str = "") -> Decorator:
     """An option for a file to write at the end.
 
@@ -159,15 +167,14 @@ def output_file(option: str, text: str, ending: str = "") -> Decorator:
     """
 
     def check(_ctx: click.Context, _param: click.Parameter, file: Path | None) -> Path | None:
-        name = f"{option} {str(file)!r}"
         if file is None:
             return None
         if not file.name.lower().endswith(ending):
-            raise InputError(f"{name}: give a file that ends in {ending}")
+            raise InputError(f"{option} {str(file)!r}: give a file that ends in {ending}")
         if not file.parent.is_dir():
-            raise InputError(f"{name}: there is no folder {str(file.parent)!r}; make it first")
+            raise InputError(f"{option}: there is no folder {str(file.parent)!r}; make it first")
         if not os.access(file.parent, os.W_OK) or file.is_dir():
-            raise InputError(f"{name} cannot be written; give another file")
+            raise InputError(f"{option} {str(file)!r} cannot be written; give another file")
         return file
 
     return click.option(option, type=FILE, metavar=f"FILE{ending}", callback=check, help=text)
@@ -217,11 +224,11 @@ def recipe_and_parts(text: str = "", default: str | None = None) -> Decorator:
 
         return (recipe or get_recipe("default")).varied(**parts) if any(parts.values()) else recipe
 
-    parts = (
-        click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=help)
+    parts = {
+        name: click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=help)
         for name, (metavar, help) in _PARTS.items()
-    )
-    return gathered("recipe", chosen, recipe(text, default), *parts)
+    }
+    return gathered("recipe", chosen, recipe=recipe(text, default), **parts)
 
 
 def _parse_filter(_ctx: click.Context, _param: click.Parameter, condition: str | None) -> Any:
@@ -239,7 +246,7 @@ def _parse_filter(_ctx: click.Context, _param: click.Parameter, condition: str |
         return models.Filter.model_validate_json(condition)
     except ValidationError as error:
         raise InputError(
-            f"filter {condition!r} is no Qdrant filter ({error.errors()[0]['msg']}); give one such as "
+            f"filter {condition!r} is not a Qdrant filter ({error.errors()[0]['msg']}); give one such as "
             '{"must": [{"key": "year", "match": {"value": 2020}}]}'
         ) from error
 
@@ -255,30 +262,26 @@ class SearchCommand(click.Command):
     Args:
         args, settings: of `click.Command`.
         search: fields of `SearchOptions`, in the order of `--help`, where they stand before the last option.
-        defaults: of some of them, in place of the model's.
     """
 
-    def __init__(
-        self, *args: Any, search: Sequence[str], defaults: Mapping[str, Any] | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, *args: Any, search: Sequence[str], **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self._search, self._defaults = [*search], defaults or {}
+        self._search = [*search]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """All parameters; the first call makes those of `SearchOptions`."""
         if self._search:
-            self.params[-1:-1] = [_search_option(name, self._defaults) for name in self._search]
+            self.params[-1:-1] = map(_search_option, self._search)
             self._search.clear()
         return super().get_params(ctx)
 
 
-def _search_option(name: str, defaults: Mapping[str, Any]) -> click.Option:
+def _search_option(name: str) -> click.Option:
     """A field of `SearchOptions` as an option: its type, limits, default and description."""
     from connector.collection.search.options import SearchOptions
 
     field = SearchOptions.model_fields[name]
-    default = defaults.get(name, field.default)
-    settings: dict[str, Any] = {"help": field.description, "default": default}
+    settings: dict[str, Any] = {"help": field.description, "default": field.default}
     kinds = get_args(field.annotation) if type(None) in get_args(field.annotation) else [field.annotation]
     limits = {end: getattr(it, end) for it in field.metadata for end in ("ge", "le") if hasattr(it, end)}
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]

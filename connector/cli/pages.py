@@ -7,39 +7,21 @@ lights up the words that it matched, or is told below the picture.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
-from importlib import resources
+from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from connector.cli.results import trial_cells
 from connector.core.explanation import Explanation, Pair, Word, split_at
-from connector.core.html import html_page
+from connector.core.html import render_page
 from connector.evaluation.tuning import Trial, Tuning
 
 LEVELS = 8
 """Of shading, the strongest last; `explanation.css` has a rule for each."""
 
 
-def _page(name: str, title: str, **values: Any) -> str:
-    """A template of `static/` with the style and script of the same name, as a page."""
-    static = resources.files("connector.cli") / "static"
-    style, script = ((static / f"{name}.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    return html_page(title, _templates().get_template(f"{name}.html").render(values), style, script)
-
-
-@functools.cache
-def _templates() -> Environment:
-    return Environment(
-        loader=PackageLoader("connector.cli", "static"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+_STATIC = Path(__file__).parent / "static"
 
 
 # An explanation
@@ -60,9 +42,8 @@ def explanation_page(explanation: Explanation) -> str:
     def numbered(word: Word) -> dict[str, int]:
         return {"number": numbers[word]}
 
-    return _page(
-        "explanation",
-        f"{explanation.id}: where its score comes from",
+    return render_page(
+        _STATIC / "explanation.html",
         explanation=explanation,
         query=_marked(explanation.query, explanation.query_parts(), explanation.score, told),
         passage=_marked(explanation.text, parts, explanation.score, numbered),
@@ -123,9 +104,8 @@ def tuning_page(tuning: Tuning) -> str:
 
     rows = [(it.recipe.name, it) for it in tuning.frontier]
     rows += [("the CLS vector alone", tuning.dense), ("every token, full width", tuning.full)]
-    return _page(
-        "tuning",
-        f"{tuning.task.name}: size against quality",
+    return render_page(
+        _STATIC / "tuning.html",
         tuning=tuning,
         task=tuning.task,
         scale=_Scale(tuning),

@@ -29,12 +29,12 @@ _UNWRAPPED = 1000
 """Columns of a file or a pipe."""
 
 
-def output(as_json: bool, content: dict[str, Any], lines: Iterable[RenderableType]) -> None:
-    """Print a result on stdout: one JSON object, or what a person reads."""
+def output(as_json: bool, content: Mapping[str, Any], lines: Iterable[RenderableType] | None = None) -> None:
+    """Print a result on stdout: one JSON object, or what a person reads, by default the object's `facts`."""
     if as_json:
         click.echo(json.dumps(content, ensure_ascii=False))
     else:
-        show(lines)
+        show([facts(content)] if lines is None else lines)
 
 
 def write(file: Path, text: str) -> None:
@@ -75,7 +75,9 @@ def progress_bar(what: str) -> Iterator[Callable[[int], Callable[[IngestReport],
 
         def start(total: int) -> Callable[[IngestReport], None]:
             step(what, 0, total)
-            return lambda report: step(what, report.documents + report.unchanged, total)
+            return lambda report: step(
+                what, report.documents + report.metadata_updated + report.unchanged, total
+            )
 
         yield start
 

@@ -26,8 +26,8 @@ Methods = Mapping[str, Sequence["Method[Any, Any]"]]
 # Documents
 
 _INGESTED = (
-    *("pruned", "passages", "tokens_before", "tokens_after", "bytes_per_passage", "documents_per_second"),
-    *("truncated", "tokens_lost"),
+    *("deleted_missing", "passages", "tokens_before", "tokens_after", "bytes_per_passage"),
+    *("documents_per_second", "truncated", "tokens_lost"),
 )
 
 
@@ -35,7 +35,6 @@ def ingest_json(report: IngestReport) -> dict[str, Any]:
     """The report with its derived figures."""
     return {
         **dataclasses.asdict(report),
-        "seconds": round(report.seconds, 3),
         "bytes_per_passage": report.bytes_per_passage,
         "documents_per_second": round(report.documents_per_second, 2),
     }
@@ -44,11 +43,10 @@ def ingest_json(report: IngestReport) -> dict[str, Any]:
 def ingest_lines(report: IngestReport, collection: str) -> Lines:
     """The report of an ingest."""
     unchanged = f", {report.unchanged:,} were there unchanged" if report.unchanged else ""
-    yield f"{report.documents:,} documents into {collection!r}{unchanged}"
+    updated = f", of {report.metadata_updated:,} only the metadata" if report.metadata_updated else ""
+    yield f"{report.documents:,} documents into {collection!r}{updated}{unchanged}"
     content = ingest_json(report)
     yield facts({name: content[name] for name in _INGESTED if content[name]})
-    if report.truncated:
-        yield "  truncated passages were longer than the model's window; split them with --chunk-tokens"
     if report.bad:
         yield f"  skipped, bad records: {len(report.bad):,}"
         yield from listed(report.bad)
@@ -70,12 +68,7 @@ def attachment_lines(planned: Planned) -> Lines:
 
 def hits_json(query: str, hits: Hits) -> dict[str, Any]:
     """The hits of a query."""
-    fields = ("id", "score", "text", "title", "metadata")
-    return {
-        "query": query,
-        "hits": [{field: getattr(hit, field) for field in fields} for hit in hits],
-        "ms": {key: round(value, 3) for key, value in hits.ms.items()},
-    }
+    return {"query": query, "hits": list(map(dataclasses.asdict, hits)), "ms": hits.ms}
 
 
 def hits_lines(hits: Hits) -> Lines:
@@ -113,13 +106,9 @@ def methods_lines(methods: Methods, *notes: str) -> Lines:
     """What can be chosen under each heading, and how it is written."""
     for heading, them in methods.items():
         yield heading
-        yield table(
-            (
-                (styled((method.form, "bold")), styled(method.summary, "\n", (method.source, "dim")))
-                for method in them
-            ),
-            "<<",
-        )
+        forms = (styled((method.form, "bold")) for method in them)
+        texts = (styled(method.summary, "\n", (method.source, "dim")) for method in them)
+        yield table(zip(forms, texts, strict=True), "<<")
     yield from notes
 
 
@@ -185,24 +174,18 @@ def adaptation_lines(adaptation: Adaptation) -> Lines:
 
 def tuning_json(tuning: Tuning) -> dict[str, Any]:
     """What a sweep found, without the values of each query."""
+    task, named = tuning.task, ("model", "candidates", "measure", "budget", "left_out", "finished")
+    trials = {name: getattr(tuning, name) for name in ("dense", "full", "best", "smallest_alike")}
     return {
-        "dataset": tuning.task.name,
-        "model": tuning.model,
-        "asked": tuning.task.asked,
-        "queries": len(tuning.task.queries),
-        "passages": len(tuning.task.passages),
-        "documents": tuning.task.documents,
-        "candidates": tuning.candidates,
-        "measure": tuning.measure,
-        "budget": tuning.budget,
-        "dense": _trial_json(tuning.dense),
-        "full": _trial_json(tuning.full),
-        "best": tuning.best and _trial_json(tuning.best),
-        "smallest_alike": tuning.smallest_alike and _trial_json(tuning.smallest_alike),
+        "dataset": task.name,
+        "asked": task.asked,
+        "queries": len(task.queries),
+        "passages": len(task.passages),
+        "documents": task.documents,
+        **{name: getattr(tuning, name) for name in named},
+        **{name: trial and _trial_json(trial) for name, trial in trials.items()},
         "frontier": [_trial_json(it) for it in tuning.frontier],
         "tried": len(tuning.trials),
-        "left_out": tuning.left_out,
-        "finished": tuning.finished,
     }
 
 
@@ -245,7 +228,7 @@ def tuning_lines(tuning: Tuning, saved: Path | None) -> Lines:
     yield f"\n{len(tuning.trials):,} recipes tried, up to {2 * tuning.budget:,.0f} bytes a passage."
     yield from (f"Not tried: {plain(reason)}" for reason in tuning.left_out)
     if not tuning.finished:
-        yield "The time was over before all was tried or timed; the same command goes on."
+        yield "Interrupted before all was tried and timed; the same command goes on."
     if tuning.trials:
         yield from _choice_lines(tuning, saved)
 

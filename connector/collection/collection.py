@@ -13,7 +13,6 @@ from typing import Any
 
 from qdrant_client import models
 
-from connector.collection.aliases import first_version
 from connector.collection.metadata import (
     DECISIVE,
     CollectionMetadata,
@@ -23,16 +22,16 @@ from connector.collection.metadata import (
 )
 from connector.collection.pipeline import PassagePipeline, QueryPipeline
 from connector.collection.recipe import Recipe
+from connector.collection.versions.aliases import first_version
 from connector.compression.codecs import Codec
 from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch
-from connector.core.ids import point_id
-from connector.core.types import Float32
+from connector.core.types import Float32, point_id
 from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
 from connector.scoring.muvera import Muvera
 from connector.stores import Store
 from connector.stores.external import seen_through
-from connector.stores.schema import CollectionSchema, Copies
+from connector.stores.schema import CollectionSchema, Distribution
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,12 @@ class Collection:
 
     @classmethod
     def create(
-        cls, store: Store, name: str, recipe: Recipe, encoder: Encoder, copies: Copies | None = None
+        cls,
+        store: Store,
+        name: str,
+        recipe: Recipe,
+        encoder: Encoder,
+        spread: Distribution | None = None,
     ) -> Collection:
         """Make an empty collection.
 
@@ -83,10 +87,10 @@ class Collection:
             CollectionExists: the name is taken.
         """
         physical = first_version(store, name)
-        uid = cls.make(store, physical, new_metadata(recipe, encoder, copies=copies)).uid
+        uid = cls.make(store, physical, new_metadata(recipe, encoder, copies=spread)).metadata.uid
         store.switch(name, physical)
         collection = cls(store, name)
-        if collection.uid != uid:
+        if collection.metadata.uid != uid:
             raise CollectionExists(f"collection {name!r} in {store.location} was just made by another one")
         return collection
 
@@ -110,21 +114,6 @@ class Collection:
         if all(now.get(key, "") == self._info.get(key, "") for key in DECISIVE):
             return self
         return Collection(self.store, self.name)
-
-    @property
-    def uid(self) -> str:
-        """What tells this version from every other one, also of the same name."""
-        return self.metadata.uid
-
-    @property
-    def encoder(self) -> str:
-        """The fingerprint of the encoder that made the collection."""
-        return self.metadata.encoder
-
-    @property
-    def model(self) -> str:
-        """The name of the encoder that made the collection."""
-        return self.metadata.model
 
     @property
     def recipe(self) -> Recipe:
@@ -164,10 +153,6 @@ class Collection:
     def schema(self) -> CollectionSchema:
         """Its vectors."""
         return self.metadata.collection_schema
-
-    def other_than(self, recipe: Recipe) -> list[str]:
-        """In what the collection's recipe differs from this one, whatever they are called."""
-        return self.recipe.differences(recipe.for_model(self.encoder))
 
     @property
     def codec(self) -> Codec | None:
@@ -230,7 +215,7 @@ class Collection:
     @cached_property
     def pipeline(self) -> PassagePipeline:
         """What makes of passages what the collection stores, with the frequencies that ingest counts."""
-        return PassagePipeline(self.recipe, self, self.token_bytes, self.frequencies.for_passages)
+        return PassagePipeline(self.recipe, self, self.metadata.token_bytes, self.frequencies.for_passages)
 
     @property
     def query_pipeline(self) -> QueryPipeline:
@@ -246,8 +231,7 @@ class Collection:
     @cached_property
     def frequencies(self) -> StoredFrequencies:
         """The token frequencies, counted if the recipe asks for them."""
-        needs = self.recipe.make_reduction().needs | self.recipe.make_query_reduction().needs
-        return StoredFrequencies(self.store, self.physical, "frequencies" in needs)
+        return StoredFrequencies(self.store, self.physical, "frequencies" in self.recipe.needs)
 
     @cached_property
     def muvera(self) -> Muvera:
@@ -267,22 +251,13 @@ class Collection:
         return self.store.count(self.physical, _numbered())
 
     @cached_property
-    def token_bytes(self) -> int:
-        """Bytes of one stored token vector; 0 in the dense layout."""
-        width = self.metadata.token_width
-        if self.recipe.codec is None:
-            return 0
-        own_byte = self.recipe.saliency and self.recipe.layout == "codes"  # else it is the vectors' length
-        return self.recipe.make_codec().bytes_per_token(width) + own_byte
-
-    @cached_property
     def vector_bytes(self) -> dict[str, int]:
         """Bytes of one stored row of each named vector of Qdrant's."""
-        return {vector.name: vector.bytes_per_row for vector in self.schema.vectors}
+        return self.metadata.vector_bytes
 
     def check_current(self) -> None:
         """Raises CollectionError if the name means another collection now than when this one was opened."""
-        if self.store.info(self.physical).get("uid") != self.uid:
+        if self.store.info(self.physical).get("uid") != self.metadata.uid:
             raise self.replaced()
 
     def replaced(self) -> CollectionError:
@@ -290,15 +265,19 @@ class Collection:
         if self.attached:
             return CollectionError(f"points of {self.name!r} lack what was added to them; attach to it again")
         return CollectionError(
-            f"collection {self.name!r} was dropped and made anew since it was opened; open it again"
+            f"collection {self.name!r} was dropped and made again since it was opened; open it again"
         )
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raises EncoderMismatch unless this encoder makes the vectors that the collection holds."""
-        if encoder.fingerprint != self.encoder:
+        made = self.metadata
+        former = getattr(encoder, "former_fingerprint", None) if encoder.fingerprint != made.encoder else None
+        if made.encoder not in (encoder.fingerprint, former):
             raise EncoderMismatch(
-                f"collection {self.name!r} was made by {self.model} ({self.encoder}), this is "
-                f"{encoder.name} ({encoder.fingerprint}); use that model, or make a new collection"
+                f"collection {self.name!r} was made by {made.model} ({made.encoder}), this is "
+                f"{encoder.name} ({encoder.fingerprint}); use that model, or make a new collection. (Until "
+                "version 0.1 a model whose checkpoint lacks a layer, such as BERT's pooler, had another "
+                "fingerprint in each process: what it made has to be ingested again.)"
             )
 
     def fit_codec(self, tokens: Float32, saliency: Float32 | None = None) -> Codec:
@@ -312,10 +291,7 @@ class Collection:
             stored = self.codec
             if stored is not None and stored.fitted:
                 return stored
-            return self._fit_codec(tokens, saliency)
-
-    def _fit_codec(self, tokens: Float32, saliency: Float32 | None) -> Codec:
-        return self.take_codec(self.recipe.make_codec().fit(tokens, saliency=saliency))
+            return self.take_codec(self.recipe.make_codec().fit(tokens, saliency=saliency))
 
     def take_codec(self, fitted: Codec) -> Codec:
         """Store a fitted codec, unless there is one; gives the one that is stored."""

@@ -31,7 +31,8 @@ class CollectionHandle:
     def __init__(self, collection: Collection, model: str | Encoder | None, device: str | None) -> None:
         self._collection = collection
         self._model = model
-        self._meant = collection.encoder  # what the model is for; a migration may bring another encoder
+        # What the model is for; a migration may bring another encoder.
+        self._meant = collection.metadata.encoder
         self._device = device
         self._encoders: dict[str, Encoder] = {}
         self._loading = threading.Lock()
@@ -39,14 +40,14 @@ class CollectionHandle:
 
     @property
     def collection(self) -> Collection:
-        """The collection, seen anew where that costs nothing, and else once a second."""
+        """The collection, seen again where that costs nothing, and else once a second."""
         fresh = self._collection.store.capabilities.aliases
         if not fresh or time.monotonic() - self._asked > _SERVER_SECONDS:
             self.refresh()
         return self._collection
 
     def refresh(self) -> Collection:
-        """The collection, seen anew."""
+        """The collection, seen again."""
         self._collection = self._collection.current()
         self._asked = time.monotonic()
         return self._collection
@@ -59,14 +60,15 @@ class CollectionHandle:
             EncoderMismatch: the model is not the one that made the version.
         """
         with self._loading:
-            if collection.encoder not in self._encoders:
-                given = self._model if collection.encoder == self._meant else None
-                named = collection.model if given is None else given
+            maker = collection.metadata.encoder
+            if maker not in self._encoders:
+                given = self._model if maker == self._meant else None
+                named = collection.metadata.model if given is None else given
                 encoder = load_encoder(named, self._device) if isinstance(named, str) else named
                 collection.check_encoder(encoder)
-                self._encoders[collection.encoder] = encoder
+                self._encoders[maker] = encoder
                 maxsim.warm()
-            return self._encoders[collection.encoder]
+            return self._encoders[maker]
 
     def read(self, call: Callable[[Collection], T]) -> T:
         """Call with the collection; once more if it fails because its name leads elsewhere now."""

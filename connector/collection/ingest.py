@@ -14,15 +14,15 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 
 from connector.collection.collection import Collection
-from connector.collection.documents.document_state import State, scan, states, unmake
-from connector.collection.documents.passages import Checker, Passage, content_hash, split_document
+from connector.collection.documents.document_state import State, read, relabel, scan, states, unmake
+from connector.collection.documents.passages import Passage, checked, content_hash, split_document
 from connector.collection.documents.writer import EncoderOf, IngestReport, Writer
 from connector.collection.pipeline import WINDOW
 from connector.collection.versions.dual_write import check_payloads, delete, settle
-from connector.core.errors import CollectionNotFound, DocumentError, StoreError
+from connector.core.errors import CollectionNotFound, StoreError
 from connector.core.io import batched
 from connector.core.types import Document
 from connector.encoders import Encoder
@@ -42,7 +42,7 @@ def ingest(
     *,
     chunking: Chunking,
     skip_bad: bool = False,
-    prune: bool = False,
+    delete_missing: bool = False,
     progress: Callable[[IngestReport], None] | None = None,
 ) -> IngestReport:
     """Write documents into a collection; running it twice is harmless.
@@ -53,7 +53,7 @@ def ingest(
         documents: in any order; read once, a window at a time.
         chunking: how to split texts.
         skip_bad: skip documents that cannot be taken, and name them in the report.
-        prune: at the end, delete the documents that did not come; not if any was skipped.
+        delete_missing: at the end, delete the documents that did not come; not if any was skipped.
         progress: called after each acknowledged write with the report so far.
 
     Raises:
@@ -66,7 +66,7 @@ def ingest(
         encoder_of = encoder if callable(encoder) else _only(encoder)
         report = IngestReport()
         run = _Run(collection, encoder_of, report, chunking, progress)
-        return run(documents, skip_bad, prune)
+        return run(documents, skip_bad, delete_missing)
 
 
 def _only(encoder: Encoder) -> EncoderOf:
@@ -97,40 +97,49 @@ class _Run:
         self._progress = progress or (lambda _: None)
         self._seen: set[str] = set()
 
-    def __call__(self, documents: Iterable[Document], skip_bad: bool, prune: bool) -> IngestReport:
+    def __call__(self, documents: Iterable[Document], skip_bad: bool, delete_missing: bool) -> IngestReport:
         report, writer = self._report, self._writer
         started = time.perf_counter()
         try:
-            for group in batched(_checked(documents, self._chunking, skip_bad, report), WINDOW):
+            for group in batched(checked(documents, self._chunking, skip_bad, report.bad), WINDOW):
                 writer.follow()
                 self._take(group, started)
-            if prune and not report.bad:
+            if delete_missing and not report.bad:
                 writer.flush()
                 writer.follow()
-                self._prune()
+                self._delete_missing()
         finally:  # also when nothing was new: the run before may have been killed just before this
             if writer.flush():
                 self._progress(report)
-            if report.passages or report.unchanged or report.pruned:
+            if report.passages or report.unchanged or report.metadata_updated or report.deleted_missing:
                 with contextlib.suppress(CollectionNotFound):  # another version has taken its place
                     writer.collection.store.finish(writer.collection.physical)
             report.seconds = time.perf_counter() - started
+        if report.truncated:
+            logger.warning(
+                "%d of %d passages were longer than the model's window: %d tokens of their ends cannot be "
+                "found; split texts with chunk_tokens (--chunk-tokens)",
+                *(report.truncated, report.passages, report.tokens_lost),
+            )
         return report
 
     def _take(self, group: list[Document], started: float) -> None:
         writer, report = self._writer, self._report
         self._seen.update(document.id for document in group)
         try:
-            pending = self._pending(group)
+            pending, relabelled = self._pending(group)
         except (CollectionNotFound, StoreError):
             if not writer.follow():
                 raise
-            pending = self._pending(group)  # the version was dropped after another one took its place
+            pending, relabelled = self._pending(group)  # the version was dropped after another took its place
         new = {them[0].document.id for them in pending}
-        unchanged = [document.id for document in group if document.id not in new]
+        there = [document.id for document in group if document.id not in new]
         # Who wrote them may have been killed before they reached a version that is being made.
-        settle(writer.collection, unchanged, self._encoder_of, lambda: None)
-        report.unchanged += len(unchanged)
+        collection = writer.collection
+        settle(collection, there, self._encoder_of, lambda: relabel(collection, relabelled))
+        updated = sum(passage.number == 0 for passage in relabelled)
+        report.metadata_updated += updated
+        report.unchanged += len(there) - updated
         passages = itertools.chain.from_iterable(pending)
         for window in batched(passages, WINDOW):
             writer.add(window)
@@ -139,35 +148,40 @@ class _Run:
         if not pending:
             self._progress(report)
 
-    def _pending(self, group: list[Document]) -> list[list[Passage]]:
-        """The passages of each document that is new or changed, which is unfinished from now on."""
-        writer, pending, sizes = self._writer, [], {}
+    def _pending(self, group: list[Document]) -> tuple[list[list[Passage]], list[Passage]]:
+        """The passages of each document that has to be encoded, which is unfinished from now on; and those of
+        documents that only had other metadata, which is written."""
+        writer, changed = self._writer, dict[str, list[Passage]]()
         found = states(writer.collection, [document.id for document in group])
         for document in group:
-            state = found.get(document.id, State(None, 1))
-            if state.hash != content_hash(document, self._chunking):
-                pending.append(split_document(document, writer.encoder, self._chunking))
-                sizes[document.id] = state.passages, len(pending[-1])
-        unmake(writer.collection, sizes)
-        return pending
+            if document.id not in found or found[document.id].hash != content_hash(document, self._chunking):
+                changed[document.id] = split_document(document, writer.encoder, self._chunking)
+        relabelled = self._relabelled(changed, found)
+        there = {id_: found.get(id_, State(None, 1)).passages for id_ in changed}
+        unmake(writer.collection, {id_: (there[id_], len(them)) for id_, them in changed.items()})
+        return list(changed.values()), relabelled
 
-    def _prune(self) -> None:
+    def _relabelled(self, changed: dict[str, list[Passage]], found: Mapping[str, State]) -> list[Passage]:
+        """The passages that are encoded as before, which are no longer among the changed; their metadata is
+        written."""
+        collection, relabelled = self._writer.collection, list[Passage]()
+        if collection.attached:  # the program's texts of now do not say what was encoded
+            return relabelled
+        known = {id_: found[id_] for id_ in changed if id_ in found and found[id_].revised is None}
+        for id_, pairs in read(collection, known).items():
+            if _encoded(changed[id_]) == _encoded([passage for passage, _ in pairs]):
+                relabelled += changed.pop(id_)
+        relabel(collection, relabelled)
+        return relabelled
+
+    def _delete_missing(self) -> None:
         """Delete the documents that did not come."""
         collection = self._writer.collection
         for gone in batched((id_ for id_, _ in scan(collection) if id_ not in self._seen), WINDOW):
-            self._report.pruned += delete(collection, gone, self._encoder_of)
+            self._report.deleted_missing += delete(collection, gone, self._encoder_of)
             self._progress(self._report)
 
 
-def _checked(
-    documents: Iterable[Document], chunking: Chunking, skip_bad: bool, report: IngestReport
-) -> Iterator[Document]:
-    checker = Checker(chunking)
-    for document in documents:
-        try:
-            if checker.is_new(document):
-                yield document
-        except DocumentError as error:
-            if not skip_bad:
-                raise
-            report.bad.append(str(error))
+def _encoded(passages: list[Passage]) -> list[tuple[str | None, str]]:
+    """What is encoded of passages."""
+    return [(passage.document.title, passage.text) for passage in passages]

@@ -1,8 +1,8 @@
 """What a collection says of itself: one typed model of all keys, and the token frequencies that it stores.
 
 The stored form is flat and all text, because Qdrant merges metadata shallowly; an empty text is as good as
-none. It belongs to one version of the collection (`connector.collection.aliases`). In another program's
-collection all keys begin with "late_".
+none. It belongs to one version of the collection (`connector.collection.versions.aliases`). In another
+program's collection all keys begin with "late_".
 """
 
 from __future__ import annotations
@@ -11,26 +11,41 @@ import json
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
 
 from connector.collection.recipe import Recipe, load_recipe
+from connector.compression.codecs.scalar_quantization import stored_bytes
 from connector.compression.reduction import Frequencies, Setting
-from connector.core.errors import CollectionError, ConnectorError
+from connector.core.errors import CollectionError, own_words
 from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.scoring.alignment import TopK, TopP, parse_alignment
 from connector.scoring.muvera import Muvera
 from connector.stores import PayloadKind, Store
 from connector.stores.external import Layout
-from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS, CollectionSchema, Copies, Hnsw, VectorSchema
+from connector.stores.schema import (
+    CLS,
+    FDE,
+    LEXICAL,
+    TOKENS,
+    CollectionSchema,
+    Distribution,
+    Hnsw,
+    VectorSchema,
+)
 
 logger = logging.getLogger(__name__)
 
 
 FORMAT = "3"
+
+
+MAX_WIDTH = 65_536
+"""Of a vector, in Qdrant."""
 
 
 LEDGER = "migration"
@@ -77,8 +92,8 @@ class CollectionMetadata(BaseModel):
     library: str
     model: str
     encoder: str
-    cls_width: int = Field(ge=0)
-    token_width: int = Field(ge=0)
+    cls_width: int = Field(gt=0, le=MAX_WIDTH)
+    token_width: int = Field(gt=0, le=MAX_WIDTH)
     recipe: Annotated[Recipe, BeforeValidator(lambda it: load_recipe(it) if isinstance(it, str) else it)]
     uid: str
     codec: str | None = None
@@ -87,7 +102,7 @@ class CollectionMetadata(BaseModel):
     adapted_weight: float | None = None
     frequencies: int | None = None
     hnsw: Json[Hnsw] | None = None
-    copies: Json[Copies] | None = None
+    copies: Json[Distribution] | None = None
     indexes: Json[dict[str, PayloadKind]] = Field(default_factory=dict)
     canaries: int | None = None
     imported: str | None = None
@@ -118,10 +133,9 @@ class CollectionMetadata(BaseModel):
         try:
             return cls.model_validate({key: value for key, value in info.items() if value})
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            cause = problem.get("ctx", {}).get("error")
-            if isinstance(cause, ConnectorError):
+            if (cause := own_words(error)) is not None:
                 raise cause from None
+            problem = error.errors(include_url=False)[0]
             key = problem["loc"][0]
             what = f"lacks {key}" if problem["type"] == "missing" else f"has an unusable {key}"
             raise CollectionError(
@@ -139,9 +153,19 @@ class CollectionMetadata(BaseModel):
         """The vectors of the collection."""
         return schema_for(self.recipe, self.cls_width, self.token_width, self.hnsw, self.copies)
 
-    def with_recipe(self, recipe: Recipe) -> CollectionMetadata:
-        """What the collection would say of itself with another recipe."""
-        return self.model_copy(update={"recipe": recipe})
+    @cached_property
+    def token_bytes(self) -> int:
+        """Bytes of one stored token vector; 0 in the dense layout."""
+        recipe = self.recipe
+        if recipe.codec is None:
+            return 0
+        own_byte = recipe.saliency and recipe.layout == "codes"  # else it is the vectors' length
+        return recipe.make_codec().bytes_per_token(self.token_width) + own_byte
+
+    @property
+    def vector_bytes(self) -> dict[str, int]:
+        """Bytes of one stored row of each named vector of Qdrant's."""
+        return {it.name: stored_bytes(it.datatype, it.size) for it in self.collection_schema.vectors}
 
     def stored(self) -> dict[str, str]:
         """All that is known, as it is stored."""
@@ -216,7 +240,7 @@ def schema_for(
     cls_width: int,
     token_width: int,
     hnsw: Hnsw | None = None,
-    copies: Copies | None = None,
+    distribution: Distribution | None = None,
 ) -> CollectionSchema:
     """The schema of a recipe under an encoder of these widths."""
     vectors = [VectorSchema(CLS, cls_width, recipe.cls, hnsw=hnsw)]
@@ -228,7 +252,7 @@ def schema_for(
         if recipe.fde is not None:
             vectors.append(VectorSchema(FDE, Muvera.size(width), "turbo4"))
     sparse = () if recipe.lexical is None else (LEXICAL,)
-    return CollectionSchema(tuple(vectors), sparse, copies or Copies())
+    return CollectionSchema(tuple(vectors), sparse, distribution or Distribution())
 
 
 FREQUENCIES_FILE = "frequencies.safetensors"

@@ -6,17 +6,16 @@ tokens are brought into the space that the codec scores in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.recipe import Recipe
 from connector.compression.codecs import Codec
-from connector.compression.codecs.base import stored_bytes
 from connector.compression.reduction import Frequencies, QueryReduction, Reduction, Setting
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Embedding, Float32
@@ -24,8 +23,6 @@ from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment
 from connector.scoring.bm25 import BM25
 from connector.scoring.maxsim import aligned, maxsim
-
-T = TypeVar("T")
 
 WINDOW = 256
 """Passages that are encoded, and written, at a time."""
@@ -51,6 +48,21 @@ class CodedPassage:
     rows: NDArray[Any] | None = None
     saliency: NDArray[np.uint8] | None = None
     projected: Float32 | None = None
+
+    @classmethod
+    def split(
+        cls, vectors: Sequence[Float32], lengths: Iterable[int], *tokens: NDArray[Any] | None
+    ) -> list[CodedPassage]:
+        """Passages of which the tokens are given one after another.
+
+        Args:
+            vectors: the CLS vector of each.
+            lengths: rows of each.
+            tokens: (N, …) rows, saliency and projected.
+        """
+        ends = np.cumsum(list(lengths))[:-1]
+        parts = [[None] * len(vectors) if it is None else np.split(it, ends) for it in tokens]
+        return [cls(*those) for those in zip(vectors, *parts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,49 +199,24 @@ class PassagePipeline:
         codec = self._holder.codec
         if codec is None or not codec.fitted:
             codec = self._holder.fit_codec(tokens, saliency)
-        none: list[Any] = [None] * len(reduced)
-        return [
-            CodedPassage(*parts)
-            for parts in zip(
-                [embedding.cls for embedding in reduced],
-                _split(codec.encode(tokens), reduced),
-                none if saliency is None else _split(codec.saliency.encode(saliency), reduced),
-                none if self.recipe.fde is None else _split(codec.encode_query(tokens), reduced),
-                strict=True,
-            )
-        ]
+        return CodedPassage.split(
+            [embedding.cls for embedding in reduced],
+            map(len, reduced),
+            codec.encode(tokens),
+            None if saliency is None else codec.saliency.encode(saliency),
+            None if self.recipe.fde is None else codec.encode_query(tokens),
+        )
 
     def make(self, encoder: Encoder, texts: Sequence[str]) -> list[CodedPassage]:
         """What is stored of passages, at least one, from their texts."""
         return self.code(self.reduce(self.embed(encoder, texts)))
 
 
-class FitBuffer(Generic[T]):
-    """Reduced passages, which wait for enough of them to fit their codec on.
-
-    Attributes:
-        passages: what the caller knows them by.
-        reduced: their embeddings.
-    """
-
-    def __init__(self) -> None:
-        self.passages: list[T] = []
-        self.reduced: list[Embedding] = []
-
-    def add(self, passages: Sequence[T], reduced: Sequence[Embedding]) -> None:
-        """Let these wait, too."""
-        self.passages += passages
-        self.reduced += reduced
-
-    def ready(self, codec: Codec | None) -> bool:
-        """Whether the codec is fitted, or enough wait."""
-        if codec is None or codec.fitted or len(self.reduced) >= WAITING:
-            return True
-        return sum(map(len, self.reduced)) >= codec.sample
-
-    def clear(self) -> None:
-        """Let none wait."""
-        self.passages, self.reduced = [], []
+def ready(codec: Codec | None, waiting: Sequence[Embedding]) -> bool:
+    """Whether reduced passages need not wait longer: the codec is fitted, or they are enough to fit it on."""
+    if codec is None or codec.fitted or len(waiting) >= WAITING:
+        return True
+    return sum(map(len, waiting)) >= codec.sample
 
 
 class QueryPipeline:
@@ -270,108 +257,7 @@ def scores(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class CodedPassages:
-    """The tokens of all passages under one recipe.
-
-    Args:
-        recipe: for the encoder's model.
-        codec: fitted.
-        rows: (N, …) as the codec stores them, one passage after another.
-        lengths: (P,) rows of each passage.
-        saliency: (N,) uint8, if the recipe weighs tokens.
-        cls_width: of the CLS vectors, which are not here.
-    """
-
-    recipe: Recipe
-    codec: Codec
-    rows: NDArray[Any]
-    lengths: NDArray[np.int64]
-    saliency: NDArray[np.uint8] | None
-    cls_width: int
-
-    @property
-    def bytes_per_passage(self) -> float:
-        """Mean bytes of all vectors of a passage, as `connector evaluate` counts them."""
-        row = self.codec.stored_row_bytes + (self.saliency is not None)
-        return float(stored_bytes(self.recipe.cls, self.cls_width) + row * self.lengths.mean())
-
-    def of(self, passages: NDArray[np.integer]) -> StoredTokens:
-        """What is stored of these passages, by number."""
-        ends = np.cumsum(self.lengths)
-        taken = np.concatenate([np.arange(ends[it] - self.lengths[it], ends[it]) for it in passages])
-        saliency = None if self.saliency is None else self.saliency[taken]
-        return StoredTokens(self.rows[taken], self.lengths[passages], saliency)
-
-
-def code(
-    texts: Sequence[str],
-    encoder: Encoder,
-    recipes: Sequence[Recipe],
-    step: Callable[[int], None] = lambda _: None,
-) -> Iterator[CodedPassages]:
-    """The passages under recipes that have the same reduction and weigh tokens alike, reduced once for all.
-
-    Args:
-        texts: what the encoder sees of each passage; a `CachedEncoder` encodes them once.
-        encoder: of the recipes' model.
-        recipes: at least one, with heads for that model.
-        step: called after each window with the number of passages so far.
-    """
-    codings = [_Coding(recipe, encoder) for recipe in recipes]
-    pipeline = codings[0].pipeline
-    for start in range(0, len(texts), WINDOW):
-        window = texts[start : start + WINDOW]
-        reduced = pipeline.reduce(pipeline.embed(encoder, window))
-        for coding in codings:
-            coding.add(window, reduced)
-        step(start + len(window))
-    for coding in codings:
-        yield coding.coded(encoder.cls_width)
-
-
-@dataclass(slots=True)
-class _Coding:
-    """One recipe's passages so far."""
-
-    recipe: Recipe
-    encoder: Encoder
-    pipeline: PassagePipeline = field(init=False)
-    codec: Codec = field(init=False)
-    _buffer: FitBuffer[str] = field(default_factory=FitBuffer)
-    _made: list[CodedPassage] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        holder = OwnCodec(self.recipe)
-        self.codec = holder.codec
-        width = self.codec.bytes_per_token(self.encoder.token_width)
-        self.pipeline = PassagePipeline(self.recipe, holder, width)
-
-    def add(self, texts: Sequence[str], reduced: Sequence[Embedding]) -> None:
-        self._buffer.add(texts, reduced)
-        if self._buffer.ready(self.codec):
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._buffer.reduced:
-            self._made += self.pipeline.code(self._buffer.reduced)
-            self._buffer.clear()
-
-    def coded(self, cls_width: int) -> CodedPassages:
-        self._flush()
-        rows = [it.rows for it in self._made if it.rows is not None]
-        saliency = [it.saliency for it in self._made if it.saliency is not None]
-        lengths = np.array(list(map(len, rows)))
-        kept = np.concatenate(saliency) if saliency else None
-        return CodedPassages(self.recipe, self.codec, np.concatenate(rows), lengths, kept, cls_width)
-
-
 def _saliency(embedding: Embedding) -> Float32:
     if embedding.saliency is None:
         raise InputError("the embedding has no saliency, and the recipe keeps it; weigh it first")
     return embedding.saliency
-
-
-def _split(rows: NDArray[Any], reduced: Sequence[Embedding]) -> list[NDArray[Any]]:
-    """Each passage's rows again."""
-    return np.split(rows, np.cumsum([len(embedding) for embedding in reduced])[:-1])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from connector.compression.codecs import Codec, parse_codec
-from connector.compression.codecs.base import Datatype
+from connector.compression.codecs.scalar_quantization import TURBO, Datatype
 from connector.compression.heads import OWN, head_folder, shipped_for
 from connector.compression.reduction import (
     Frequencies,
@@ -18,7 +19,8 @@ from connector.compression.reduction import (
     parse_query_reduction,
     parse_reduction,
 )
-from connector.core.errors import RecipeError, one_line
+from connector.compression.reduction.base import Need
+from connector.core.errors import RecipeError, first_problem, one_line
 from connector.scoring.alignment import parse_alignment
 from connector.scoring.bm25 import BM25
 from connector.stores.schema import Layout, Quantization
@@ -81,17 +83,18 @@ class Recipe(BaseModel):
                 f"layout {self.layout} with codec {self.codec}: tokens need a codec, and only the layout of "
                 "recipe dense, which stores none, goes without one"
             )
-        steps = self.reduction or self.query_reduction
-        if self.codec is None and steps is not None:
-            raise ValueError(f"layout dense stores no tokens, so there is nothing for {steps} to do")
-        self.make_reduction()
-        self.make_query_reduction()
-        codec = None if self.codec is None else self.make_codec()
-        if codec is not None and self.layout == "multivector" and not codec.server_scorable:
+        for field in ("reduction", "query_reduction", "alignment", "saliency", "fde"):
+            if self.layout == "dense" and (part := getattr(self, field)):
+                raise ValueError(
+                    f"layout dense stores no tokens, so there is nothing for {field} {part} to do"
+                )
+        _ = self.needs  # reads both reductions
+        datatype = None if self.codec is None else self.make_codec().datatype
+        if self.layout == "multivector" and datatype is None:
             raise ValueError(
                 f"Qdrant cannot score {self.codec} as a multivector; use layout codes, as recipe compact does"
             )
-        if codec is not None and self.layout == "codes" and codec.datatype in ("turbo8", "turbo4"):
+        if self.layout == "codes" and datatype in TURBO:
             raise ValueError(
                 f"only Qdrant can make {self.codec}; use layout multivector, as recipe default does"
             )
@@ -107,14 +110,10 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"codec {self.codec} with head {self.head}: only a codec with linear-D and saliency take one"
             )
-        if self.codec is None and (self.alignment is not None or self.saliency):
-            raise ValueError("layout dense stores no tokens, so there is nothing to align or to weigh")
-        if self.saliency and codec is not None and codec.datatype in ("turbo8", "turbo4"):
+        if self.saliency and datatype in TURBO:
             raise ValueError(f"{self.codec} loses the vectors' lengths, which are the saliency; use float16")
         if self.alignment is not None:
             parse_alignment(self.alignment)
-        if self.fde is not None and self.layout == "dense":
-            raise ValueError(f"layout dense stores no tokens, so there is nothing for {self.fde} to encode")
         if self.lexical is not None:
             BM25(self.lexical)
         return self
@@ -143,20 +142,22 @@ class Recipe(BaseModel):
         try:
             return Recipe(**{**self.model_dump(exclude={"summary", "source"}), **given, "name": name})
         except ValidationError as error:
-            first = error.errors()[0]
-            field = "".join(f"{place}: " for place in first["loc"])
-            raise RecipeError(f"recipe {name}: {field}{first['msg'].removeprefix('Value error, ')}") from None
+            raise RecipeError(f"recipe {name}: {first_problem(error)}") from None
 
     @property
     def _projects(self) -> bool:
         """Whether the codec has a trained layer."""
         return any(part.startswith("linear-") for part in (self.codec or "").split("+"))
 
+    @cached_property
+    def needs(self) -> frozenset[Need]:
+        """What the reductions of both sides ask for beside vectors and ids."""
+        return self.make_reduction().needs | self.make_query_reduction().needs
+
     @property
     def salient(self) -> bool:
         """Whether anything asks how salient tokens are."""
-        needs = self.make_reduction().needs | self.make_query_reduction().needs
-        return self.saliency or "saliency" in needs
+        return self.saliency or "saliency" in self.needs
 
     def for_model(self, fingerprint: str) -> Recipe:
         """The recipe for the encoder with this fingerprint: its own head, if any, in place of "own".
@@ -285,13 +286,11 @@ def get_recipe(name: str) -> Recipe:
         known = ", ".join(RECIPES)
         raise RecipeError(f"recipe {name!r} is not known; the known ones: {known}, or give a .json file")
     try:
-        text = Path(name).read_text(encoding="utf-8")
+        return load_recipe(Path(name).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"recipe {name} cannot be read: {error}; give one that connector tune saved"
         ) from None
-    try:
-        return load_recipe(text)
     except RecipeError as error:
         raise RecipeError(f"{name}: {error}") from None
 
@@ -305,9 +304,5 @@ def load_recipe(data: str) -> Recipe:
     try:
         return Recipe.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = "".join(f"{place}: " for place in first["loc"])
-        said = f"{field}{first['msg'].removeprefix('Value error, ')}"
-        raise RecipeError(
-            f"not a valid recipe: {one_line(said)}; restore it, or make it with this version"
-        ) from error
+        said = one_line(first_problem(error))
+        raise RecipeError(f"not a valid recipe: {said}; restore it, or make it with this version") from error

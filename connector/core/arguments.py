@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from connector.core.errors import ConnectorError, InputError
+from connector.core.errors import ConnectorError, InputError, own_words
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,7 +22,7 @@ _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 def checked(function: Callable[P, T]) -> Callable[P, T]:
     """Check the arguments of a public function against their annotations before it is called.
 
-    Nothing is converted: a text is no number. Of an iterable it is only seen that it is one.
+    Nothing is converted: a text is not a number. Of an iterable it is only seen that it is one.
 
     Raises:
         InputError: names the first argument that does not fit, its value and what it should be.
@@ -52,13 +52,8 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
 
 def invalid(name: str, value: Any, error: ValidationError) -> ConnectorError:
     """What to raise for a value that a pydantic type refuses: all that it could have been."""
-    problems = error.errors(include_url=False)
-    for problem in problems:
-        cause = problem.get("ctx", {}).get("error")
-        if isinstance(cause, ConnectorError):  # a validator's own words
-            return cause
-    wanted = dict.fromkeys(map(_wanted, problems))
-    return InputError(f"{name} is {value!r:.80}; it should be {' or '.join(wanted)}")
+    wanted = dict.fromkeys(map(_wanted, error.errors(include_url=False)))
+    return own_words(error) or InputError(f"{name} is {value!r:.80}; it should be {' or '.join(wanted)}")
 
 
 def _wanted(problem: ErrorDetails) -> str:

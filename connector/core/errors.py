@@ -24,7 +24,10 @@ Each message names the value that was received and what to do about it.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class ConnectorError(Exception):
@@ -124,6 +127,19 @@ def require(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(module.partition(".")[0], extra) from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where the first thing is that pydantic refuses, and why: "codec: Input should be a valid string"."""
+    first = error.errors(include_url=False)[0]
+    places = [f"{place}: " for place in first["loc"]]
+    return "".join([*places, first["msg"].removeprefix("Value error, ")])
+
+
+def own_words(error: ValidationError) -> ConnectorError | None:
+    """The error of this library's that a validator raised, if one did."""
+    causes = [problem.get("ctx", {}).get("error") for problem in error.errors(include_url=False)]
+    return next((cause for cause in causes if isinstance(cause, ConnectorError)), None)
 
 
 def one_line(text: str, most: int = 500) -> str:

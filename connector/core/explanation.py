@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from markupsafe import Markup, escape
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -103,6 +105,23 @@ class Explanation:
             for pair in pairs
             for word, share in zip(pair.passage, pair.spread, strict=True)
         )
+
+    def _repr_html_(self) -> str:
+        """The passage in a notebook, each word shaded by what it adds to the score."""
+        parts = {word: part for word, part in self.passage_parts().items() if part > 0}
+        largest = max(parts.values(), default=1.0)
+        shaded = [
+            _mark(text, parts[word], parts[word] / largest) if word in parts else escape(text)
+            for text, word in split_at(self.text, parts)
+        ]
+        head = Markup("<p><b>{}</b> ({}, {:.3f})</p>").format(self.query, self.id, self.score)
+        return head + Markup("<p>{}</p>").format(Markup("").join(shaded))
+
+
+def _mark(text: str, part: float, weight: float) -> Markup:
+    """A word on orange, the denser the larger its weight (0 to 1); pointed at, it shows its part."""
+    orange = Markup('<span style="background: rgba(255, 140, 0, {:.2f})" title="{:.4f}">{}</span>')
+    return orange.format(weight, part, text)
 
 
 def split_at(text: str, words: Iterable[Word]) -> Iterator[tuple[str, Word | None]]:

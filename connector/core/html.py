@@ -18,19 +18,6 @@ from markupsafe import Markup
 _STATIC = Path(__file__).parent / "static"
 
 
-def html_page(title: str, body: str, style: str, script: str, *, asks: bool = False) -> str:
-    """The page, to be saved as UTF-8.
-
-    Args:
-        title: as text.
-        body: as markup, every text in it escaped.
-        style: beside that of all pages.
-        script: of the page.
-        asks: whether the script may ask the server that the page comes from.
-    """
-    return _render(_STATIC / "page.html", style, script, asks, {"title": title, "body": Markup(body)})
-
-
 def render_page(template: Path, *, asks: bool = False, **values: Any) -> str:
     """The page of a template, to be saved as UTF-8.
 
@@ -43,12 +30,9 @@ def render_page(template: Path, *, asks: bool = False, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: the template names what is not given.
     """
-    style, script = (template.with_suffix(it).read_text(encoding="utf-8") for it in (".css", ".js"))
-    return _render(template, style, script, asks, values)
-
-
-def _render(template: Path, style: str, script: str, asks: bool, values: dict[str, Any]) -> str:
-    style = (_STATIC / "page.css").read_text(encoding="utf-8") + style
+    files = (_STATIC / "page.css", template.with_suffix(".css"), template.with_suffix(".js"))
+    shared, own, script = (file.read_text(encoding="utf-8") for file in files)
+    style = shared + own
     environment = Environment(
         loader=FileSystemLoader([template.parent, _STATIC]),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Reading and writing bytes: safetensors, Parquet, sealed artifacts, whole files, canonical JSON; batches."""
+"""Reading and writing bytes: safetensors, Parquet, sealed artifacts, whole files; canonical JSON; batches."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def check_learned(arrays: Mapping[str, NDArray[Any]]) -> None:
     """
     for name, array in arrays.items():
         if array.dtype.kind != "f" or not float(np.abs(array).max(initial=0)) <= _LARGEST:
-            raise ValueError(f"{name:.80} ({array.dtype}) holds what is no finite float up to {_LARGEST:g}")
+            raise ValueError(
+                f"{name:.80} ({array.dtype}) holds what is not a finite float up to {_LARGEST:g}"
+            )
 
 
 T = TypeVar("T")
@@ -100,7 +102,9 @@ def unsealed(stored: bytes, what: str) -> bytes:
     """
     data, size, digest = stored[_HEADER:], stored[8:16], stored[16:_HEADER]
     if not stored.startswith(_MAGIC) or int.from_bytes(size, "big") != len(data):
-        raise StoreError(f"{what} has {len(stored)} bytes and is no artifact of that size; restore an export")
+        raise StoreError(
+            f"{what} has {len(stored)} bytes and is not an artifact of that size; restore an export"
+        )
     if not hmac.compare_digest(hashlib.sha256(data).digest(), digest):
         raise StoreError(f"{what} was changed since it was stored (SHA-256); restore an export")
     return data
@@ -128,3 +132,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def to_json(value: Any) -> str:
     """Canonical JSON: sorted keys, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits over the canonical JSON of a value."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]

@@ -37,6 +37,13 @@ class Method(Generic[S, C]):
         return self.form.rpartition("-")[0] if self.form[-1].isupper() else self.form
 
 
+def count(text: str, least: int = 1) -> int:
+    """The whole number that follows a name, as in "pca-128"."""
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise RecipeError(f"{text!r} is not a number; give one such as 16, at least {least}")
+    return int(text)
+
+
 def named(part: str, methods: Sequence[Method[S, C]]) -> tuple[Method[S, C], str] | None:
     """The method that a part names, and what follows its name: something where it takes one, else nothing."""
     for method in methods:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import json
 import stat
 import sys
@@ -128,7 +127,7 @@ def _take(fields: Record, given: str | None, usual: tuple[str, ...]) -> Any:
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, str | DocumentError]]:
-    """The lines of a file that are not blank: where each stands, and its text or that it is no UTF-8.
+    """The lines of a file that are not blank: where each stands, and its text or that it is not UTF-8.
 
     Raises:
         OSError: the file cannot be read.
@@ -212,7 +211,7 @@ def _parquet(path: Path) -> Rows:
             rows = (row for batch in file.iter_batches() for row in _batch_rows(batch))
             for number, row in enumerate(rows, 1):
                 where = f"{path.name} row {number}"
-                yield where, DocumentError(f"{where} {row}") if isinstance(row, str) else _plain(row)
+                yield where, DocumentError(f"{where} {row}") if isinstance(row, str) else row
     except SourceError:
         raise
     except Exception as error:  # damaged files fail in many ways
@@ -222,7 +221,7 @@ def _parquet(path: Path) -> Rows:
 
 
 def _batch_rows(batch: Any) -> list[Any]:
-    """The rows of a batch; for one that Python cannot hold, such as text that is no UTF-8, why."""
+    """The rows of a batch; for one that Python cannot hold, such as text that is not UTF-8, why."""
     try:
         return list(batch.to_pylist())
     except Exception as error:
@@ -230,17 +229,6 @@ def _batch_rows(batch: Any) -> list[Any]:
             return [f"cannot be read ({error}); correct it, or leave the field out"]
         half = len(batch) // 2
         return _batch_rows(batch.slice(0, half)) + _batch_rows(batch.slice(half))
-
-
-def _plain(value: Any) -> Any:
-    """Times as ISO 8601, which Qdrant's range conditions read."""
-    if isinstance(value, datetime.datetime | datetime.date):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):  # the pairs of a map are tuples
-        return [_plain(item) for item in value]
-    return value
 
 
 def _folder(folder: Path) -> Rows:

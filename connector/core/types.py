@@ -5,17 +5,20 @@ All are frozen and validated when they are made, so that no later stage has to l
 
 from __future__ import annotations
 
+import datetime
 import math
 import reprlib
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_jsonable_python
 
 from connector.core.errors import DocumentError, InputError
-from connector.core.explanation import Explanation
 
 Float32 = NDArray[np.float32]
 
@@ -31,7 +34,8 @@ class Document:
         id: any non-empty string; documents with the same id replace one another.
         text: the text, not blank.
         title: optional; encoded in front of the text, as BEIR does.
-        metadata: any JSON object; filters address its keys.
+        metadata: any JSON object; filters address its keys. As Qdrant takes them, dates and times become
+            RFC 3339 texts, UUIDs texts, and decimals and NumPy's numbers plain numbers; so they come back.
 
     Raises:
         DocumentError: the document holds something that cannot be stored or found again.
@@ -56,7 +60,7 @@ class Document:
             check_text(text or "", f"{what}: {key}")
         if not self.text.strip():
             raise DocumentError(f"{what}: text is empty; leave the document out")
-        _check_json(self.metadata, f"{what}: metadata")
+        object.__setattr__(self, "metadata", _as_json(self.metadata, f"{what}: metadata"))
 
 
 def passage_text(title: str | None, text: str) -> str:
@@ -86,31 +90,44 @@ _MAX_DEPTH = 64
 """Qdrant Edge writes deeper payloads to its log but cannot read them back: about 120 levels."""
 
 
-def _check_json(value: Any, what: str, depth: int = 0) -> None:
-    """Refuse what JSON, or Qdrant's payload, would change or lose."""
+def _as_json(value: Any, what: str, depth: int = 0) -> Any:
+    """The value as it is stored; refuses what JSON, or Qdrant's payload, would change or lose."""
     if depth > _MAX_DEPTH:
         raise DocumentError(f"{what[:80]}… is nested deeper than {_MAX_DEPTH} levels; flatten it")
     match value:
         case None | bool():
-            pass
+            return value
+        case np.datetime64():  # of any unit; Python's has microseconds
+            return _as_json(value.astype("datetime64[us]").item(), what, depth)
+        case np.generic():
+            return _as_json(value.item(), what, depth)
         case str():
             check_text(value, what)
+            return value
+        case datetime.date() | datetime.time() | uuid.UUID():
+            return to_jsonable_python(value)
+        case Decimal():
+            whole = value.is_finite() and value == value.to_integral_value()
+            return _as_json(int(value) if whole else float(value), what, depth)
         case int() if not -(2**63) <= value < 2**63:
             raise DocumentError(f"{what} is {value}, wider than 64 bits; store it as a string")
         case float() if not math.isfinite(value):
             raise DocumentError(f"{what} is {value}, which JSON does not have; use null or a string")
+        case int() | float():
+            return value
         case Mapping():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise DocumentError(f"{what} has the key {key!r}; keys must be strings")
-                check_text(key, f"{what}: key")
-                _check_json(item, f"{what}.{key}", depth + 1)
+            return {_key(key, what): _as_json(it, f"{what}.{key}", depth + 1) for key, it in value.items()}
         case list() | tuple():
-            for index, item in enumerate(value):
-                _check_json(item, f"{what}[{index}]", depth + 1)
-        case _ if not isinstance(value, int | float):
-            kind = type(value).__name__
-            raise DocumentError(f"{what} is of type {kind}, which JSON does not have; convert it")
+            return [_as_json(it, f"{what}[{index}]", depth + 1) for index, it in enumerate(value)]
+    kind = type(value).__name__
+    raise DocumentError(f"{what} is of type {kind}, which JSON does not have; convert it")
+
+
+def _key(key: Any, what: str) -> str:
+    if not isinstance(key, str):
+        raise DocumentError(f"{what} has the key {key!r}; keys must be strings")
+    check_text(key, f"{what}: key")
+    return key
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,6 +247,12 @@ def check_rows(tokens: NDArray[Any], *, nonzero: bool = False) -> None:
         raise InputError(f"token vector {row} is zero; leave it out, as it has no direction")
 
 
+def unit(vectors: NDArray[np.floating]) -> Float32:
+    """(…, w) the vectors with length 1; those of zeros stay so."""
+    scaled: Float32 = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return scaled
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One found document.
@@ -244,7 +267,6 @@ class Hit:
         parts: the parts of the score by name, where they were computed: "cls" (inner product of the CLS
             vectors), "maxsim" or "aligned" and, where it is mixed with CLS, "mixed"; where nothing reranks,
             the score by which the hit was found: "cls", "bm25", "rrf", "dbsf" or "fde".
-        explainer: what `explain` asks, put there by the search; copies that leave the process lose it.
     """
 
     id: str
@@ -254,27 +276,6 @@ class Hit:
     metadata: dict[str, Any]
     passage: int
     parts: dict[str, float]
-    explainer: Callable[[Hit], Explanation] | None = field(default=None, repr=False, compare=False)
-
-    def explain(self) -> Explanation:
-        """Which words of the query and of the text the score comes from.
-
-        Returns:
-            A `connector.Explanation`, whose parts sum to the score.
-
-        Raises:
-            InputError: the hit was not scored by words, or no search of this process found it.
-            CollectionError: what is stored is not what it was when the hit was found.
-        """
-        if self.explainer is None:
-            raise InputError(
-                f"hit {self.id!r} does not know its search any more; use Connector.explain(query, hit)"
-            )
-        return self.explainer(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        values = (self.id, self.score, self.text, self.title, self.metadata, self.passage, self.parts)
-        return type(self), values
 
 
 class Hits(list[Hit]):
@@ -288,3 +289,11 @@ class Hits(list[Hit]):
     def __init__(self, hits: list[Hit], ms: dict[str, float]) -> None:
         super().__init__(hits)
         self.ms = ms
+
+
+_POINT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "qdrant-late-interaction")
+
+
+def point_id(document_id: str, passage: int) -> str:
+    """The UUIDv5 under which passage number `passage` of a document is stored."""
+    return str(uuid.uuid5(_POINT_NAMESPACE, f"{document_id}\0{passage}"))

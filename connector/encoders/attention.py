@@ -66,8 +66,9 @@ class Recorder:
 
 
 @contextmanager
-def recording() -> Iterator[Recorder]:
-    """Record the attention calls of this thread."""
+def recording(model: Any) -> Iterator[Recorder]:
+    """Record the attention calls of a transformer in this thread."""
+    _make_recordable(model)
     recorder = _thread.recorder = Recorder()
     try:
         yield recorder
@@ -81,7 +82,7 @@ def write_attention(transformer: torch.nn.Module) -> None:
     Raises:
         ModelError: when it is called and the model does not tell.
     """
-    make_recordable(transformer.model)
+    _make_recordable(transformer.model)
     if _write not in transformer._forward_hooks.values():
         transformer.register_forward_pre_hook(_start)
         transformer.register_forward_hook(_write)
@@ -97,7 +98,7 @@ def _write(_: torch.nn.Module, __: tuple[Any, ...], features: dict[str, Any]) ->
     features["attention"] = recorder.received(features["attention_mask"])
 
 
-def make_recordable(model: Any) -> None:
+def _make_recordable(model: Any) -> None:
     """Let a transformer's attention calls be recorded; one without the fused kernel is left as it is."""
     if isinstance(model, PreTrainedModel) and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(_NAME)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from connector.core.io import to_json
+from connector.core.io import to_json, write_atomically
 from connector.core.types import ROW_FIELDS, Embedding
 from connector.encoders.base import Encoder
 
@@ -116,6 +115,4 @@ def _save(path: Path, embeddings: list[Embedding], seconds: float) -> None:
         rows = [getattr(item, name) for item in embeddings]
         if rows[0] is not None:
             arrays[name] = np.concatenate(rows)
-    temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
-    save_file(arrays, temporary, metadata={"seconds": repr(seconds)})
-    temporary.replace(path)
+    write_atomically(path, save(arrays, metadata={"seconds": repr(seconds)}))

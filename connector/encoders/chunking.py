@@ -4,44 +4,31 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from dataclasses import dataclass
 
 from connector.core.errors import InputError
 
 
-class Chunking(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Chunking:
     """How long texts are split.
 
     Args:
         tokens: the most tokens of a chunk, special tokens not counted; None does not split.
         overlap: tokens that a chunk shares with the one before.
-    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Raises:
+        InputError: the numbers do not go together.
+    """
 
     tokens: int | None = None
     overlap: int = 0
 
-    @classmethod
-    def checked(cls, tokens: int | None, overlap: int) -> Chunking:
-        """The same, with our own error.
-
-        Raises:
-            InputError: the numbers do not go together.
-        """
-        try:
-            return cls(tokens=tokens, overlap=overlap)
-        except ValidationError as error:
-            raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Chunking:
+    def __post_init__(self) -> None:
         if self.tokens is None and self.overlap:
-            raise ValueError(f"chunk overlap is {self.overlap} but chunk tokens are not given; give both")
+            raise InputError(f"chunk overlap is {self.overlap} but chunk tokens are not given; give both")
         if self.tokens is not None and not 0 <= self.overlap < self.tokens:
-            raise ValueError(f"chunk overlap is {self.overlap} for {self.tokens} tokens; give less, from 0")
-        return self
+            raise InputError(f"chunk overlap is {self.overlap} for {self.tokens} tokens; give less, from 0")
 
 
 def chunk_spans(

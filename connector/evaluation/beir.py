@@ -1,15 +1,16 @@
-"""Judged queries: queries.jsonl and qrels of a BEIR folder."""
+"""Judged queries: queries.jsonl and qrels of a BEIR folder, or examples."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connector.core.errors import DocumentError, SourceError, one_line
-from connector.core.sources import json_lines, text_lines
+from connector.core.errors import DocumentError, InputError, SourceError, one_line
+from connector.core.sources import csv_rows, json_lines, text_lines
 from connector.core.types import check_text
 
 
@@ -45,17 +46,84 @@ def load_judged(folder: Path, split: str) -> Judged:
         raise SourceError(f"{folder} has no judgements for split {split!r} ({path}); splits there: {there}")
     qrels = load_qrels(path)
     texts = load_queries(folder / "queries.jsonl")
-    missing = [query for query in qrels if query not in texts]
-    if missing:
-        raise SourceError(
-            one_line(f"{folder / 'queries.jsonl'} lacks the judged query {missing[0]!r}; restore it")
-        )
-    blank = [query for query in qrels if not texts[query].strip()]
-    if blank:
-        raise SourceError(
-            one_line(f"{folder / 'queries.jsonl'}: judged query {blank[0]!r} is blank; give its text")
-        )
+    for query in qrels:
+        if not texts.get(query, "").strip():
+            problem = "is blank" if query in texts else "is missing"
+            raise SourceError(
+                one_line(f"{folder / 'queries.jsonl'}: the judged query {query!r} {problem}; give its text")
+            )
     return Judged({query: texts[query] for query in qrels}, qrels)
+
+
+def judged_examples(examples: Iterable[tuple[str, str]]) -> Judged:
+    """Examples as judgements of grade 1; each query is its own id.
+
+    Args:
+        examples: pairs of a query and the id of a document that answers it, of at least two queries; a query
+            with several answers comes several times.
+
+    Raises:
+        InputError: an example is not such a pair, or they are too few.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, pair in enumerate(examples, 1):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(f"example {number} is {pair!r}; give a pair of a query and a document's id")
+        query, answer = _checked_example(f"example {number}", *pair)
+        qrels.setdefault(query, {})[answer] = 1
+    if len(qrels) < 2:
+        raise InputError(f"there are examples of {len(qrels)} queries; give at least 2, and better 8 or more")
+    return Judged({query: query for query in qrels}, qrels)
+
+
+def load_examples(path: Path) -> list[tuple[str, str]]:
+    """Examples from a file: pairs of a query and the id of a document that answers it.
+
+    Args:
+        path: `.jsonl` with an object a line, {"query": "…", "id": "…"} or {"query": "…", "ids": ["…", …]};
+            or `.csv` or `.tsv` whose header names the columns query and id.
+
+    Raises:
+        SourceError: the file is missing, damaged or of another kind.
+        InputError: a line has no query, or no id of a document.
+        DocumentError: a text of it holds what no tokenizer takes.
+    """
+    kind = path.suffix.lower()
+    if kind in (".jsonl", ".ndjson"):
+        lines: Iterator[tuple[str, Any]] = json_lines(path)
+    elif kind in (".csv", ".tsv"):
+        rows = csv_rows(path, "\t" if kind == ".tsv" else ",")
+        lines = ((where, _trimmed(row)) for where, row in rows)
+    else:
+        raise SourceError(f"{path} is of no known kind; give examples as a .jsonl, .csv or .tsv file")
+    return [pair for where, record in readable(path, lines) for pair in _examples(where, record)]
+
+
+def _trimmed(row: dict[str, str] | DocumentError) -> dict[str, str] | DocumentError:
+    if isinstance(row, DocumentError):
+        return row
+    return {name.strip().lower(): text.strip() for name, text in row.items()}
+
+
+def _examples(where: str, record: Any) -> Iterator[tuple[str, str]]:
+    ids = record.get("ids", [record.get("id")]) if isinstance(record, dict) else None
+    if not isinstance(ids, list) or not ids:
+        shown = reprlib.repr(record)
+        raise SourceError(f'{where} is {shown}; give a query and the id of a document, "query" and "id"')
+    for id_ in ids:
+        yield _checked_example(where, record.get("query"), str(id_) if type(id_) is int else id_)
+
+
+def _checked_example(where: str, query: Any, answer: Any) -> tuple[str, str]:
+    if not isinstance(query, str) or not query.strip():
+        raise InputError(f"{where} has the query {query!r:.80}; give a query, as a text")
+    if not isinstance(answer, str) or not answer:
+        raise InputError(
+            f"{where}, {query!r:.80}, has the id {answer!r:.80}; give a document's id, as a text"
+        )
+    check_text(query, f"the query of {where}")
+    check_text(answer, f"the id of {where}")
+    return query, answer
 
 
 def load_qrels(path: Path) -> dict[str, dict[str, int]]:
@@ -66,7 +134,7 @@ def load_qrels(path: Path) -> dict[str, dict[str, int]]:
         DocumentError: a text holds what no tokenizer takes.
     """
     qrels: dict[str, dict[str, int]] = {}
-    for number, (where, line) in enumerate(_readable(path, text_lines(path)), 1):
+    for number, (where, line) in enumerate(readable(path, text_lines(path)), 1):
         row = line.rstrip("\r\n").split("\t")
         if number == 1 and row[-1] == "score":
             continue
@@ -89,20 +157,24 @@ def load_queries(path: Path) -> dict[str, str]:
         DocumentError: a text holds what no tokenizer takes.
     """
     texts = {}
-    for where, record in _readable(path, json_lines(path)):
+    for where, record in readable(path, json_lines(path)):
         id_, text = (record.get(key) if isinstance(record, dict) else None for key in ("_id", "text"))
         if isinstance(id_, int) and not isinstance(id_, bool):
             id_ = str(id_)
         if not isinstance(id_, str) or not isinstance(text, str):
-            raise SourceError(f"{path.parent / where} is no query; give _id and text, as texts")
+            raise SourceError(f"{path.parent / where} is not a query; give _id and text, as texts")
         check_text(id_, f"{where}: _id")
         check_text(text, f"{where}: text")
         texts[id_] = text
     return texts
 
 
-def _readable(path: Path, lines: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Lines none of which may be bad."""
+def readable(path: Path, lines: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Lines none of which may be bad.
+
+    Raises:
+        SourceError: one is bad, or the file cannot be read.
+    """
     try:
         for where, line in lines:
             if isinstance(line, DocumentError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
+
+import numpy as np
 
 from connector.collection.collection import Collection, scored_by
 from connector.collection.documents.writer import IngestReport
@@ -15,14 +18,14 @@ from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe
 from connector.collection.search.options import SearchKeywords, SearchOptions, search_options
 from connector.collection.search.search import fetch, rank
-from connector.core.errors import InputError
 from connector.core.sources import Source
+from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
 from connector.encoders.chunking import Chunking
 from connector.evaluation.beir import load_judged
-from connector.evaluation.metrics import Run, _percentile, measure
-from connector.stores import Store, open_store
+from connector.evaluation.metrics import DEPTH, Run, measure
+from connector.stores import open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,33 +92,26 @@ def evaluate(
         InputError: an option of the search cannot be used.
         SourceError: the folder is not in this layout.
     """
-    options = _options(search)
+    given = {"candidates": 200, **search}
+    options = search_options(**given, k=given["candidates"])
     options.check(recipe)
     judged = load_judged(folder, split)
     source = Source(folder, skip_bad=skip_bad)
     cached = None if cache is None else CachedEncoder(encoder, cache)
-    with tempfile.TemporaryDirectory(prefix="connector-evaluate-") as scratch:
-        store = open_store(path=scratch)
-        try:
-            collection = Collection.create(store, "evaluate", recipe, encoder)
-            report = ingest(
-                collection,
-                cached or encoder,
-                source,
-                chunking=Chunking(),
-                skip_bad=skip_bad,
-                progress=progress,
-            )
-            seconds = report.seconds + (cached.spared if cached else 0.0)
-            scored = scored_by(
-                collection,
-                options.alignment or collection.alignment,
-                collection.cls_weight if options.cls_weight is None else options.cls_weight,
-            )
-            at_rest = _at_rest(store, "evaluate", report.passages)
-            run, times = _search(collection, cached or encoder, judged.queries, options)
-        finally:
-            store.close()
+    used = cached or encoder
+    with temporary_collection(recipe, encoder) as collection:
+        report = ingest(collection, used, source, chunking=Chunking(), skip_bad=skip_bad, progress=progress)
+        seconds = report.seconds + (cached.spared if cached else 0.0)
+        scored = scored_by(
+            collection,
+            options.alignment or collection.alignment,
+            collection.cls_weight if options.cls_weight is None else options.cls_weight,
+        )
+        at_rest = _at_rest(collection, report.passages)
+        queries = used.encode_queries(list(judged.queries.values()))
+        found = list(searches(collection, queries, options, encoder.device))
+    run = {query: scores for query, (scores, _) in zip(judged.queries, found, strict=True)}
+    times = [ms for _, ms in found]
     return Evaluation(
         dataset=folder.resolve().name,
         model=encoder.name,
@@ -127,34 +123,35 @@ def evaluate(
         bytes_per_passage=report.bytes_per_passage,
         at_rest_per_passage=at_rest,
         tokens_per_passage=round(report.tokens_after / max(report.passages, 1), 2),
-        query_ms={"p50": _percentile(times, 50), "p95": _percentile(times, 95)},
+        query_ms={f"p{it}": round(float(np.percentile(times, it)), 3) for it in (50, 95)},
         documents_per_second=round(report.documents / seconds, 2),
         run=run,
     )
 
 
-def _options(search: SearchKeywords) -> SearchOptions:
-    given = {"candidates": 200, **search}
-    return search_options(**given, k=given["candidates"])
+@contextmanager
+def temporary_collection(recipe: Recipe, encoder: Encoder) -> Iterator[Collection]:
+    """A collection in an embedded Qdrant, in a temporary folder."""
+    with (
+        tempfile.TemporaryDirectory(prefix="connector-") as folder,
+        closing(open_store(path=folder)) as store,
+    ):
+        yield Collection.create(store, "temporary", recipe, encoder)
 
 
-def _at_rest(store: Store, name: str, passages: int) -> dict[str, float]:
+def searches(
+    collection: Collection, queries: Iterable[Embedding], options: SearchOptions, device: str
+) -> Iterator[tuple[dict[str, float], float]]:
+    """Of each encoded query document id to score, and the milliseconds of a search for 10 hits."""
+    for query in queries:
+        ranking = rank(collection, query, options, device=device)
+        yield ranking.scores(), fetch(collection, ranking, DEPTH).ms["total"]
+
+
+def _at_rest(collection: Collection, passages: int) -> dict[str, float]:
+    store, name = collection.store, collection.name
     total, data = store.disk_bytes(name) or 0, store.disk_bytes(name, log=False) or 0
     return {"data": round(data / passages, 1), "log": round(max(total - data, 0) / passages, 1)}
-
-
-def _search(
-    collection: Collection, encoder: Encoder, queries: Mapping[str, str], options: SearchOptions
-) -> tuple[Run, list[float]]:
-    """The run over all candidates, and milliseconds a query."""
-    run: Run = {}
-    times = []
-    embeddings = encoder.encode_queries(list(queries.values()))
-    for query, embedding in zip(queries, embeddings, strict=True):
-        ranking = rank(collection, embedding, options, device=encoder.device)
-        times.append(fetch(collection, ranking, 10).ms["total"])
-        run[query] = ranking.scores()
-    return run, times
 
 
 def write_run(run: Run, path: Path, tag: str) -> None:
@@ -164,10 +161,7 @@ def write_run(run: Run, path: Path, tag: str) -> None:
         for query, scores in run.items()
         for place, (document, score) in enumerate(scores.items(), 1)
     ]
-    try:
-        path.write_text("".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"run {path} cannot be written: {error}; give another file") from error
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def _word(id_: str) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import ir_measures
 import numpy as np
 from ir_measures import RR, P, R, nDCG
+from numpy.typing import NDArray
 
 from connector.evaluation.beir import Judged
+from connector.evaluation.ranking import Ranking
+
+Float64 = NDArray[np.float64]
+
 
 Run = dict[str, dict[str, float]]
 """Query id to document id to score."""
+
 
 DEPTH = 10
 """Of the measure, nDCG@10."""
@@ -31,24 +37,21 @@ def measure(judged: Judged, run: Run, min_relevance: int = 1) -> dict[str, float
         "RR@10": RR(rel=min_relevance) @ 10,
         "P@10": P(rel=min_relevance) @ 10,
     }
-    names = {str(value): name for name, value in wanted.items()}
-    totals = dict.fromkeys(wanted, 0.0)
-    for result in ir_measures.iter_calc(list(wanted.values()), judged.qrels, run):
-        totals[names[str(result.measure)]] += result.value
-    return {name: round(total / len(judged.qrels), 5) for name, total in totals.items()}
+    means = ir_measures.calc_aggregate(list(wanted.values()), judged.qrels, run)
+    return {name: round(means[it], 5) for name, it in wanted.items()}
 
 
-def _percentile(values: list[float], percent: int) -> float:
-    return round(float(np.percentile(values, percent)), 3)
-
-
-def ndcg(ranking: Sequence[str], grades: Mapping[str, int]) -> float:
-    """nDCG@10 of document ids, best first, by ir-measures; 0 without any.
+def ndcg(rankings: Iterable[Ranking], grades: Iterable[Mapping[str, int]]) -> Float64:
+    """(Q,) nDCG@10 of each query's ranking, by ir-measures; 0 where nothing is found.
 
     Args:
-        ranking: document ids, best first.
-        grades: document id to grade; those that are not there have grade 0.
+        rankings: document ids of each query, best first.
+        grades: of each query document id to grade; those that are not there have grade 0.
     """
-    run = {"query": {document: -float(place) for place, document in enumerate(ranking[:DEPTH])}}
-    values = ir_measures.iter_calc([ir_measures.nDCG @ DEPTH], {"query": dict(grades)}, run)
-    return float(sum(it.value for it in values))
+    qrels = {str(query): dict(it) for query, it in enumerate(grades)}
+    run = {
+        query: {document: -float(place) for place, document in enumerate(ranking[:DEPTH])}
+        for query, ranking in zip(qrels, rankings, strict=True)
+    }
+    values = {it.query_id: it.value for it in ir_measures.iter_calc([nDCG @ DEPTH], qrels, run)}
+    return np.array([values[query] for query in qrels])

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from connector.api.async_connector import AsyncConnector
-from connector.api.bulk_ingest import count_checked, opened
+from connector.api.bulk_ingest import count_checked
 from connector.api.connector import Connector
 from connector.core.errors import InputError, PointsRefused
 from connector.core.types import Document, Hit
 from connector.encoders.chunking import Chunking
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Held: TypeAlias = Connector | AsyncConnector
@@ -26,7 +23,7 @@ def taken_or_opened(collection: str | Held, **arguments: Any) -> Held:
 
     Args:
         collection: which.
-        arguments: those of `opened`, for a name alone; those that are None count as not given.
+        arguments: those of `Connector.open_or_create`, for a name alone; None counts as not given.
 
     Raises:
         InputError: the arguments do not go together, or the collection that is there has another recipe.
@@ -35,7 +32,7 @@ def taken_or_opened(collection: str | Held, **arguments: Any) -> Held:
     """
     given = {key: value for key, value in arguments.items() if value is not None}
     if isinstance(collection, str):
-        return opened(collection, **given)[0]
+        return Connector.open_or_create(collection, **given)
     if not isinstance(collection, Held):
         raise InputError(f"collection is {collection!r:.80}; give a collection's name, or a connector")
     if given:
@@ -78,8 +75,6 @@ def write(connector: Connector, documents: Sequence[Document]) -> None:
     """
     check(documents)
     report = connector.ingest(documents)
-    if report.truncated:
-        logger.warning("%d documents do not fit the model's window; split them smaller", report.truncated)
     if report.refused:
         raise PointsRefused(report.refused)
 

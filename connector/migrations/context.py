@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from connector.collection.metadata import CollectionMetadata
 from connector.collection.recipe import Recipe
 from connector.core.errors import MigrationError
+from connector.migrations.rebuild import Recode, Reindex
 from connector.migrations.revisions import Direction, Revision, failure
-from connector.migrations.steps import Shape
-from connector.migrations.steps_in_place import AddVector, CreatePayloadIndex, DropVector, MapPayload
-from connector.migrations.steps_rebuild import Recode, Reindex, SetHnsw, SetQuantization, Step
+from connector.migrations.steps import Step
+from connector.migrations.steps_in_place import (
+    AddVector,
+    CreatePayloadIndex,
+    DropVector,
+    MapPayload,
+    SetHnsw,
+    SetQuantization,
+)
 
 
 class Context:
@@ -21,28 +29,28 @@ class Context:
 
     Args:
         name: of the collection.
-        shape: what the collection is now.
+        now: what the collection says of itself.
         done: how many of the first steps are done already, and not looked at again.
 
     Attributes:
         steps: what was said.
     """
 
-    def __init__(self, name: str, shape: Shape, done: int = 0) -> None:
+    def __init__(self, name: str, now: CollectionMetadata, done: int = 0) -> None:
         self.name = name
         self.steps: list[Step] = []
-        self._shape = shape
+        self._after = now
         self._done = done
 
     @property
     def recipe(self) -> Recipe:
         """The recipe of the collection after the steps that were said so far."""
-        return self._shape.recipe
+        return self._after.recipe
 
     @property
     def model(self) -> str:
         """The name of its encoder then."""
-        return self._shape.model
+        return self._after.model
 
     def reindex(self, recipe: str | Recipe | None = None, model: str | None = None) -> None:
         """Encode every text again: another encoder, reduction, codec or width.
@@ -91,7 +99,7 @@ class Context:
 
     def _add(self, step: Step) -> None:
         if len(self.steps) >= self._done:
-            self._shape = step.check(self._shape)
+            self._after = step.check(self._after)
         self.steps.append(step)
 
 

@@ -1,4 +1,4 @@
-"""Another version of a collection, made while the collection goes on being searched and written.
+"""Steps that make another version of a collection, while it goes on being searched and written.
 
 The new version is made under a name of its own, gets its codec, and is announced; from then on writers carry
 to it what they write (`connector.collection.versions.dual_write`). Documents are copied as far as they
@@ -9,20 +9,23 @@ switched. Whatever happens before the switch, the old version is as it was.
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
-from connector.collection.aliases import next_version, versions
 from connector.collection.collection import CANARIES_FILE, Collection
 from connector.collection.documents.document_state import read, unmake
 from connector.collection.documents.writer import IngestReport, Writer
 from connector.collection.metadata import CollectionMetadata, new_metadata
 from connector.collection.pipeline import WINDOW
+from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.versions import transcode
+from connector.collection.versions.aliases import next_version, versions
+from connector.collection.versions.catalog import kept, matches
 from connector.collection.versions.dual_write import carry
-from connector.core.errors import MigrationError
+from connector.core.errors import MigrationError, RecipeError
 from connector.core.io import batched
 from connector.encoders import Encoder
-from connector.migrations.steps import Shape, Work
+from connector.migrations.steps import Estimate, Outlook, Step, Work, with_recipe
 from connector.migrations.verify import differing, verify
 from connector.stores import Record
 
@@ -37,19 +40,19 @@ _OF_CONTENT = ("codec", "alignment", "adapted_weight", "frequencies", "canaries"
 """What a new version does not have from the one that it is made of."""
 
 
-def rebuild(work: Work, source: Collection, after: Shape, encoder: Encoder | None = None) -> None:
+def rebuild(work: Work, source: Collection, after: CollectionMetadata, encoder: Encoder | None) -> None:
     """Make another version and switch to it.
 
     Args:
         work: what runs.
         source: the collection as it is now.
-        after: the recipe and the graph of the new version.
+        after: what the new version says of itself: recipe, graph, indexes.
         encoder: encodes every text again; None makes the version of what is stored.
 
     Raises:
         MigrationError: the new version does not hold what it should; the name leads to the old one still.
     """
-    target = _begun(work, source, after, encoder) or _made(work, source, after, encoder)
+    target = _begun(work, source, after, encoder) or _made(work, after, encoder)
     _fit(work, source, target)
     source.write_metadata(rebuild=target.physical)
     _copy(work, source, target)
@@ -57,8 +60,7 @@ def rebuild(work: Work, source: Collection, after: Shape, encoder: Encoder | Non
     work.progress("verifying")
     verification = verify(source, target, work.encoder_of)
     work.say(verification.summary())
-    problems = verification.problems(work.min_overlap)
-    if problems:
+    if problems := verification.problems(work.min_overlap):
         raise MigrationError(
             f"{target.physical} is not what it should be: {'; '.join(problems)}. {source.name!r} leads to "
             f"{source.physical} as before; look at both with connector search --collection, then run the "
@@ -74,10 +76,12 @@ def rebuild(work: Work, source: Collection, after: Shape, encoder: Encoder | Non
     source.write_metadata(rebuild=None)
 
 
-def _begun(work: Work, source: Collection, after: Shape, encoder: Encoder | None) -> Collection | None:
+def _begun(
+    work: Work, source: Collection, after: CollectionMetadata, encoder: Encoder | None
+) -> Collection | None:
     """The version that a run which was cut off has begun, or that is there from before."""
     announced, store = source.read_metadata().rebuild, work.store
-    fingerprint = source.encoder if encoder is None else encoder.fingerprint
+    fingerprint = source.metadata.encoder if encoder is None else encoder.fingerprint
     step = work.id.rpartition(".")[0]  # whatever its file says
     others = [it for it in reversed(versions(store, work.name)) if it != source.physical]
     for physical in others:
@@ -85,7 +89,7 @@ def _begun(work: Work, source: Collection, after: Shape, encoder: Encoder | None
         building = metadata.building or ""
         if building in (work.id, work.id + _AGAIN):
             return Collection(store, physical)
-        if physical == announced and metadata.encoder == fingerprint and after.matches(metadata):
+        if physical == announced and metadata.encoder == fingerprint and matches(metadata, after):
             target = Collection(store, physical)  # it was whole, and about to be switched to
             target.write_metadata(building=work.id + _AGAIN)
             return target
@@ -96,27 +100,26 @@ def _begun(work: Work, source: Collection, after: Shape, encoder: Encoder | None
                 Collection(store, physical).write_metadata(building=None)
             elif building:
                 store.drop(physical)
-    kept = after.kept(source, encoder=fingerprint) if work.direction == "downgrade" else None
-    if kept is None:
+    before = kept(source, after, fingerprint) if work.direction == "downgrade" else None
+    if before is None:
         return None
-    work.say(f"{kept} is there from before, and is brought up to date")
-    target = Collection(store, kept)
+    work.say(f"{before} is there from before, and is brought up to date")
+    target = Collection(store, before)
     # Before what another run goes on by.
-    target.write_metadata(indexes={**target.metadata.indexes, **source.metadata.indexes})
+    target.write_metadata(indexes={**target.metadata.indexes, **after.indexes})
     target.write_metadata(building=work.id + _AGAIN)
     return target
 
 
-def _made(work: Work, source: Collection, after: Shape, encoder: Encoder | None) -> Collection:
-    now, physical = source.read_metadata(), next_version(work.store, work.name)
-    more: dict[str, Any] = {**now.ledger, "copies": now.copies, "indexes": now.indexes, "hnsw": after.hnsw}
-    more |= {"building": work.id, "route": "stored" if encoder is None else "encode"}
-    if encoder is not None:
-        metadata = new_metadata(after.recipe, encoder, **more)
+def _made(work: Work, after: CollectionMetadata, encoder: Encoder | None) -> Collection:
+    making = {"building": work.id, "route": "stored" if encoder is None else "encode"}
+    if encoder is None:
+        fresh = {"uid": uuid.uuid4().hex, **dict.fromkeys(_OF_CONTENT)}
+        metadata = after.model_copy(update=fresh | making)
     else:
-        fresh = {"recipe": after.recipe, "uid": uuid.uuid4().hex, **dict.fromkeys(_OF_CONTENT)}
-        metadata = now.model_copy(update=fresh | more)
-    return Collection.make(work.store, physical, metadata)
+        taken_over = {"copies": after.copies, "indexes": after.indexes, "hnsw": after.hnsw, **after.ledger}
+        metadata = new_metadata(after.recipe, encoder, **taken_over, **making)
+    return Collection.make(work.store, next_version(work.store, work.name), metadata)
 
 
 def _fit(work: Work, source: Collection, target: Collection) -> None:
@@ -171,3 +174,81 @@ def _copy(work: Work, source: Collection, target: Collection) -> None:
             carry(source, target, some, work.encoder_of)
         done += seen
         work.progress("copying", done, total)
+
+
+def _found(recipe: str | Recipe | None, old: Recipe) -> Recipe:
+    return get_recipe(recipe) if isinstance(recipe, str) else recipe or old
+
+
+@dataclass(frozen=True)
+class Reindex(Step):
+    """Encode every text again, into another version.
+
+    Args:
+        recipe: of the new version; None keeps the recipe.
+        model: its encoder, a model id or folder; None keeps the encoder.
+    """
+
+    recipe: str | Recipe | None = None
+    model: str | None = None
+
+    route = "rebuild"
+
+    def check(self, before: CollectionMetadata) -> CollectionMetadata:
+        recipe, model = _found(self.recipe, before.recipe), self.model or before.model
+        return before.model_copy(update={"recipe": recipe, "model": model})
+
+    def outlook(self, after: CollectionMetadata, estimate: Estimate) -> Outlook:
+        notes = [f"encodes {estimate.points:,} passages with {after.model}"]
+        if estimate.collection.adapted:
+            notes.append("the adapted scoring is not taken over; run connector adapt again")
+        return estimate.points, estimate.rebuilt(after), notes
+
+    def encoder(self, work: Work, source: Collection, after: CollectionMetadata) -> Encoder:  # noqa: ARG002
+        return work.encoder_of(source) if self.model is None else work.load(self.model)
+
+
+@dataclass(frozen=True)
+class Recode(Step):
+    """Make another version of the vectors that are stored, without encoding.
+
+    Args:
+        codec: of the new version; the layout follows it, as Qdrant cannot score every codec.
+        recipe: instead, a recipe that has the same reduction and a codec with the same projections.
+    """
+
+    codec: str | None = None
+    recipe: str | Recipe | None = None
+
+    route = "rebuild"
+
+    def check(self, before: CollectionMetadata) -> CollectionMetadata:
+        after = with_recipe(before, self._recipe(before.recipe))
+        if (why := transcode.why_not(before.recipe, after.recipe)) is not None:
+            raise MigrationError(f"{self} cannot be made of what is stored: {why}; use reindex")
+        return after
+
+    def _recipe(self, old: Recipe) -> Recipe:
+        if (self.codec is None) == (self.recipe is None):
+            raise MigrationError("recode takes either a codec or a recipe")
+        if self.codec is None:
+            wanted = _found(self.recipe, old)
+            return wanted if wanted.head != "own" else _headed(wanted, old)
+        if old.layout == "dense":
+            raise MigrationError(f"recipe {old.name} stores no tokens to recode; use reindex")
+        head = None if "linear-" in self.codec or old.salient else "none"
+        try:
+            return old.varied(codec=self.codec, head=head)
+        except RecipeError:  # Qdrant cannot score it
+            return old.varied(codec=self.codec, head=head, layout="codes")
+
+    def outlook(self, after: CollectionMetadata, estimate: Estimate) -> Outlook:
+        return estimate.points, estimate.rebuilt(after), ["of the stored vectors, without the encoder"]
+
+
+def _headed(wanted: Recipe, old: Recipe) -> Recipe:
+    """The recipe with the head that the tokens were projected by."""
+    codec = wanted.codec or ""
+    if old.head is None:  # as `Recipe.for_model` does for a model without a head
+        return wanted.model_copy(update={"head": None, "codec": codec.replace("linear-", "pca-") or None})
+    return wanted.model_copy(update={"head": old.head})

@@ -24,9 +24,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
-from connector.collection.collection import Collection
 from connector.collection.metadata import LEDGER, CollectionMetadata
 from connector.core.errors import MigrationError, one_line
 
@@ -85,7 +84,7 @@ def load_revisions(folder: Path) -> list[Revision]:
         folder: holds `0001_what_it_does.py`, `0002_….py`; files that begin with "_" are passed over.
 
     Raises:
-        MigrationError: a file is no revision, or they are no chain.
+        MigrationError: a file is not a revision, or they are no chain.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == ".py" and path.name[0] != "_")
@@ -95,7 +94,7 @@ def load_revisions(folder: Path) -> list[Revision]:
     for path in paths:
         if not _NUMBERED.fullmatch(path.name):
             raise MigrationError(
-                f"{path} is no numbered revision; call it 0001_{path.name}, or _{path.name} if it is none"
+                f"{path} is not a numbered revision; call it 0001_{path.name}, or _{path.name} if it is none"
             )
     return _chain(folder, [_revision(path) for path in paths])
 
@@ -222,37 +221,36 @@ _PENDING = f"{LEDGER}.pending"
 _COUNT = f"{LEDGER}.count"
 
 
-class Ledger:
+class Ledger(BaseModel):
     """Which revisions were applied to a collection.
 
     Args:
-        metadata: the collection's.
-
-    Attributes:
         head: id of the last applied revision.
-        pending: what is being applied or taken back, or was cut off.
-        done: its steps that are done.
-        count: how many revisions were ever applied or taken back.
         applied: what is known of each applied revision, by its id.
-
-    Raises:
-        MigrationError: it is damaged.
+        pending: what is being applied or taken back, or was cut off.
+        count: how many revisions were ever applied or taken back.
     """
 
-    def __init__(self, metadata: CollectionMetadata) -> None:
+    model_config = ConfigDict(frozen=True)
+
+    head: str | None
+    applied: dict[str, Json[Applied]]
+    pending: Json[Pending] | None
+    count: int
+
+    @classmethod
+    def of(cls, metadata: CollectionMetadata) -> Ledger:
+        """What a collection says.
+
+        Raises:
+            MigrationError: it is damaged.
+        """
         said = metadata.ledger
-        self.head = said.get(LEDGER) or None
-        own = {
-            key.removeprefix(f"{LEDGER}."): value
-            for key, value in said.items()
-            if value and key.startswith(f"{LEDGER}.")
-        }
+        head, pending, count = said.pop(LEDGER, None), said.pop(_PENDING, None), said.pop(_COUNT, 0)
+        applied = {key.removeprefix(f"{LEDGER}."): value for key, value in said.items()}
         try:
-            pending = own.pop("pending", None)
-            self.pending = Pending.model_validate_json(pending) if pending else None
-            self.count = int(own.pop("count", "0"))
-            self.applied = {id_: Applied.model_validate_json(value) for id_, value in own.items()}
-        except ValueError as error:  # pydantic's is one, too
+            return cls.model_validate({"head": head, "applied": applied, "pending": pending, "count": count})
+        except ValidationError as error:
             raise MigrationError(f"the ledger is damaged: {error}; restore an export") from error
 
     @property
@@ -303,29 +301,36 @@ class Ledger:
         return f"connector migrate stamp {self.head or BASE}"
 
     def applied_keys(
-        self, collection: Collection, revision: Revision, stamped: bool = False
-    ) -> dict[str, str]:
-        """What to say when a revision is applied."""
+        self, metadata: CollectionMetadata, revision: Revision, stamped: bool = False
+    ) -> dict[str, Any]:
+        """What to say when a revision is applied to a collection that says this of itself now."""
         applied = Applied(
             checksum=revision.checksum,
-            recipe=collection.recipe.name,
-            encoder=collection.encoder,
+            recipe=metadata.recipe.name,
+            encoder=metadata.encoder,
             library=version("qdrant-late-interaction"),
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             stamped=stamped,
         )
-        return self._ended(revision.revision, revision, applied.model_dump_json())
+        return self._ended(revision.revision, revision, applied)
 
-    def undone_keys(self, revision: Revision) -> dict[str, str]:
+    def undone_keys(self, revision: Revision) -> dict[str, Any]:
         """What to say when a revision was taken back."""
-        return self._ended(revision.down_revision or "", revision, "")
+        return self._ended(revision.down_revision, revision, None)
 
-    def _ended(self, head: str, revision: Revision, applied: str) -> dict[str, str]:
+    def stamped_keys(self, metadata: CollectionMetadata, revisions: Sequence[Revision]) -> dict[str, Any]:
+        """What to say when these revisions, and no others, are noted as applied."""
+        said = dict.fromkeys([LEDGER, _PENDING, *(f"{LEDGER}.{id_}" for id_ in self.applied)])
+        for revision in revisions:
+            said |= self.applied_keys(metadata, revision, stamped=True)
+        return said
+
+    def _ended(self, head: str | None, revision: Revision, applied: Applied | None) -> dict[str, Any]:
         own = f"{LEDGER}.{revision.revision}"
-        return {LEDGER: head, own: applied, _PENDING: "", _COUNT: str(self.count + 1)}
+        return {LEDGER: head, own: applied, _PENDING: None, _COUNT: self.count + 1}
 
 
-def pending_keys(revision: Revision, direction: Direction, done: Sequence[object]) -> dict[str, str]:
+def pending_keys(revision: Revision, direction: Direction, done: Sequence[object]) -> dict[str, Any]:
     """What to say when these steps of a revision are done."""
     pending = Pending(
         revision=revision.revision,
@@ -333,13 +338,4 @@ def pending_keys(revision: Revision, direction: Direction, done: Sequence[object
         checksum=revision.checksum,
         done=[str(step) for step in done],
     )
-    return {_PENDING: pending.model_dump_json()}
-
-
-def as_json(ledger: Ledger) -> dict[str, object]:
-    """The ledger for a program."""
-    return {
-        "head": ledger.head,
-        "applied": {id_: it.model_dump() for id_, it in ledger.applied.items()},
-        "pending": None if ledger.pending is None else ledger.pending.model_dump(),
-    }
+    return {_PENDING: pending}

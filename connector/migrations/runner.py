@@ -9,14 +9,14 @@ from pathlib import Path
 
 from connector.collection.collection import Collection
 from connector.collection.handle import OpenCollection
+from connector.collection.metadata import CollectionMetadata
 from connector.core.errors import MigrationError
 from connector.encoders import Encoder, load_encoder
 from connector.migrations.context import Context, steps_of
-from connector.migrations.estimate import Estimate
+from connector.migrations.rebuild import rebuild
 from connector.migrations.revisions import BASE, Direction, Ledger, Revision, load_revisions, pending_keys
-from connector.migrations.steps import Planned, Progress, Shape, Work
-from connector.migrations.steps_rebuild import Step
-from connector.migrations.verify import Version, keep_canaries, versions_of
+from connector.migrations.steps import Estimate, Planned, Progress, Step, Work
+from connector.migrations.verify import keep_canaries
 from connector.stores import Lease
 
 MIN_OVERLAP = 0.5
@@ -36,7 +36,7 @@ class Migrations:
     """The revisions of a folder and a collection.
 
     Args:
-        connector: the collection; it may be searched and written meanwhile.
+        connector: the collection; it may be searched and written in the meantime.
         folder: the revisions.
         min_overlap: a new version is refused if the first ten hits of canary queries overlap by less with
             those of the old one, in the mean; 0 to 1.
@@ -53,7 +53,7 @@ class Migrations:
         folder: str | Path,
         *,
         min_overlap: float = MIN_OVERLAP,
-        report: Callable[[Progress], None] = lambda _: None,
+        report: Progress = lambda *_: None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         if not 0 <= min_overlap <= 1:
@@ -61,7 +61,7 @@ class Migrations:
         self.revisions = load_revisions(Path(folder))
         self._connector = connector
         self._name = connector.name
-        connector.collection.check_own("no revision changes them; detach it, and attach it anew")
+        connector.collection.check_own("no revision changes them; detach it, and attach it again")
         self._store = connector.collection.store
         self._min_overlap = min_overlap
         self._report = report
@@ -71,9 +71,14 @@ class Migrations:
     # Reading
 
     @property
+    def collection(self) -> Collection:
+        """The collection as it is now."""
+        return Collection(self._store, self._name)
+
+    @property
     def ledger(self) -> Ledger:
         """What was applied so far."""
-        return Ledger(self._collection.read_metadata())
+        return Ledger.of(self.collection.metadata)
 
     def pending(self) -> list[Revision]:
         """The revisions that are not applied.
@@ -83,34 +88,26 @@ class Migrations:
         """
         return self.revisions[self.ledger.check(self.revisions) :]
 
-    def plan(self, to: str | None = None, direction: Direction = "upgrade") -> list[PlannedRevision]:
-        """What `upgrade` or `downgrade` would do; nothing is written.
+    def plan(self, to: str | None = None) -> list[PlannedRevision]:
+        """What it takes to get to a revision, by `upgrade` or `downgrade`; nothing is written.
 
         Args:
-            to: as for them.
-            direction: which of the two.
+            to: a revision, or "base"; None for the last one.
         """
-        collection = self._collection
-        estimate = Estimate(collection, self._connector.encoder_of, back=direction == "downgrade")
-        shape, done = Shape.of(collection), self.ledger.done
+        collection, ledger = self.collection, self.ledger
+        down = to is not None and self._number(to) < ledger.check(self.revisions)
+        direction: Direction = "downgrade" if down else "upgrade"
+        estimate = Estimate(collection, self._connector.encoder_of, back=down)
+        before, done = collection.metadata, ledger.done
         planned: list[PlannedRevision] = []
         for revision in self._way(direction, to):
             steps = []
-            for step in self._steps(revision, direction, shape, done)[len(done) :]:
-                steps.append(step.plan(shape, collection, estimate))
-                shape = steps[-1].after
+            for step in self._steps(revision, direction, before, done)[len(done) :]:
+                steps.append(step.plan(before, estimate))
+                before = steps[-1].after
             planned.append(PlannedRevision(revision, direction, tuple(steps)))
             done = []  # of the revision that was cut off, which is the first one
         return planned
-
-    def plan_to(self, to: str | None = None) -> list[PlannedRevision]:
-        """What it takes to get to a revision, upwards or downwards; nothing is written."""
-        down = to is not None and self._number(to) < self.ledger.check(self.revisions)
-        return self.plan(to, "downgrade" if down else "upgrade")
-
-    def versions(self) -> list[Version]:
-        """All versions of the collection, oldest first."""
-        return list(versions_of(self._collection))
 
     # Writing
 
@@ -155,15 +152,13 @@ class Migrations:
             The revisions that were applied and are noted as not applied now; `upgrade` would run them again.
         """
         with self._store.lease(self._name):
-            collection, number = self._collection, self._number(to)
-            ledger = Ledger(collection.read_metadata())
-            said = {"migration": "" if number == 0 else to, "migration.pending": ""}
-            said |= {"frozen": "", "rebuild": ""}  # nobody goes on with what was cut off
-            said |= {f"migration.{id_}": "" for id_ in ledger.applied}
-            for revision in self.revisions[:number]:
-                said |= ledger.applied_keys(collection, revision, stamped=True)
-            collection.write_metadata(**said)
-            return [id_ for id_ in ledger.applied if not said[f"migration.{id_}"]]
+            collection, ledger = self.collection, self.ledger
+            revisions = self.revisions[: self._number(to)]
+            said = ledger.stamped_keys(collection.metadata, revisions)
+            # Nobody goes on with what was cut off.
+            collection.write_metadata(**said, frozen=None, rebuild=None)
+            noted = {revision.revision for revision in revisions}
+            return [id_ for id_ in ledger.applied if id_ not in noted]
 
     def _run(self, direction: Direction, to: str | None, canaries: Sequence[str]) -> list[Revision]:
         with self._store.lease(self._name) as lease:
@@ -171,9 +166,9 @@ class Migrations:
             for revision in way:
                 revision.function(direction)  # raises before the first one is run
             if way:
-                self._steps(way[0], direction, Shape.of(self._collection), self.ledger.done)
+                self._steps(way[0], direction, self.collection.metadata, self.ledger.done)
             if canaries:
-                keep_canaries(self._collection, canaries)
+                keep_canaries(self.collection, canaries)
             try:
                 for revision in way:
                     self._apply(revision, direction, lease)
@@ -182,9 +177,8 @@ class Migrations:
             return way
 
     def _apply(self, revision: Revision, direction: Direction, lease: Lease) -> None:
-        collection = self._collection
-        ledger = Ledger(collection.read_metadata())
-        steps, done = self._steps(revision, direction, Shape.of(collection), ledger.done), ledger.done
+        collection, ledger = self.collection, self.ledger
+        steps, done = self._steps(revision, direction, collection.metadata, ledger.done), ledger.done
         collection.write_metadata(**pending_keys(revision, direction, done))
         self._say(f"{direction} {revision.revision}  {revision.summary}".rstrip())
         for number, step in enumerate(steps[len(done) :], len(done) + 1):
@@ -205,26 +199,25 @@ class Migrations:
             self._say(f"  {step}")
             try:
                 self._check_room(step)
-                step.run(work)
+                _run(step, work)
             except MigrationError as error:
                 stay = f"The {number - 1} steps before it are done and stay. " if number > 1 else ""
                 raise MigrationError(
                     f"{error}. {stay}Correct the revision and run the command again, or give it up with "
                     f"{ledger.giving_up}"
                 ) from error
-            self._collection.write_metadata(**work.finish)
-        collection = self._collection
-        undone = direction == "downgrade"
-        keys = ledger.undone_keys(revision) if undone else ledger.applied_keys(collection, revision)
+            self.collection.write_metadata(**work.finish)
+        collection = self.collection
+        undone, metadata = direction == "downgrade", collection.metadata
+        keys = ledger.undone_keys(revision) if undone else ledger.applied_keys(metadata, revision)
         collection.write_metadata(**keys)
 
     def _check_room(self, step: Step) -> None:
         """Raises MigrationError if the disk of a folder has less room than the step is estimated to take."""
         if not Path(self._store.location).is_dir():
             return
-        collection = self._collection
-        estimate = Estimate(collection, self._connector.encoder_of)
-        planned = step.plan(Shape.of(collection), collection, estimate)
+        collection = self.collection
+        planned = step.plan(collection.metadata, Estimate(collection, self._connector.encoder_of))
         free = shutil.disk_usage(self._store.location).free
         if planned.bytes is not None and planned.bytes > free:
             raise MigrationError(
@@ -233,14 +226,14 @@ class Migrations:
             )
 
     def _steps(
-        self, revision: Revision, direction: Direction, shape: Shape, done: Sequence[str]
+        self, revision: Revision, direction: Direction, before: CollectionMetadata, done: Sequence[str]
     ) -> list[Step]:
         """The steps of a revision.
 
         Raises:
             MigrationError: its first ones are others than those that are done.
         """
-        context = Context(self._name, shape, len(done))
+        context = Context(self._name, before, len(done))
         steps_of(revision, direction, context)
         begun = [str(step) for step in context.steps[: len(done)]]
         if begun != list(done):
@@ -274,14 +267,20 @@ class Migrations:
             raise MigrationError(f"there is no revision {id_!r}; there are {', '.join(ids) or 'none'}")
         return ids.index(id_) + 1
 
-    @property
-    def _collection(self) -> Collection:
-        return Collection(self._store, self._name)
-
     def _encoder_of(self, collection: Collection) -> Encoder:
-        return self._encoders.get(collection.encoder) or self._connector.encoder_of(collection)
+        return self._encoders.get(collection.metadata.encoder) or self._connector.encoder_of(collection)
 
     def _load(self, model: str) -> Encoder:
         encoder = load_encoder(model)
         self._encoders[encoder.fingerprint] = encoder
         return encoder
+
+
+def _run(step: Step, work: Work) -> None:
+    """Do a step; what a run that was cut off has done already is not done again."""
+    source = work.collection
+    after = step.check(source.metadata)
+    if step.rebuilds(work.store.capabilities):
+        rebuild(work, source, after, step.encoder(work, source, after))
+    else:
+        step.apply(work, source, after)

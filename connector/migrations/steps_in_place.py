@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, get_args
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args
 
+from pydantic import ValidationError
 from qdrant_client import models
 
 from connector.collection.collection import Collection
-from connector.collection.documents.document_state import State, read, scan
+from connector.collection.documents.document_state import State, read
+from connector.collection.metadata import CollectionMetadata
 from connector.collection.versions import transcode
-from connector.collection.versions.backfill import fill
+from connector.collection.versions.transcode import fill
 from connector.core.errors import ConnectorError, MigrationError, StoreLocked, one_line
 from connector.core.types import Document
 from connector.encoders import Encoder
-from connector.migrations.estimate import Estimate
-from connector.migrations.steps import Shape, Work
-from connector.migrations.steps_rebuild import IGNORED, Step
+from connector.migrations.steps import Estimate, Outlook, Step, Work, with_recipe
 from connector.stores import PayloadKind, Point
-from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
+from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS, Hnsw
 
 _ADDED = (LEXICAL, FDE)
+
+
+_IGNORED = "this engine ignores it"
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,16 @@ class _VectorStep(Step):
 
     vector: str
 
-    def varied(self, before: Shape, value: str) -> Shape:
+    def varied(self, before: CollectionMetadata, value: str) -> CollectionMetadata:
         """The shape with another value of the vector's field in recipes."""
         if self.vector not in _ADDED:
             raise MigrationError(
                 f"vector {self.vector!r} cannot be added or dropped alone; {' and '.join(_ADDED)} can, {CLS} "
                 f"and {TOKENS} change with reindex"
             )
-        return before.with_recipe(before.recipe.varied(**{self.vector: value}))
+        return with_recipe(before, before.recipe.varied(**{self.vector: value}))
 
-    def encoder(self, work: Work, source: Collection, after: Shape) -> Encoder | None:
+    def encoder(self, work: Work, source: Collection, after: CollectionMetadata) -> Encoder | None:
         enough = transcode.why_not(source.recipe, after.recipe) is None
         return None if enough else work.encoder_of(source)
 
@@ -58,23 +61,19 @@ class AddVector(_VectorStep):
 
     route = "backfill"
 
-    def check(self, before: Shape) -> Shape:
+    def check(self, before: CollectionMetadata) -> CollectionMetadata:
         if getattr(before.recipe, self.vector, None) not in (None, self.value):
             raise MigrationError(f"there is a vector {self.vector!r} already; drop it before {self}")
         return self.varied(before, self.value)
 
-    def size(self, after: Shape, estimate: Estimate) -> tuple[int, int]:
-        return estimate.points, estimate.vector(after, self.vector)
+    def outlook(self, after: CollectionMetadata, estimate: Estimate) -> Outlook:
+        size = estimate.vector(after, self.vector)
+        return estimate.points, size, ["searches cannot use it until it is there"]
 
-    def notes(self, after: Shape, collection: Collection) -> Sequence[str]:  # noqa: ARG002
-        return ["searches cannot use it until it is there"]
-
-    def apply(self, work: Work, collection: Collection, after: Shape) -> None:
+    def apply(self, work: Work, collection: Collection, after: CollectionMetadata) -> None:
         if collection.metadata.filling is None:
-            new = collection.metadata.with_recipe(after.recipe).collection_schema
-            work.store.add_vector(
-                collection.physical, LEXICAL if self.vector == LEXICAL else new.vector(self.vector)
-            )
+            new = LEXICAL if self.vector == LEXICAL else after.collection_schema.vector(self.vector)
+            work.store.add_vector(collection.physical, new)
             collection.write_metadata(recipe=after.recipe, filling=self.vector)
         collection = work.collection
         for _ in range(2):  # a writer that does not know the vector may be killed before it looks
@@ -99,13 +98,13 @@ class DropVector(_VectorStep):
         vector: "lexical" or "fde".
     """
 
-    def check(self, before: Shape) -> Shape:
+    def check(self, before: CollectionMetadata) -> CollectionMetadata:
         return self.varied(before, "none")
 
-    def size(self, after: Shape, estimate: Estimate) -> tuple[int, int]:  # noqa: ARG002
-        return estimate.points, 0
+    def outlook(self, after: CollectionMetadata, estimate: Estimate) -> Outlook:  # noqa: ARG002
+        return estimate.points, 0, ()
 
-    def apply(self, work: Work, collection: Collection, after: Shape) -> None:
+    def apply(self, work: Work, collection: Collection, after: CollectionMetadata) -> None:
         collection.write_metadata(recipe=after.recipe, filling=None)
         work.store.drop_vector(collection.physical, self.vector)
         for window in work.windows(collection, "dropping") if self.vector == LEXICAL else ():
@@ -132,19 +131,18 @@ class CreatePayloadIndex(Step):
     def _path(self) -> str:
         return self.key if self.key.startswith("metadata.") else f"metadata.{self.key}"
 
-    def check(self, before: Shape) -> Shape:
+    def check(self, before: CollectionMetadata) -> CollectionMetadata:
         if self.kind not in get_args(PayloadKind):
             kinds = ", ".join(get_args(PayloadKind))
             raise MigrationError(f"{self}: there is no such kind; give one of {kinds}")
-        return replace(before, indexes={**before.indexes, self._path: self.kind})
+        return before.model_copy(update={"indexes": {**before.indexes, self._path: self.kind}})
 
-    def notes(self, after: Shape, collection: Collection) -> Sequence[str]:  # noqa: ARG002
-        return () if collection.store.capabilities.indexes else (IGNORED,)
+    def outlook(self, after: CollectionMetadata, estimate: Estimate) -> Outlook:  # noqa: ARG002
+        return 0, None, () if estimate.collection.store.capabilities.indexes else (_IGNORED,)
 
-    def apply(self, work: Work, collection: Collection, after: Shape) -> None:  # noqa: ARG002
-        kind: Any = self.kind
-        work.store.create_index(collection.physical, self._path, kind)
-        collection.write_metadata(indexes={**collection.metadata.indexes, self._path: kind})
+    def apply(self, work: Work, collection: Collection, after: CollectionMetadata) -> None:
+        work.store.create_index(collection.physical, self._path, after.indexes[self._path])
+        collection.write_metadata(indexes=after.indexes)
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ class MapPayload(Step):
     """Change the metadata of every document.
 
     Each document is changed once, also when the step is cut off and run again: its points say which step
-    changed them last. Writers wait meanwhile.
+    changed them last. Writers wait in the meantime.
 
     Args:
         change: gives the new metadata of a document for its metadata.
@@ -163,24 +161,21 @@ class MapPayload(Step):
     route = "backfill"
     alters = False
 
-    def check(self, before: Shape) -> Shape:
+    def check(self, before: CollectionMetadata) -> CollectionMetadata:
         if not callable(self.change):
             raise MigrationError(
                 f"map_payload takes a function of a document's metadata, got {self.change!r:.80}"
             )
         return before
 
-    def size(self, after: Shape, estimate: Estimate) -> tuple[int, int]:  # noqa: ARG002
-        return estimate.points, 0
+    def outlook(self, after: CollectionMetadata, estimate: Estimate) -> Outlook:  # noqa: ARG002
+        notes = []
+        for passage, _ in estimate.pairs[:1]:
+            id_, old = passage.document.id, dict(passage.document.metadata)
+            notes = [f"document {id_!r}: {old} becomes {self._changed(id_, old)}"[:300]]
+        return estimate.points, 0, notes
 
-    def notes(self, after: Shape, collection: Collection) -> Sequence[str]:  # noqa: ARG002
-        for found in scan(collection):
-            for id_, pairs in read(collection, dict([found])).items():
-                old = dict(pairs[0][0].document.metadata)
-                return [f"document {id_!r}: {old} becomes {self._changed(id_, old)}"[:300]]
-        return []
-
-    def apply(self, work: Work, collection: Collection, after: Shape) -> None:  # noqa: ARG002
+    def apply(self, work: Work, collection: Collection, after: CollectionMetadata) -> None:  # noqa: ARG002
         for _ in self._points(work, collection, "checking"):  # nothing is written if it fails for one
             continue
         collection.write_metadata(frozen=work.id)
@@ -227,3 +222,57 @@ def _begun_otherwise(work: Work, state: State) -> bool:
     """Whether a document was changed by the same step, of which its file said something else then."""
     revised = state.revised or ""
     return revised != work.id and revised.rpartition(".")[0] == work.id.rpartition(".")[0]
+
+
+class _Indexing(Step):
+    """A step that changes how a vector is indexed, where an engine indexes it."""
+
+    vector: ClassVar[str]
+
+    def outlook(self, after: CollectionMetadata, estimate: Estimate) -> Outlook:  # noqa: ARG002
+        return 0, None, () if estimate.collection.store.capabilities.quantizes else (_IGNORED,)
+
+    def apply(self, work: Work, collection: Collection, after: CollectionMetadata) -> None:
+        collection.write_metadata(recipe=after.recipe, hnsw=after.hnsw)
+        if work.store.capabilities.quantizes:
+            work.store.alter_vector(collection.physical, after.collection_schema.vector(self.vector))
+
+
+@dataclass(frozen=True)
+class SetQuantization(_Indexing):
+    """Change what Qdrant scores tokens by.
+
+    Args:
+        quantization: as in recipes; None for the tokens themselves.
+    """
+
+    quantization: str | None
+
+    vector = TOKENS
+
+    def check(self, before: CollectionMetadata) -> CollectionMetadata:
+        return with_recipe(before, before.recipe.varied(quantization=self.quantization or "none"))
+
+
+@dataclass(frozen=True)
+class SetHnsw(_Indexing):
+    """Change the graph by which CLS vectors are found.
+
+    Args:
+        m: edges of a node.
+        ef_construct: neighbours looked at to build it.
+    """
+
+    m: int = 16
+    ef_construct: int = 100
+
+    vector = CLS
+
+    def check(self, before: CollectionMetadata) -> CollectionMetadata:
+        try:
+            hnsw = Hnsw(m=self.m, ef_construct=self.ef_construct)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"{first['loc'][0]} is {first['input']!r}: {first['msg']}"
+            raise MigrationError(f"set_hnsw: {what}") from error
+        return before.model_copy(update={"hnsw": hnsw})

@@ -9,17 +9,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from connector.collection.aliases import versions
 from connector.collection.collection import CANARIES_FILE, Collection
 from connector.collection.documents.document_state import State, mark, read, scan, states
-from connector.collection.documents.passages import Passage
-from connector.collection.documents.points import points_of, text_of
+from connector.collection.documents.passages import points_of
 from connector.collection.documents.writer import EncoderOf
 from connector.collection.handle import OpenCollection
 from connector.collection.pipeline import WINDOW
-from connector.collection.search.rerank import codec_of, keys_of, stored
+from connector.collection.search.candidates import codec_of, stored
 from connector.collection.search.search import rank
 from connector.collection.versions import transcode
+from connector.collection.versions.catalog import versions_of
 from connector.collection.versions.dual_write import carry
 from connector.core.errors import CollectionError, ConnectorError
 from connector.core.io import batched
@@ -97,7 +96,7 @@ class Verification:
 def verify(source: Collection, target: Collection, encoder_of: EncoderOf) -> Verification:
     """Compare a version that was just made with the one that it was made of.
 
-    Documents that are written meanwhile are looked at again, and carried if they are late.
+    Documents that are written in the meantime are looked at again, and carried if they are late.
 
     Args:
         source, target: the versions.
@@ -193,10 +192,10 @@ def differing(
 
 def _check_sample(found: Verification, source: Collection, target: Collection, encoder_of: EncoderOf) -> None:
     sample = dict(_sample(target))
-    keys, vectors = keys_of(target) if target.recipe.layout != "dense" else ([], [])
     same = {id_: it for id_, it in states(source, sample).items() if it == sample[id_]}
     theirs = read(source, same, *transcode.wanted(source))
-    for id_, pairs in read(target, sample, [*keys, "rows"], [CLS, *vectors]).items():
+    from_stored = source is not target and transcode.follows(source, target)
+    for id_, pairs in read(target, sample, *transcode.wanted(target)).items():
         if id_ not in theirs:
             continue  # written or deleted just now
         found.sampled += 1
@@ -205,12 +204,13 @@ def _check_sample(found: Verification, source: Collection, target: Collection, e
             found.damaged.append(f"document {id_!r} has another text or other metadata")
             continue
         try:
-            expected = _made_again(source, target, theirs[id_], encoder_of)
+            made = transcode.remade(source, target, theirs[id_], encoder_of, from_stored)
+            expected = points_of(target, passages, made)
         except ConnectorError as error:
             found.damaged.append(f"document {id_!r} cannot be made again: {error}")
             continue
-        records = (record for _, record in pairs)
-        cosine = min(_cosine(target, *both) for both in zip(records, expected, strict=True))
+        both = zip(pairs, expected, strict=True)
+        cosine = min(_cosine(target, record, point) for (_, record), point in both)
         found.cosine = min(found.cosine, cosine)
         if cosine < _MIN_COSINE:
             found.damaged.append(f"document {id_!r} has other vectors (cosine {cosine:.2f})")
@@ -220,19 +220,6 @@ def _sample(target: Collection) -> list[tuple[str, State]]:
     """Documents from all over the collection."""
     every = max(target.documents() // _SAMPLE, 1)
     return list(itertools.islice(itertools.islice(scan(target), 0, None, every), _SAMPLE))
-
-
-def _made_again(
-    source: Collection, target: Collection, pairs: Sequence[tuple[Passage, Record]], encoder_of: EncoderOf
-) -> list[Point]:
-    """What the target should hold of passages; made of what the source stores if all of it was."""
-    passages = [passage for passage, _ in pairs]
-    made_of_stored = source is not target and target.read_metadata().route == "stored"
-    if made_of_stored and transcode.why_not(source.recipe, target.recipe) is None:
-        materials = transcode.materials(source, target, [record for _, record in pairs])
-    else:
-        materials = target.pipeline.make(encoder_of(target), [text_of(passage) for passage in passages])
-    return points_of(target, passages, materials)
 
 
 def _cosine(collection: Collection, record: Record, point: Point) -> float:
@@ -294,58 +281,3 @@ def _sampled_queries(source: Collection) -> list[str]:
         start = max((len(words) - _WORDS) // 2, 0)
         queries.append(" ".join(words[start : start + _WORDS])[:500])
     return queries
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One version of a collection.
-
-    Attributes:
-        physical: its name in Qdrant.
-        current: whether the collection's name leads to it.
-        building: whether it is being made.
-        recipe: name of its recipe.
-        documents: how many it holds.
-        bytes: that it takes on disk; None where that cannot be seen.
-    """
-
-    physical: str
-    current: bool
-    building: bool
-    recipe: str
-    documents: int
-    bytes: int | None
-
-
-def versions_of(collection: Collection) -> Iterator[Version]:
-    """All versions of a collection, oldest first."""
-    store = collection.store
-    for physical in {**dict.fromkeys(versions(store, collection.name)), collection.physical: None}:
-        version, said = Collection(store, physical), store.info(physical)
-        yield Version(
-            physical,
-            physical == collection.physical,
-            bool(said.get("building")),
-            version.recipe.name,
-            version.documents(),
-            store.disk_bytes(physical),
-        )
-
-
-def collect(connector: OpenCollection) -> list[Version]:
-    """Drop all versions of a collection but the current one, and give what was dropped.
-
-    There is no way back to them then. One that is being made by a migration that was cut off is dropped, too;
-    the migration begins anew.
-
-    Raises:
-        StoreLocked: a migration of the collection runs.
-    """
-    store = connector.collection.store
-    with store.lease(connector.name):
-        collection = Collection(store, connector.name)
-        dropped = [version for version in versions_of(collection) if not version.current]
-        collection.write_metadata(rebuild=None)
-        for version in dropped:
-            store.drop(version.physical)
-        return dropped

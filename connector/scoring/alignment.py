@@ -59,7 +59,9 @@ class TopP:
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
-            raise RecipeError(f"alignment top-{self.percent:g}% is no share; give one above 0%, up to 100%")
+            raise RecipeError(
+                f"alignment top-{self.percent:g}% is not a share; give one above 0%, up to 100%"
+            )
 
     @property
     def spec(self) -> str:

@@ -260,7 +260,7 @@ def _maxima(block: torch.Tensor, ends: NDArray[np.int64]) -> Float32:
 class _BLASThreads:
     """How many threads numpy's BLAS has, which is a number of the whole process.
 
-    The first to come sets it, whoever comes meanwhile keeps what is set, and the last to go sets it back.
+    The first to come sets it, whoever comes after keeps what is set, and the last to go sets it back.
     """
 
     def __init__(self) -> None:

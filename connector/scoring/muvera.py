@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from connector.core.errors import MissingExtra
+from connector.core.errors import require
 from connector.core.types import Float32
 
 _PARTITIONS, _PROJECTED, _REPETITIONS = 4, 16, 20
@@ -25,11 +25,8 @@ class Muvera:
     """
 
     def __init__(self, width: int) -> None:
-        try:
-            from fastembed.postprocess import Muvera as Encoding
-        except ImportError as error:
-            raise MissingExtra("fastembed", "muvera") from error
-        self._encoding = Encoding(width, _PARTITIONS, min(_PROJECTED, width), _REPETITIONS)
+        library = require("fastembed.postprocess", "muvera")
+        self._encoding = library.Muvera(width, _PARTITIONS, min(_PROJECTED, width), _REPETITIONS)
 
     @staticmethod
     def size(width: int) -> int:

@@ -9,18 +9,10 @@ from pydantic import SkipValidation
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from connector.core.errors import InputError
-from connector.stores.base import (
-    Capabilities,
-    Fused,
-    Lease,
-    Nearest,
-    PayloadKind,
-    Point,
-    Query,
-    Record,
-    Store,
-)
+from connector.stores.base import Capabilities, Lease, Store
 from connector.stores.edge.store import EdgeStore
+from connector.stores.points import Fused, Nearest, Point, Query, Record
+from connector.stores.schema import PayloadKind
 from connector.stores.server.connection import connect
 from connector.stores.server.credentials import api_key_from_environment
 from connector.stores.server.store import ServerStore

@@ -2,113 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from connector.core.errors import CollectionNotFound
-from connector.core.types import Float32, Sparse
 from connector.stores.filters import Where
-from connector.stores.schema import CollectionSchema, VectorSchema
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What is written: a UUID, named vectors ((d,) or (n, d) float32, or sparse) and a payload."""
-
-    id: str
-    vectors: Mapping[str, Float32 | Sparse]
-    payload: Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class Record:
-    """What is read: the parts of a point that were asked for, and its score where it was searched.
-
-    A search reads a hundred of these and needs the ids of ten, so the engine's own form is kept.
-    """
-
-    key: str | int | uuid.UUID
-    payload: dict[str, Any]
-    score: float = 0.0
-    vectors: dict[str, Float32] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, point: Any) -> Record:
-        """What an engine gives back."""
-        vectors = {name: np.asarray(it, np.float32) for name, it in (point.vector or {}).items()}
-        return cls(point.id, point.payload or {}, getattr(point, "score", 0.0), vectors)
-
-    @property
-    def id(self) -> str:
-        """The point's id."""
-        return str(self.key)
-
-
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """A query for the points nearest to a vector.
-
-    Args:
-        vector: (d,) float32; (m, d) for a multivector, scored by MaxSim; sparse for a sparse one.
-        using: the name of the vector.
-        limit: how many points.
-        prefetch: scores only the points that this query finds first.
-        oversampling: where the vector is quantized, how many times the limit is scored by the vectors
-            themselves.
-    """
-
-    vector: Float32 | Sparse
-    using: str
-    limit: int
-    prefetch: Query | None = None
-    oversampling: float | None = None
-
-    @property
-    def stages(self) -> tuple[Query, ...]:
-        """What finds the points that it scores; empty where it scores all."""
-        return () if self.prefetch is None else (self.prefetch,)
-
-
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """The points that several queries find, in one order.
-
-    Args:
-        queries: what finds them.
-        limit: how many points.
-        method: "rrf", reciprocal ranks, or "dbsf", scores made comparable by their distributions.
-    """
-
-    queries: tuple[Nearest, ...]
-    limit: int
-    method: Literal["rrf", "dbsf"] = "rrf"
-
-    @property
-    def stages(self) -> tuple[Query, ...]:
-        """What finds the points that it orders."""
-        return self.queries
-
-
-Query = Nearest | Fused
+from connector.stores.points import Keys, Point, Query, Record
+from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
 
 
 def missing(name: str, location: str, names: Iterable[str], aliases: Mapping[str, str]) -> CollectionNotFound:
     """The error for a collection that is not at a location, which names those that are."""
     there = ", ".join(sorted({*names, *aliases} - {*aliases.values()})) or "none"
     return CollectionNotFound(f"no collection {name!r} at {location}; there: {there}")
-
-
-Keys = Sequence[str] | None
-"""Payload keys that are asked for; None for all."""
-
-
-PayloadKind = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "text", "geo"]
-"""What an index of payload values is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +27,7 @@ class Capabilities:
         aliases: it has aliases of its own; else this library keeps the names in a file.
         quantizes: it keeps quantized copies of vectors; else a recipe's quantization has no effect.
         alters: it adds and drops vectors of a collection that is there, and changes their quantization and
-            graphs, so that being killed meanwhile does no harm; else the collection is copied.
+            graphs, so that being killed in the meantime does no harm; else the collection is copied.
         indexes: it keeps indexes of payload values.
         copies: it keeps several copies of a collection on several machines.
     """

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict
 from qdrant_client import models
 
 from connector.core.errors import CollectionError
-from connector.stores.base import Fused, Keys, Nearest, PayloadKind, Point, Query, Record, Store
+from connector.stores.base import Store
 from connector.stores.filters import Where, renamed
-from connector.stores.schema import VectorSchema
+from connector.stores.points import Keys, Point, Query, Record
+from connector.stores.schema import CollectionSchema, PayloadKind
 from connector.stores.server.convert import native
-from connector.stores.server.store import ServerStore
+from connector.stores.server.store import ARTIFACTS, ServerStore
 
 OWN = "late_"
 """Before the payload keys, vectors and descriptions that this library adds to points of other programs."""
@@ -172,12 +173,11 @@ class AttachedStore(ServerStore):
         layout: where the texts are.
     """
 
+    _prefix = OWN
+
     def __init__(self, store: ServerStore, layout: Layout) -> None:
         vars(self).update(vars(store))
         self.layout = layout
-
-    def __repr__(self) -> str:
-        return f"AttachedStore({self.location!r}, {str(self.layout)!r})"
 
     def info(self, name: str) -> dict[str, str]:
         there = super().info(name)
@@ -191,29 +191,29 @@ class AttachedStore(ServerStore):
         self.amend(name, points)
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
-        super().amend(name, [_added(point) for point in points])
+        super().amend(name, [replace(point, payload=_added(point.payload)) for point in points])
 
     def retrieve(
         self, name: str, ids: Sequence[str], payload: Keys, vectors: Sequence[str] = ()
     ) -> dict[str, Record]:
         known = [id_ for id_ in ids if _is_id(id_)]
-        found = super().retrieve(name, known, self._keys(payload), _named(vectors))
+        found = super().retrieve(name, known, self._keys(payload), vectors)
         return {key: self._ours(record, payload) for key, record in found.items()}
 
     def search(
         self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> list[Record]:
         """As every store does, but passing over points whose payload the program has replaced since."""
-        keys, named, where = self._keys(payload), _named(vectors), self._filter(filter)
-        found = super().search(name, _renamed(query), payload=keys, vectors=named, filter=where)
+        keys, where = self._keys(payload), self._filter(filter)
+        found = super().search(name, query, payload=keys, vectors=vectors, filter=where)
         wanted = {OWN + key for key in payload or () if key not in _THEIRS}
-        whole = [it for it in found if wanted <= it.payload.keys() and it.vectors.keys() >= {*named}]
+        whole = [it for it in found if wanted <= it.payload.keys() and len(it.vectors) == len(vectors)]
         return [self._ours(record, payload) for record in whole]
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> Iterator[Record]:
-        found = super().scroll(name, self._keys(payload), _named(vectors), self._filter(filter))
+        found = super().scroll(name, self._keys(payload), vectors, self._filter(filter))
         return (self._ours(record, payload) for record in found)
 
     def texts(self, name: str) -> Iterator[tuple[str, str | None]]:
@@ -224,25 +224,38 @@ class AttachedStore(ServerStore):
     def count(self, name: str, filter: Where = None) -> int:
         return super().count(name, self._filter(filter))
 
-    def add_vector(self, name: str, vector: VectorSchema | str) -> None:
-        named = OWN + vector if isinstance(vector, str) else replace(vector, name=OWN + vector.name)
-        super().add_vector(name, named)
-
-    def drop_vector(self, name: str, vector: str) -> None:
-        super().drop_vector(name, OWN + vector)
-
-    def alter_vector(self, name: str, vector: VectorSchema) -> None:
-        super().alter_vector(name, replace(vector, name=OWN + vector.name))
-
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         super().create_index(name, self._key(key), kind)
 
-    def detach(self, name: str, vectors: Sequence[str]) -> None:
+    def check_free(self, name: str, schema: CollectionSchema) -> None:
+        """Raises CollectionError if anything that would be added has the name of something of the program's.
+
+        Args:
+            name: the collection.
+            schema: the vectors that would be added.
+        """
+        params = self._on(self._client.get_collection, name).config.params
+        named = params.vectors if isinstance(params.vectors, dict) else {}
+        vectors = {*named, *(params.sparse_vectors or {})} & {OWN + it for it in schema.names}
+        taken = [f"metadata {OWN + key!r}" for key in self.info(name)]
+        taken += [f"payload key {key!r}" for key in ADDED if ServerStore.count(self, name, having(key))]
+        taken += [f"vector {it!r}" for it in sorted(vectors)]
+        if taken:
+            raise CollectionError(
+                f"collection {name!r} has {', '.join(taken)}, which attaching would write; rename it"
+            )
+        if self._call.local and isinstance(params.vectors, models.VectorParams):
+            raise CollectionError(
+                f"collection {name!r} has an unnamed vector, which a client without a server takes no "
+                "more when others are beside it; use a server, or let its program give the vector a name"
+            )
+
+    def detach(self, name: str, schema: CollectionSchema) -> None:
         """Take away all that was added; running it again, after being cut off, does the rest."""
-        for vector in vectors:
+        for vector in schema.names:
             self.drop_vector(name, vector)
-        self.forget(name, ADDED)
-        self.drop_artifacts(name)
+        self._on(self._client.delete_payload, name, list(ADDED), models.Filter(), wait=True)
+        self._call(self._client.delete_collection, self._physical(name) + ARTIFACTS)
         self.set_info(name, dict.fromkeys(self.info(name), ""))
 
     def _keys(self, ours: Sequence[str] | None) -> list[str] | None:
@@ -271,24 +284,15 @@ class AttachedStore(ServerStore):
         return self.layout.metadata_key(key) if key.startswith("metadata.") else OWN + key
 
 
-def _named(vectors: Sequence[str]) -> list[str]:
-    return [OWN + it for it in vectors]
+def _added(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What is added to a payload of the program's."""
+    return {OWN + key: it for key, it in payload.items() if key not in _THEIRS}
 
 
-def _added(point: Point) -> Point:
-    payload = {OWN + key: it for key, it in point.payload.items() if key not in _THEIRS}
-    return Point(point.id, {OWN + name: it for name, it in point.vectors.items()}, payload)
-
-
-def _renamed(query: Query) -> Query:
-    if isinstance(query, Fused):
-        return replace(query, queries=tuple(_renamed_nearest(it) for it in query.queries))
-    return _renamed_nearest(query)
-
-
-def _renamed_nearest(query: Nearest) -> Nearest:
-    before = None if query.prefetch is None else _renamed(query.prefetch)
-    return replace(query, using=OWN + query.using, prefetch=before)
+def having(*keys: str) -> models.Filter:
+    """Points that have one of these payload keys."""
+    empty = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)) for key in keys]
+    return models.Filter(should=[models.Filter(must_not=[it]) for it in empty])
 
 
 def _is_id(id_: str) -> bool:

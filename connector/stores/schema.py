@@ -1,4 +1,4 @@
-"""A recipe as Qdrant parameters, without saying which engine they are for."""
+"""What a collection is made of, whichever engine keeps it: its vectors, and how a cluster spreads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from connector.compression.codecs.base import Datatype, stored_bytes
+from connector.compression.codecs.scalar_quantization import Datatype
 
 CLS = "cls"
 
@@ -35,20 +35,20 @@ class Hnsw(BaseModel):
     ef_construct: int = Field(default=100, ge=4, le=10_000)
 
 
-class Copies(BaseModel):
+class Distribution(BaseModel):
     """How a cluster spreads a collection. None leaves it to the cluster.
 
     Args:
-        shards: parts of the collection.
-        replicas: copies of each part, on different nodes.
-        acknowledged: how many of them a write waits for.
+        shard_number: parts of the collection.
+        replication_factor: copies of each part, on different nodes.
+        write_consistency_factor: how many of them a write waits for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
-    shards: int | None = Field(default=None, ge=1)
-    replicas: int | None = Field(default=None, ge=1)
-    acknowledged: int | None = Field(default=None, ge=1)
+    shard_number: int | None = Field(default=None, ge=1, alias="shards")
+    replication_factor: int | None = Field(default=None, ge=1, alias="replicas")
+    write_consistency_factor: int | None = Field(default=None, ge=1, alias="acknowledged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,6 @@ class VectorSchema:
     quantization: Quantization | None = None
     hnsw: Hnsw | None = None
 
-    @property
-    def bytes_per_row(self) -> int:
-        """Stored bytes of one row."""
-        return stored_bytes(self.datatype, self.size)
-
 
 @dataclass(frozen=True, slots=True)
 class CollectionSchema:
@@ -84,12 +79,17 @@ class CollectionSchema:
     Args:
         vectors: the dense ones.
         sparse: names of the sparse ones, scored with inverse document frequencies.
-        copies: how a cluster spreads it.
+        distribution: how a cluster spreads it.
     """
 
     vectors: tuple[VectorSchema, ...]
     sparse: tuple[str, ...] = ()
-    copies: Copies = field(default_factory=Copies)
+    distribution: Distribution = field(default_factory=Distribution)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all vectors."""
+        return [*(vector.name for vector in self.vectors), *self.sparse]
 
     def vector(self, name: str) -> VectorSchema:
         """The dense vector of this name."""
@@ -102,3 +102,7 @@ Layout = Literal["dense", "multivector", "codes"]
 Quantization = Literal[
     "scalar", "turbo-4", "turbo-2", "turbo-1.5", "turbo-1", "binary-2", "binary-1.5", "binary", "product"
 ]
+
+
+PayloadKind = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "text", "geo"]
+"""What an index of payload values is for."""

@@ -23,7 +23,7 @@ from connector.collection.recipe import RECIPES
 from connector.core.errors import CollectionError, CollectionNotFound, InputError, StoreLocked
 from connector.migrations import Migrations
 from connector.stores import Store, open_store
-from connector.stores.external import Layout, recognised
+from connector.stores.external import AttachedStore, Layout, recognised
 from connector.stores.server.store import ServerStore
 from tests.conftest import TEXTS
 
@@ -111,7 +111,7 @@ def test_hits_are_those_of_a_collection_of_its_own(
     chosen = RECIPES[base].varied(lexical="english") if words else RECIPES[base]
     fill(client, [layout(text, number) for number, text in enumerate(TEXTS)], named=recipe != "default")
     before = snapshot(client)
-    monkeypatch.setattr(ServerStore, "check_room", lambda *_: None)
+    monkeypatch.setattr(AttachedStore, "check_free", lambda *_: None)
     field = "body.en" if layout is flat else None
     by: Any = "hybrid" if words else "dense"
     with (
@@ -132,13 +132,14 @@ def test_hits_are_those_of_a_collection_of_its_own(
         assert [hit.id for hit in attached.search(QUERY, filter=only)] == ["3"]
         if base != "dense":
             hit = attached.search(QUERY, k=1)[0]
-            assert sum(pair.part for pair in hit.explain().pairs) == pytest.approx(hit.score, abs=0.02)
+            parts = [pair.part for pair in attached.explain(QUERY, hit).pairs]
+            assert sum(parts) == pytest.approx(hit.score, abs=0.02)
             assert attached.explain(QUERY, "7").text == TEXTS[7]
         assert attached.stats().documents == attached.stats().passages == len(TEXTS)
         assert attached.get(["7", "99", "not an id"]) == [
             Document("7", TEXTS[7], None, documents[7].metadata)
         ]
-        assert attached.find(["7", "07", "x"]) == ["7"]
+        assert attached.matching_ids(["7", "07", "x"]) == ["7"]
     assert snapshot(client) == before
 
 
@@ -184,7 +185,7 @@ def test_attaching_again_finds_what_the_program_wrote_since(client: QdrantClient
         assert connector.search("what frees memory", k=1)[0].id == "0"
         assert connector.search("rock into flour", k=1)[0].id == "1"
         assert connector.stats().documents == 6
-        assert connector.find(["2"]) == []
+        assert connector.matching_ids(["2"]) == []
 
 
 def test_an_attachment_that_was_cut_off_is_finished(
@@ -251,7 +252,7 @@ def test_points_of_another_program_are_not_for_us_to_write(
             connector.delete(["1"])
         with pytest.raises(CollectionError, match="detach it"):
             connector.drop()
-        with pytest.raises(CollectionError, match="attach it anew"):
+        with pytest.raises(CollectionError, match="attach it again"):
             Migrations(connector, tmp_path)
         with pytest.raises(CollectionError, match="snapshot"):
             export_collection(connector.collection, tmp_path / "export")
@@ -372,7 +373,7 @@ def test_langchain_goes_on(client: QdrantClient, encoder: Encoder) -> None:
 
 
 def test_llama_index_goes_on(client: QdrantClient, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ServerStore, "check_room", lambda *_: None)  # its vector has no name
+    monkeypatch.setattr(AttachedStore, "check_free", lambda *_: None)  # its vector has no name
     qdrant = pytest.importorskip("llama_index.vector_stores.qdrant")
     schema = pytest.importorskip("llama_index.core.schema")
     stores = pytest.importorskip("llama_index.core.vector_stores.types")
@@ -534,7 +535,7 @@ def test_a_text_that_was_changed_cannot_be_explained_until_it_is_attached_again(
         client.set_payload("docs", {"page_content": "Taxes rise."}, points=[7])
         hit = next(hit for hit in connector.search(QUERY, k=12) if hit.id == "7")
         with pytest.raises(CollectionError, match="changed since it was attached; attach"):
-            hit.explain()
+            connector.explain(QUERY, hit)
 
 
 def test_searches_go_on_while_the_program_writes_and_attaching_runs(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import random
 import re
 import string
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -514,7 +516,8 @@ def test_only_what_changed_is_written(
         Document(id="doc 2", text=documents[2].text, title="New", metadata=documents[2].metadata),
     ]
     report = connector.ingest([*changed, *documents[3:]])
-    assert (report.documents, report.unchanged, wrapped.encoded) == (3, 9, 3)
+    assert (report.documents, report.metadata_updated, report.unchanged) == (2, 1, 9)
+    assert wrapped.encoded == 2
     hits = {hit.id: hit for hit in connector.search("whale", 20)}
     assert len(hits) == connector.stats().passages == 12
     assert hits["doc 0"].text == WHALES
@@ -582,11 +585,50 @@ def test_chunks_over_the_encoders_window_are_refused(filled: Connector) -> None:
         filled.ingest([Document(id="a", text=LONG)], chunk_tokens=100_000)
 
 
-def test_what_lies_beyond_the_window_is_counted(make: Callable[..., Connector]) -> None:
+def test_what_lies_beyond_the_window_is_counted_and_said_once(
+    make: Callable[..., Connector], caplog: pytest.LogCaptureFixture
+) -> None:
     connector = make("dense")
     report = connector.ingest([Document(id="a", text="word " * 300), Document(id="b", text="word")])
     window = len(connector.encoder.encode_documents(["word " * 300])[0]) - 2
     assert (report.truncated, report.tokens_lost) == (1, 300 - window)
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert f"1 of 2 passages were longer than the model's window: {300 - window} tokens" in warning
+    assert "chunk_tokens" in warning
+    caplog.clear()
+    connector.ingest([Document(id="a", text="word " * 300, metadata={"year": 2001})])
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("recipe", ["dense", "default", "compact"])
+def test_of_a_document_with_other_metadata_the_metadata_alone_is_written(
+    make: Callable[..., Connector], recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = make(recipe)
+    texts = {"split": f"{WHALES} {CLOCKS} {CHEESE} " * 4, "whole": WHALES}
+    before = [Document(it, text, "A title", {"year": 2001, "old": True}) for it, text in texts.items()]
+    after = [Document(it, text, "A title", {"year": datetime.date(2002, 3, 4)}) for it, text in texts.items()]
+    options = {"chunk_tokens": 30, "chunk_overlap": 5}
+    written = connector.ingest(before, **options)
+    assert written.passages > 3
+    wanted = ranking(connector, "clocks")
+    with monkeypatch.context() as patched:
+        patched.setattr(type(connector.encoder), "encode_documents", None)
+        report = connector.ingest(after, **options)
+    assert (report.documents, report.unchanged, report.metadata_updated) == (0, 0, 2)
+    assert all(document.metadata == {"year": "2002-03-04"} for document in connector.get(texts))
+    assert ranking(connector, "clocks") == wanted
+    day = models.DatetimeRange(gte=datetime.date(2002, 1, 1))
+    match = models.Filter(must=[models.FieldCondition(key="year", range=day)])
+    assert {hit.id for hit in connector.search("clocks", filter=match)} == set(texts)
+    again = connector.ingest(after, **options)
+    assert (again.documents, again.unchanged, again.metadata_updated) == (0, 2, 0)
+    titled = connector.ingest([replace(after[0], title="Another title")], **options)
+    assert (titled.documents, titled.metadata_updated) == (1, 0)
+
+
+def ranking(connector: Connector, text: str) -> list[tuple[str, float, int]]:
+    return [(hit.id, hit.score, hit.passage) for hit in connector.search(text)]
 
 
 def test_an_id_with_two_contents_is_refused(make: Callable[..., Connector]) -> None:
@@ -627,7 +669,8 @@ def test_a_text_over_the_limit_must_be_split(
     monkeypatch.setattr("connector.collection.documents.passages.MAX_PASSAGE_CHARS", len(LONG) - 1)
     too_long = [Document(id="a", text=LONG), Document(id="b", text=WHALES)]
     assert len(connector.ingest(too_long, skip_bad=True).bad) == 1
-    assert connector.ingest(too_long, chunk_tokens=20).documents == 2
+    split = connector.ingest(too_long, chunk_tokens=20)
+    assert (split.documents, split.metadata_updated) == (1, 1)  # of one, the passages are as before
 
 
 def test_ingesting_nothing_is_harmless(make: Callable[..., Connector], recipe: str) -> None:
@@ -1034,7 +1077,10 @@ def test_an_option_that_a_search_lacks_is_named(filled: Connector) -> None:
     [
         (lambda it, one: it.ingest(one), r"documents is Document\(.*; it should be iterable"),
         (lambda it, one: it.ingest([one], chunk_tokens="64"), "chunk_tokens is '64'; it should be a whole"),
-        (lambda it, one: it.ingest([one], prune="no"), "prune is 'no'; it should be a valid boolean"),
+        (
+            lambda it, one: it.ingest([one], delete_missing="no"),
+            "delete_missing is 'no'; it should be a valid boolean",
+        ),
         (lambda it, _: it.delete(7), "ids is 7; it should be iterable"),
         (lambda it, one: it.get(one), r"ids is Document\(.*; it should be iterable"),
         (lambda it, _: it.adapt([("a", "b")], candidates=1.5), "candidates is 1.5; it should be a whole"),

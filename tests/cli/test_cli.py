@@ -99,11 +99,12 @@ def test_for_a_person(invoke: Invoke, source: Path, place: list[str]) -> None:
 
 
 def test_every_command_has_help_and_stands_in_the_readme(invoke: Invoke) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    root = Path(__file__).parents[2]
+    pages = [(root / it).read_text(encoding="utf-8") for it in ("README.md", "docs/commands.md")]
     for name, command in main.commands.items():
         assert command.help, name
         assert invoke(name, "--help").exit_code == 0
-        assert f"`connector {name}" in readme
+        assert all(f"`connector {name}" in page for page in pages)
 
 
 BAD_LINES: dict[str, tuple[bytes, tuple[str, ...]]] = {

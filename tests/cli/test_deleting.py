@@ -15,7 +15,7 @@ from connector import Connector, Document, Encoder
 from connector.cli import main
 from connector.collection.documents.document_state import scan
 from connector.core.errors import InputError, PointsRefused
-from connector.core.ids import point_id
+from connector.core.types import point_id
 from connector.stores import Point
 
 
@@ -54,7 +54,8 @@ def test_deleting_by_id_deletes_every_passage(docs: Connector) -> None:
 
 
 def test_deleting_by_filter_deletes_what_matches(docs: Connector) -> None:
-    assert set(docs.find(filter=is_even())) == {"long", *(f"doc {number}" for number in range(0, 12, 2))}
+    matching = {"long", *(f"doc {number}" for number in range(0, 12, 2))}
+    assert set(docs.matching_ids(filter=is_even())) == matching
     assert docs.delete(filter=is_even()) == 7
     assert ids(docs) == {f"doc {number}" for number in range(1, 12, 2)}
     assert points(docs) == 6
@@ -86,27 +87,27 @@ def test_what_names_no_documents_deletes_none(docs: Connector, given: dict[str, 
 
 
 def test_pruning_deletes_what_left_the_source(docs: Connector, documents: list[Document]) -> None:
-    report = docs.ingest(documents[:5], prune=True)
-    assert (report.unchanged, report.pruned) == (5, 8)
+    report = docs.ingest(documents[:5], delete_missing=True)
+    assert (report.unchanged, report.deleted_missing) == (5, 8)
     assert ids(docs) == {f"doc {number}" for number in range(5)}
     assert points(docs) == 5
-    assert docs.ingest(documents[:5], prune=True).pruned == 0
+    assert docs.ingest(documents[:5], delete_missing=True).deleted_missing == 0
 
 
-def test_nothing_is_pruned_if_a_document_was_skipped(docs: Connector, documents: list[Document]) -> None:
+def test_nothing_is_deleted_if_a_document_was_skipped(docs: Connector, documents: list[Document]) -> None:
     bad = Document(id="doc 0", text="another text of the same id")
-    report = docs.ingest([*documents[:5], bad], prune=True, skip_bad=True)
-    assert (len(report.bad), report.pruned) == (1, 0)
+    report = docs.ingest([*documents[:5], bad], delete_missing=True, skip_bad=True)
+    assert (len(report.bad), report.deleted_missing) == (1, 0)
     assert len(ids(docs)) == 13
 
 
-def test_nothing_is_pruned_if_the_source_fails(docs: Connector, documents: list[Document]) -> None:
+def test_nothing_missing_is_deleted_if_the_source_fails(docs: Connector, documents: list[Document]) -> None:
     def source() -> Iterator[Document]:
         yield documents[0]
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        docs.ingest(source(), prune=True)
+        docs.ingest(source(), delete_missing=True)
     assert len(ids(docs)) == 13
 
 
@@ -180,7 +181,7 @@ def run(*words: Any, code: int = 0, text: str | None = None) -> str:
     return result.output
 
 
-def test_the_command_deletes_and_prunes(source: Path, tmp_path: Path) -> None:
+def test_the_command_deletes_what_is_missing(source: Path, tmp_path: Path) -> None:
     at = ["--collection", "docs", "--path", tmp_path / "q"]
     run("ingest", source, *at, "--recipe", "dense")
     assert "would be deleted" in run("delete", *at, "--id", "doc 1", "--dry-run")
@@ -191,15 +192,15 @@ def test_the_command_deletes_and_prunes(source: Path, tmp_path: Path) -> None:
     assert "give one of --id" in run("delete", *at, code=2)
     assert "no Qdrant filter" in run("delete", *at, "--filter", "{", code=1)
     source.write_text("\n".join(source.read_text().split("\n")[:4]))
-    assert "pruned" in run("ingest", source, *at, "--prune")
+    assert "deleted missing" in run("ingest", source, *at, "--delete-missing")
     assert json.loads(run("stats", *at, "--json"))["documents"] == 4
 
 
-def test_the_command_does_not_prune_by_a_source_with_bad_records(source: Path, tmp_path: Path) -> None:
+def test_the_command_does_not_delete_by_a_source_with_bad_records(source: Path, tmp_path: Path) -> None:
     at = ["--collection", "docs", "--path", tmp_path / "q"]
     run("ingest", source, *at, "--recipe", "dense")
     source.write_text("not JSON\n" + source.read_text().split("\n")[3])
-    assert "nothing was pruned" in run("ingest", source, *at, "--prune", "--skip-bad")
+    assert "nothing was deleted" in run("ingest", source, *at, "--delete-missing", "--skip-bad")
     assert json.loads(run("stats", *at, "--json"))["documents"] == 12
 
 

@@ -26,7 +26,6 @@ from safetensors.numpy import load, save
 
 from connector import RECIPES, Connector, Document, Encoder, Recipe
 from connector.cli.commands.transfer import export_command, import_command
-from connector.collection.aliases import versions
 from connector.collection.backup import (
     Manifest,
     export_collection,
@@ -37,6 +36,7 @@ from connector.collection.backup import (
 from connector.collection.backup import export as exporting
 from connector.collection.backup import part_files as parts
 from connector.collection.collection import Collection
+from connector.collection.versions.aliases import versions
 from connector.compression.heads import head_folder
 from connector.core.errors import (
     CollectionExists,
@@ -45,7 +45,7 @@ from connector.core.errors import (
     MissingExtra,
     TransferError,
 )
-from connector.core.ids import point_id
+from connector.core.types import point_id
 from connector.scoring.alignment import TopK
 from connector.stores import Point, Store, open_store
 from connector.stores.schema import CollectionSchema, VectorSchema
@@ -181,7 +181,7 @@ def test_edge_to_memory_and_back(
     assert_same(whole, points(straight), fde)
     assert_same(whole, points(stores["back"]), 2 * fde)
     assert len({json.dumps(said(store), sort_keys=True) for store in stores.values()}) == 1
-    assert len({Collection(store, "docs").uid for store in stores.values()}) == 4
+    assert len({Collection(store, "docs").metadata.uid for store in stores.values()}) == 4
     for store in stores.values():
         store.close()
     here = None if recipe == "dense" else "client"
@@ -613,7 +613,7 @@ FORGED: dict[str, Callable[[Path], None]] = {
     "passage numbers that are texts": columns(passage=None, payload='{"passage": "0"}'),
     "an unknown key": columns(payload='{"secret": 1}'),
     "codes in the payload": columns(payload='{"codes": "AAAA"}'),
-    "a payload that is no object": columns(payload="[]"),
+    "a payload that is not an object": columns(payload="[]"),
     "NaN": array("cls", of_nan),
     "float64": array("cls", lambda rows: rows.astype(np.float64)),
     "narrow": array("cls", lambda rows: rows[:, :10]),

@@ -304,7 +304,7 @@ def decoded_rows(connector: Connector) -> dict[str, Float32]:
     codec = collection.codec
     assert codec is not None
     rows: dict[str, Float32] = {}
-    vectors = ["tokens"] if codec.server_scorable else []
+    vectors = ["tokens"] if codec.datatype else []
     for record in collection.store.scroll(connector.name, ["id", "codes"], vectors):
         if "codes" in record.payload:
             rows[record.payload["id"]] = codec.decode(codec.stored(base64.b64decode(record.payload["codes"])))

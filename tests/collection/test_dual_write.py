@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 
 from connector import Connector, Document, Encoder
-from connector.collection.aliases import versions
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import mark, scan, states
-from connector.collection.documents.passages import split_document
-from connector.collection.documents.points import points_of
+from connector.collection.documents.passages import points_of, split_document
 from connector.collection.documents.writer import Writer
 from connector.collection.recipe import get_recipe
-from connector.collection.versions import backfill as filling_module
 from connector.collection.versions import dual_write as following_module
+from connector.collection.versions import transcode as filling_module
+from connector.collection.versions.aliases import versions
 from connector.core.errors import CollectionError, MigrationError, StoreLocked
-from connector.core.ids import point_id
+from connector.core.types import point_id
 from connector.encoders.chunking import Chunking
 from connector.migrations import Migrations, collect
 from connector.migrations import rebuild as rebuild_module

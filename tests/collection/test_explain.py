@@ -120,7 +120,7 @@ def test_the_parts_sum_to_the_score_and_words_stand_where_they_are_said_to(
     recipe, by = LAYOUTS[case]
     connector = make(recipe)
     for hit in connector.search(QUERY, 3):
-        explanation = hit.explain()
+        explanation = connector.explain(QUERY, hit)
         assert list(hit.parts)[-1] == by
         assert (explanation.query, explanation.id, explanation.text) == (QUERY, hit.id, hit.text)
         assert_sums(hit, explanation)
@@ -139,28 +139,30 @@ def test_saliences_weigh_the_parts(
     codec = "float16" if layout == "multivector" else "pca-64+binary"
     connector = make(codes(layout=layout, codec=codec, saliency=True, head=head, alignment=alignment))
     for hit in connector.search(QUERY, 3):
-        assert_sums(hit, hit.explain())
-        assert_in_place(hit.explain())
-    assert hit.explain().pairs
+        assert_sums(hit, connector.explain(QUERY, hit))
+        assert_in_place(connector.explain(QUERY, hit))
+    assert connector.explain(QUERY, hit).pairs
 
 
 def test_cls_is_a_part_of_its_own_where_it_is_mixed_in(make: Callable[..., Connector]) -> None:
     connector = make()
     for weight in (0.0, 0.3, 1.0):
         (hit, *_) = connector.search(QUERY, 3, cls_weight=weight)
-        for explanation in (hit.explain(), connector.explain(QUERY, hit.id, cls_weight=weight)):
+        for explanation in (
+            connector.explain(QUERY, hit),
+            connector.explain(QUERY, hit.id, cls_weight=weight),
+        ):
             assert_sums(hit, explanation)
             cls = [pair for pair in explanation.pairs if pair.kind == "cls"]
             assert [pair.part for pair in cls] == pytest.approx([weight * hit.parts["cls"]] if weight else [])
             assert (len(explanation.pairs) > len(cls)) == (weight < 1)
-        assert connector.explain(QUERY, hit).pairs == hit.explain().pairs
 
 
 def test_on_a_server_as_in_process(encoder: Encoder, documents: list[Document]) -> None:
     with Connector.create("docs", client=QdrantClient(":memory:"), recipe="default", model=encoder) as there:
         there.ingest(documents)
         (hit,) = there.search(QUERY, 1)
-        assert_sums(hit, hit.explain())
+        assert_sums(hit, there.explain(QUERY, hit))
         assert_sums(hit, there.explain(QUERY, hit.id))
 
 
@@ -258,7 +260,7 @@ def test_what_was_merged_by_other_counts_is_not_named_wrongly(make: Callable[...
     (hit,) = connector.search(QUERY, 1)
     connector.ingest([Document(id=f"more {n}", text=f"Bees dance in hive {n} by flowers") for n in range(40)])
     with pytest.raises(CollectionError, match="counted further"):
-        hit.explain()
+        connector.explain(QUERY, hit)
 
 
 def test_the_title_counts(make: Callable[..., Connector]) -> None:
@@ -278,13 +280,12 @@ def test_of_a_document_of_several_passages_the_best_is_explained(make: Callable[
     explanation = connector.explain(QUERY, "long")
     assert (explanation.passage, explanation.text) == (found.passage, found.text)
     assert_sums(found, explanation)
-    assert_sums(found, found.explain())
+    assert_sums(found, connector.explain(QUERY, found))
 
 
 def test_a_hit_that_was_aligned_otherwise_than_the_collection_says(make: Callable[..., Connector]) -> None:
     connector = make()
     (hit,) = connector.search(QUERY, 1, alignment="top-3")
-    assert_sums(hit, hit.explain())
     assert_sums(hit, connector.explain(QUERY, hit, alignment="top-3"))
     assert_sums(hit, connector.explain(QUERY, hit.id, alignment="top-3"))
     with pytest.raises(InputError, match="alignment='top-4'"):
@@ -302,18 +303,17 @@ def test_what_cannot_be_explained_is_refused(make: Callable[..., Connector]) -> 
         connector.explain(" ", hit)
     (by_words,) = connector.search("bees", 1, candidates_by="lexical", rerank=None)
     with pytest.raises(InputError, match="scored by bm25 alone"):
-        by_words.explain()
+        connector.explain("bees", by_words)
     with pytest.raises(CollectionError, match="found by another query"):
         connector.explain("volcanic ash", hit)
     with pytest.raises(CollectionError, match="search again"):
-        replace(hit, text="Something else stands here.").explain()
+        connector.explain(QUERY, replace(hit, text="Something else stands here."))
     with pytest.raises(CollectionError, match=f"passage 3 of '{hit.id}' no more"):
-        replace(hit, passage=3).explain()
-    with pytest.raises(InputError, match=r"Connector\.explain"):
-        copy.deepcopy(hit).explain()
+        connector.explain(QUERY, replace(hit, passage=3))
+    assert connector.explain(QUERY, copy.deepcopy(hit)) == connector.explain(QUERY, hit)
     connector.close()
     with pytest.raises(InputError, match="closed"):
-        hit.explain()
+        connector.explain(QUERY, hit)
 
 
 def test_a_hit_that_was_written_again_is_refused(make: Callable[..., Connector]) -> None:
@@ -321,12 +321,13 @@ def test_a_hit_that_was_written_again_is_refused(make: Callable[..., Connector])
     (hit,) = connector.search(QUERY, 1)
     connector.ingest([Document(id=hit.id, text="Volcanoes.")])
     with pytest.raises(CollectionError, match="written again since"):
-        hit.explain()
+        connector.explain(QUERY, hit)
 
 
 def test_without_a_rerank_cls_is_all(make: Callable[..., Connector]) -> None:
-    (hit,) = make().search(QUERY, 1, rerank=None)
-    (pair,) = hit.explain().pairs
+    connector = make()
+    (hit,) = connector.search(QUERY, 1, rerank=None)
+    (pair,) = connector.explain(QUERY, hit).pairs
     assert (pair.kind, pair.part, pair.share) == ("cls", hit.score, 1)
 
 
@@ -446,15 +447,18 @@ def test_the_command_writes_a_page_or_says_why_not(place: list[str], tmp_path: P
     assert run("bees", *place).exit_code == 2
 
 
-def test_a_hit_keeps_the_alignment_that_found_it(make: Callable[..., Connector]) -> None:
+def test_a_hit_of_before_an_adaptation_is_not_explained_by_the_alignment_of_now(
+    make: Callable[..., Connector],
+) -> None:
     connector = make("compact")
     hits = connector.search(QUERY, 4)
     connector.collection.adapt(TopK(4), 0.25)
     for hit in hits:
-        assert_sums(hit, hit.explain())
+        with pytest.raises(CollectionError, match="found by another query or alignment"):
+            connector.explain(QUERY, hit)
     for hit in connector.search(QUERY, 4):
         assert set(hit.parts) == {"cls", "aligned", "mixed"}
-        assert_sums(hit, hit.explain())
+        assert_sums(hit, connector.explain(QUERY, hit))
 
 
 def test_the_score_of_another_query_is_no_rounding(make: Callable[..., Connector]) -> None:
@@ -473,7 +477,7 @@ def test_qdrant_itself_gives_means_where_top_1_is_asked_for(make: Callable[..., 
     assert [hit.score for hit in means] == pytest.approx([hit.parts["aligned"] for hit in here], abs=1e-4)
     for hit in means:
         assert set(hit.parts) == {"aligned"}
-        assert_sums(hit, hit.explain())
+        assert_sums(hit, connector.explain(QUERY, hit, alignment="top-1"))
 
 
 @pytest.mark.parametrize("query", [QUERY, "What about bread?", "x"])

@@ -13,7 +13,7 @@ import pytest
 from connector import Connector, Document, Encoder, Recipe
 from connector.collection.metadata import FREQUENCIES_FILE
 from connector.collection.recipe import RECIPES
-from connector.collection.search.rerank import query_tokens
+from connector.collection.search.candidates import query_tokens
 from connector.compression.codecs import parse_codec
 from connector.compression.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
 from connector.core.errors import CollectionError, RecipeError, StoreError
@@ -258,8 +258,8 @@ def test_a_recipe_is_varied() -> None:
     ("base", "parts", "message"),
     [
         ("compact", {"reduction": "frist-3"}, "'frist-3' is not known"),
-        ("dense", {"reduction": "first-3"}, "nothing for first-3 to do"),
-        ("dense", {"query_reduction": "idf-weight"}, "nothing for idf-weight to do"),
+        ("dense", {"reduction": "first-3"}, "nothing for reduction first-3 to do"),
+        ("dense", {"query_reduction": "idf-weight"}, "nothing for query_reduction idf-weight to do"),
         ("compact", {"query_reduction": "ward-3"}, "'ward-3' is a step for passages"),
     ],
 )

@@ -17,12 +17,11 @@ import pytest
 from qdrant_client import models
 
 from connector import Connector, Document, Encoder
-from connector.collection.aliases import versions
 from connector.collection.collection import Collection
 from connector.collection.documents import document_state as documents_module
-from connector.collection.documents.passages import split_document
-from connector.collection.documents.points import payload_of
-from connector.core.ids import point_id
+from connector.collection.documents.passages import payload_of, split_document
+from connector.collection.versions.aliases import versions
+from connector.core.types import point_id
 from connector.encoders.chunking import Chunking
 from connector.migrations import Migrations, collect
 from connector.stores import Point
@@ -244,7 +243,7 @@ class Writer:
     def look(self) -> None:
         """What was acknowledged is found, and what was deleted is not."""
         written = [f"written {n}" for n in self._chance.sample(range(self._drawn + 1), 1)]
-        assert self.connector.find(written) == [id_ for id_ in written if id_ in self.known]
+        assert self.connector.matching_ids(written) == [id_ for id_ in written if id_ in self.known]
         ids = self._chance.sample(sorted(self.known), min(1, len(self.known)))
         for id_ in ids:
             document, _ = self.known[id_]
@@ -262,7 +261,7 @@ def expected(writer: Writer, others: list[Document], encoder: Encoder) -> dict[s
     passages = [
         passage
         for document, chunk_tokens in known
-        for passage in split_document(document, encoder, Chunking.checked(chunk_tokens, 0))
+        for passage in split_document(document, encoder, Chunking(chunk_tokens, 0))
     ]
     return {point_id(it.document.id, it.number): payload_of(it) for it in passages}
 
@@ -398,7 +397,7 @@ def test_documents_are_found_though_their_version_is_collected_meanwhile(
     scan, even = documents_module.scan, models.FieldCondition(key="even", match=models.MatchValue(value=True))
     with monkeypatch.context() as patched:
         patched.setattr(documents_module, "scan", late)
-        found = connector.find(filter=models.Filter(must=[even]))
+        found = connector.matching_ids(filter=models.Filter(must=[even]))
     assert moved
     assert sorted(found) == [f"doc {n}" for n in (0, 10, 2, 4, 6, 8)]
 

@@ -13,7 +13,7 @@ from connector.collection.collection import Collection
 from connector.collection.metadata import CollectionMetadata, new_metadata, stored_form
 from connector.core.errors import CollectionError
 from connector.scoring.alignment import TopK, TopP
-from connector.stores.schema import Copies, Hnsw
+from connector.stores.schema import Distribution, Hnsw
 
 FILLED: dict[str, Any] = {
     "codec": "c0dec",
@@ -22,7 +22,7 @@ FILLED: dict[str, Any] = {
     "adapted_weight": 0.25,
     "frequencies": 7,
     "hnsw": Hnsw(m=8),
-    "copies": Copies(shards=3),
+    "copies": Distribution.model_validate({"shard_number": 3}),
     "indexes": {"metadata.year": "integer", "metadata.name": "keyword"},
     "canaries": 2,
     "route": "stored",

@@ -15,6 +15,7 @@ from sentence_transformers.base.modules import Dense
 from connector import Encoder
 from connector.collection.metadata import schema_for
 from connector.collection.recipe import RECIPES, Recipe, get_recipe, load_recipe
+from connector.compression.codecs.scalar_quantization import stored_bytes
 from connector.core.errors import RecipeError
 from connector.stores.schema import CollectionSchema, Quantization, VectorSchema
 
@@ -33,7 +34,10 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"layout": "codes", "codec": "int3"}, "int3.*known endings: float32, float16, .*pq-M"),
     ({"layout": "codes", "codec": "svd-8+binary"}, "svd-8.*pca-D"),
     ({"layout": "codes", "codec": "binary", "reduction": "svd-4"}, "svd-4.*ward-SIZE"),
-    ({"layout": "codes", "codec": "binary", "reduction": "ward-1"}, "factor is 1"),
+    (
+        {"layout": "codes", "codec": "binary", "reduction": "ward-1"},
+        "'1' is not a size; give a factor from 2",
+    ),
     ({"layout": "sparse", "codec": "float16"}, "layout"),
     ({"layout": "codes", "codec": "binary", "cls": "int8"}, "cls"),
     ({"layout": "multivector", "codec": "int8"}, "int8.*use layout codes"),
@@ -43,7 +47,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"layout": "codes", "codec": "turbo4"}, "only Qdrant can make turbo4; use layout multivector"),
     ({"layout": "codes", "codec": "pca-64+turbo8"}, "only Qdrant can make pca-64.turbo8; use layout"),
     ({"layout": "codes", "codec": "residual-3"}, "residual-3 is not known; give 1, 2 or 4"),
-    ({"layout": "codes", "codec": "pq-x"}, "'x' is no number"),
+    ({"layout": "codes", "codec": "pq-x"}, "'x' is not a number"),
     (
         {"layout": "codes", "codec": "binary", "quantization": "scalar"},
         "layout codes; use that of recipe default",
@@ -194,7 +198,7 @@ def test_an_index_of_words_is_a_sparse_vector(layout: Any, codec: str | None) ->
     ],
 )
 def test_bytes_of_a_row(datatype: Any, size: int, expected: int) -> None:
-    assert VectorSchema("cls", size, datatype).bytes_per_row == expected
+    assert stored_bytes(datatype, size) == expected
 
 
 def test_a_recipe_takes_the_head_that_comes_for_the_model(encoder: Encoder) -> None:
@@ -217,8 +221,8 @@ def test_a_recipe_takes_the_head_that_comes_for_the_model(encoder: Encoder) -> N
         ({"codec": "pca-16+binary", "head": "folder"}, "only a codec with linear-D and saliency"),
         ({"codec": "pca-16+binary", "alignment": "best"}, "alignment 'best'"),
         ({"codec": "turbo4", "layout": "multivector", "saliency": True}, "loses the vectors' lengths"),
-        ({"codec": None, "layout": "dense", "alignment": "top-1"}, "nothing to align"),
-        ({"codec": None, "layout": "dense", "saliency": True}, "nothing to align"),
+        ({"codec": None, "layout": "dense", "alignment": "top-1"}, "nothing for alignment top-1"),
+        ({"codec": None, "layout": "dense", "saliency": True}, "nothing for saliency True"),
     ],
 )
 def test_heads_and_alignments_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) -> None:

@@ -24,9 +24,16 @@ from sentence_transformers.base.modules import Dense
 
 from connector import Encoder
 from connector.compression.codecs import PROJECTIONS, QUANTIZERS, Codec, parse_codec
-from connector.compression.codecs.bit_packing import byte_places, byte_tables, pack, unpack
 from connector.compression.codecs.projection import PCA, Rotation
-from connector.compression.codecs.scalar_quantization import Hamming, Int8, Signs
+from connector.compression.codecs.scalar_quantization import (
+    Hamming,
+    Int8,
+    Signs,
+    byte_places,
+    byte_tables,
+    pack,
+    unpack,
+)
 from connector.compression.codecs.vector_quantization import Product, Residual
 from connector.core.errors import InputError, MissingExtra, RecipeError
 from connector.core.types import Float32
@@ -211,7 +218,6 @@ def test_a_codec_says_what_it_is(spec: str, parse: Parse) -> None:
     codec = parse(spec)
     assert codec.spec == spec
     plain = ending(spec) in ("float32", "float16", "turbo8", "turbo4")
-    assert codec.server_scorable == plain
     assert codec.datatype == (ending(spec) if plain else None)
     assert codec.sample == (50_000 if ending(spec) in TRAINED else 10_000)
     assert not codec.fitted
@@ -928,7 +934,7 @@ def test_a_head_of_another_shape_is_refused(before: int, after: int, tmp_path: P
 
 @pytest.mark.parametrize("options", [{"bias": True}, {"activation_function": torch.nn.Tanh()}], ids=str)
 def test_a_head_that_is_no_linear_map_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="is no linear map; train a Dense with bias=False"):
+    with pytest.raises(RecipeError, match="is not a linear map; train a Dense with bias=False"):
         parse_codec("linear-16+binary", save_head(tmp_path / "head", **options)).fit(tokens())
 
 
@@ -991,7 +997,7 @@ def test_an_unknown_projection_is_refused_with_the_known_ones(part: str) -> None
 @pytest.mark.parametrize("form", ["pca-{}+float32", "linear-{}+float32", "residual-{}", "pq-{}", "opq-{}"])
 def test_what_is_no_number_is_refused(form: str, number: str) -> None:
     spec = form.format(number)
-    with pytest.raises(RecipeError, match="is no number; give one such as 16") as error:
+    with pytest.raises(RecipeError, match="is not a number; give one such as 16") as error:
         parse_codec(spec)
     assert repr(spec) in str(error.value)
 
@@ -999,12 +1005,12 @@ def test_what_is_no_number_is_refused(form: str, number: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("pca-0+float32", "pca-0 has no dimensions; give at least 1"),
+        ("pca-0+float32", "'0' is not a number; give one such as 16, at least 1"),
         ("residual-3", "residual-3 is not known; give 1, 2 or 4 bits"),
-        ("residual-0", "residual-0 is not known; give 1, 2 or 4 bits"),
+        ("residual-0", "'0' is not a number; give one such as 16, at least 1"),
         ("residual-8", "residual-8 is not known; give 1, 2 or 4 bits"),
-        ("pq-0", "pq-0 has no parts; give at least 1"),
-        ("opq-0", "pq-0 has no parts; give at least 1"),
+        ("pq-0", "'0' is not a number; give one such as 16, at least 1"),
+        ("opq-0", "'0' is not a number; give one such as 16, at least 1"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(spec: str, message: str) -> None:

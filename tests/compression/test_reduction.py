@@ -27,7 +27,7 @@ from connector.compression.reduction import (
 )
 from connector.compression.reduction.base import TokenPooling, assign
 from connector.compression.reduction.pruning import removal_errors, voronoi
-from connector.compression.reduction.words import _LISTS, fold
+from connector.compression.reduction.words import LANGUAGES, fold
 from connector.compression.saliency import Saliency
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import ROW_FIELDS, Float32
@@ -112,15 +112,15 @@ def test_every_method_is_tried() -> None:
     assert all(any(spec.startswith(method.name) for spec in QUERY_STEPS) for method in QUERY_METHODS)
 
 
-def test_the_readme_names_every_step_and_language() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_reductions_names_every_step_and_language() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reductions.md").read_text(encoding="utf-8")
     for method in (*PASSAGE_METHODS, *QUERY_METHODS):
         assert f"`{method.form}`" in text
-    assert f"Languages: {', '.join(_LISTS)}." in text
+    assert f"Languages: {', '.join(LANGUAGES)}." in text
 
 
 def test_every_named_list_of_stop_words_is_there() -> None:
-    for language in _LISTS:
+    for language in LANGUAGES:
         parse_reduction(f"stopwords-{language}")
 
 
@@ -481,7 +481,7 @@ def test_weights_are_positive_with_mean_one(whole: Embedding) -> None:
         ("icf-512B", "512B is a size in bytes, and queries are not stored"),
         ("ward-4", "'ward-4' is a step for passages"),
         ("idf-3", "'idf-3' is a step for passages"),
-        ("idf-weights", "is no size|is a step for passages"),
+        ("idf-weights", "is not a size|is a step for passages"),
         ("nothing", "is not known; the known steps: icf-K, saliency-K, idf-weight"),
     ],
 )
@@ -601,23 +601,23 @@ def test_an_unknown_step_is_refused_with_the_known_ones(spec: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("first-", "'' is no size"),
-        ("first-0", "'0' is no size; give a count"),
-        ("first--2", "'-2' is no size"),
-        ("first-0.5", "'0.5' is no size; .* a share"),
-        ("first-²", "is no size"),
-        ("first-1e3", "is no size"),
-        ("first- 3", "is no size"),
+        ("first-", "'' is not a size"),
+        ("first-0", "'0' is not a size; give a count"),
+        ("first--2", "'-2' is not a size"),
+        ("first-0.5", "'0.5' is not a size; .* a share"),
+        ("first-²", "is not a size"),
+        ("first-1e3", "is not a size"),
+        ("first- 3", "is not a size"),
         ("idf-weight", "'idf-weight' is a step for queries"),
         ("icf-3", "'icf-3' is a step for queries"),
         ("first-101%", "101% is more than all rows"),
         ("first-7B", "7B hold no token of 8 bytes"),
-        ("ward-x", "is no size; give a factor"),
-        ("ward-1", "factor is 1; give at least 2"),
-        ("ward-to-0", "is no size"),
-        ("ward-²", "is no size"),
-        ("unused-0", "is no count"),
-        ("unused-50%", "is no count"),
+        ("ward-x", "is not a size; give a factor"),
+        ("ward-1", "'1' is not a size; give a factor from 2"),
+        ("ward-to-0", "is not a size"),
+        ("ward-²", "is not a size"),
+        ("unused-0", "is not a number; give one such as 16, at least 1"),
+        ("unused-50%", "is not a number; give one such as 16"),
         ("stopwords-xx", "no stop words for language 'xx'; there are da, de, en"),
     ],
 )

@@ -74,7 +74,7 @@ def test_folder_of_texts(tmp_path: Path) -> None:
     assert [d.id for d in source] == ["deep/b.MD"]
     assert len(source.bad) == 1
     assert [d.id for d in source] == ["deep/b.MD"]
-    assert len(source.bad) == 1, "a second reading starts anew"
+    assert len(source.bad) == 1, "a second reading starts again"
 
 
 def test_named_fields_and_missing_ids(tmp_path: Path) -> None:

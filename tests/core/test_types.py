@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import uuid
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.core.errors import ConnectorError, DocumentError, InputError
-from connector.core.ids import point_id
 from connector.core.io import to_json
-from connector.core.types import Document, Embedding, Hit, Hits, passage_text
+from connector.core.types import Document, Embedding, Hit, Hits, passage_text, point_id
 
 BAD_DOCUMENTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"id": ""}, ["id", "''", "non-empty"]),
@@ -44,7 +45,10 @@ BAD_DOCUMENTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"metadata": {"\udc80": 1}}, ["metadata: key", "surrogate", "decode"]),
     ({"metadata": {"a": ["b", "c\0"]}}, ["metadata.a[1]", "NUL", "remove"]),
     ({"metadata": {"a": {1, 2}}}, ["metadata.a", "set", "convert"]),
-    ({"metadata": {"a": np.int64(1)}}, ["metadata.a", "int64", "convert"]),
+    ({"metadata": {"a": np.float32("nan")}}, ["metadata.a", "nan", "null or a string"]),
+    ({"metadata": {"a": Decimal("NaN")}}, ["metadata.a", "nan", "null or a string"]),
+    ({"metadata": {"a": np.uint64(2**63)}}, ["metadata.a", str(2**63), "as a string"]),
+    ({"metadata": {"a": np.zeros(2)}}, ["metadata.a", "ndarray", "convert"]),
     ({"metadata": {"a": b"b"}}, ["metadata.a", "bytes", "convert"]),
 ]
 
@@ -98,7 +102,7 @@ def test_document_errors_are_input_errors_and_value_errors() -> None:
         {"a": None, "b": True, "c": 1.5, "d": "é 東京 😀", "e": [], "f": {}},
         {"low": -(2**63), "high": 2**63 - 1},
         {"": "an empty key"},
-        {"deep": [[{"a": [1, {"b": ()}]}]]},
+        {"deep": [[{"a": [1, {"b": []}]}]]},
     ],
 )
 def test_any_json_is_taken_as_metadata(metadata: dict[str, Any]) -> None:
@@ -110,6 +114,32 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (datetime.datetime(2024, 5, 6, 7, 8, 9), "2024-05-06T07:08:09"),
+        (datetime.datetime(2024, 5, 6, 7, 8, 9, tzinfo=datetime.UTC), "2024-05-06T07:08:09Z"),
+        (datetime.date(2024, 5, 6), "2024-05-06"),
+        (datetime.time(7, 8), "07:08:00"),
+        (np.datetime64("2024-05-06T07:08:09.123456789"), "2024-05-06T07:08:09.123456"),
+        (np.datetime64("2024-05-06"), "2024-05-06T00:00:00"),
+        (np.datetime64("NaT"), None),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Decimal("2"), 2),
+        (Decimal("1.5"), 1.5),
+        (np.int64(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),
+        (np.str_("é"), "é"),
+        ((1, 2), [1, 2]),
+    ],
+)
+def test_metadata_is_stored_as_qdrant_takes_it(value: Any, stored: Any) -> None:
+    kept = document(metadata={"a": [{"b": value}]}).metadata
+    assert kept == {"a": [{"b": stored}]}
+    assert type(kept["a"][0]["b"]) is type(stored)
 
 
 @given(st.dictionaries(st.text(max_size=3), JSON, max_size=3))

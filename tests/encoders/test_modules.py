@@ -239,7 +239,7 @@ def test_a_model_that_does_not_tell_its_attention_says_so() -> None:
 
 
 def test_nothing_is_recorded_outside() -> None:
-    with recording() as recorder:
+    with recording(None) as recorder:
         pass
     with pytest.raises(ModelError, match="attention"):
         recorder.received(torch.ones(1, 3))

@@ -16,11 +16,10 @@ from safetensors.numpy import save_file
 
 from connector import Connector, Document, Encoder, Recipe
 from connector.cli import main
-from connector.cli.commands.evaluate import load_examples
 from connector.cli.render import show
 from connector.cli.results import adaptation_lines
+from connector.collection.search.candidates import Plan
 from connector.collection.search.options import SearchOptions, search_options
-from connector.collection.search.rerank import query_tokens, stored
 from connector.collection.search.search import rank
 from connector.core.errors import CollectionError, DocumentError, InputError, SourceError
 from connector.evaluation.adaptation import (
@@ -28,15 +27,16 @@ from connector.evaluation.adaptation import (
     Adaptation,
     Measured,
     Strategy,
-    all_scores,
-    best_first,
     current,
     leave_one_out,
     pick,
+    scores_by,
     steps_from,
     strategies_from,
 )
+from connector.evaluation.beir import load_examples
 from connector.evaluation.metrics import ndcg
+from connector.evaluation.ranking import best_first
 from connector.scoring.alignment import TopK, TopP
 from tests.conftest import TEXTS
 
@@ -160,19 +160,19 @@ def test_every_strategy_scores_as_a_search_with_it(
     parts = SCORED[case] | ({"head": head} if SCORED[case].get("saliency") else {})
     connector = make(mine(**parts), chunk_tokens=12)
     collection, query = connector.collection, connector.encoder.encode_queries([QUERY])[0]
-    ranking = rank(collection, query, SearchOptions(rerank="client"))
-    cls = np.array([it["cls"] for it in ranking.parts])
-    table = all_scores(
-        collection, query_tokens(collection, query), stored(collection, ranking.found), cls, STRATEGIES, "cpu"
-    )
-    for strategy, row in zip(STRATEGIES, table, strict=True):
+    options = SearchOptions(rerank="client")
+    found, plan = rank(collection, query, options).found, Plan.of(collection, query, options, "cpu")
+    for strategy in STRATEGIES:
         assert strategy.alignment is not None
+        scored = scores_by(plan, strategy, found)
+        assert {record.id for record, _ in scored} == {record.id for record in found}
+        passages = [(record.payload["id"], record.payload["passage"]) for record, _ in scored]
         hits = connector.search(QUERY, cls_weight=strategy.cls_weight, alignment=strategy.alignment.spec)
-        assert best_first(ranking.found, row)[:10] == [hit.id for hit in hits]
+        assert best_first(passages, [score for _, score in scored])[:10] == [hit.id for hit in hits]
         if "maxsim" in hits[0].parts:  # by Qdrant, a sum
             continue
         best: dict[str, float] = {}
-        for record, score in zip(ranking.found, row, strict=True):
+        for record, score in scored:
             best[record.payload["id"]] = max(score, best.get(record.payload["id"], -9))
         assert [best[hit.id] for hit in hits] == pytest.approx(
             [hit.score for hit in hits], abs=1e-4
@@ -186,9 +186,8 @@ def test_ndcg_is_that_of_ir_measures(rng: np.random.Generator) -> None:
         grades = {it: int(rng.integers(-1, 4)) for it in rng.choice(documents, 12, replace=False).tolist()}
         run = {"q": {document: float(-place) for place, document in enumerate(ranking)}}
         (expected,) = ir_measures.iter_calc([nDCG @ 10], {"q": grades}, run)
-        assert ndcg(ranking, grades) == pytest.approx(expected.value, abs=1e-9)
-    assert ndcg(documents, {"d0": 0}) == 0
-    assert ndcg([], {"d0": 1}) == 0
+        assert ndcg([ranking], [grades]) == pytest.approx(expected.value, abs=1e-9)
+    assert ndcg([documents, []], [{"d0": 0}, {"d0": 1}]).tolist() == [0, 0]
 
 
 # --- the pick ---
@@ -296,8 +295,8 @@ def test_the_means_are_those_of_searches(make: Callable[..., Connector]) -> None
             query: connector.search(query, alignment=spec, cls_weight=strategy.cls_weight)
             for query in answers
         }
-        mean = np.mean([ndcg([hit.id for hit in runs[query]], answers[query]) for query in answers])
-        assert result.ndcg == pytest.approx(mean)
+        values = ndcg([[hit.id for hit in runs[query]] for query in answers], answers.values())
+        assert result.ndcg == pytest.approx(values.mean())
 
 
 def test_nothing_is_written_but_the_choice(
@@ -431,14 +430,14 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "kind": ("a.txt", b"", "no known kind"),
     "JSON": ("a.jsonl", b'{"query": "a", "id": "b"}\n{oops', "line 2 is not JSON"),
     "no object": ("a.jsonl", b"[1]\n", "line 1 is .1.; give a query"),
-    "no query": ("a.jsonl", b'{"id": "b"}\n', "line 1 .* give a query"),
+    "no query": ("a.jsonl", b'{"id": "b"}\n', "line 1 has the query None; give a query"),
     "blank": ("a.jsonl", b'{"query": " ", "id": "b"}\n', "line 1 .* give a query"),
-    "no id": ("a.jsonl", b'{"query": "a"}\n', "line 1 has the ids .None."),
+    "no id": ("a.jsonl", b'{"query": "a"}\n', "line 1, 'a', has the id None; give a document's id"),
     "no ids": ("a.jsonl", b'{"query": "a", "ids": []}\n', "line 1 .* give a query"),
-    "ids": ("a.jsonl", b'{"query": "a", "ids": [true]}\n', "line 1 has the ids .True."),
+    "ids": ("a.jsonl", b'{"query": "a", "ids": [true]}\n', "line 1, 'a', has the id True; give"),
     "columns": ("a.csv", b"question,id\na,b\n", "line 2 .* give a query"),
     "CSV": ("a.csv", b'query,id\n"a"b,c\n', "line 2 is not CSV"),
-    "UTF-8": ("a.csv", b"query,id\n\xff,c\n", "not UTF-8"),
+    "UTF-8": ("a.csv", b"query,id\n\xff,c\n", "line 2 has a lone surrogate .* its real encoding"),
 }
 
 
@@ -446,7 +445,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
 def test_damaged_files_of_examples(case: str, tmp_path: Path) -> None:
     name, content, says = BAD_FILES[case]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(SourceError, match=says):
+    with pytest.raises(InputError, match=says):
         load_examples(tmp_path / name)
     with pytest.raises(SourceError, match="cannot be read"):
         load_examples(tmp_path / "missing.csv")

@@ -16,7 +16,7 @@ from connector.cli import main
 from connector.compression.codecs.projection import PCA, Rotation
 from connector.compression.heads import head_folder
 from connector.compression.reduction import parse_reduction
-from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
+from connector.core.errors import InputError, RecipeError, SourceError
 from connector.encoders.architectures import with_saliency
 from connector.evaluation.training import HeadTraining, TrainingSet, load_training_set, train_head
 from connector.evaluation.training.batches import Batch, Batches
@@ -58,21 +58,6 @@ def test_a_set_says_who_answers_whom(examples: TrainingSet) -> None:
     for number, near in enumerate(examples.negatives):
         assert number not in near
         assert len(near) == len(set(near)) == 30
-
-
-@pytest.mark.parametrize("negatives", ["lexical", "both"])
-def test_negatives_may_come_by_words(negatives: str, folder: Path, encoder: Encoder) -> None:
-    found = load_training_set(folder, encoder, negatives=negatives)  # type: ignore[arg-type]
-    texts = [json.loads(line)["text"] for line in (folder / "corpus.jsonl").read_text().splitlines()]
-    first = [texts[number] for number in found.negatives[0][:4]]
-    assert any("otter" in text or "memory" in text for text in first)  # words of query 0
-    assert all(number not in near for number, near in enumerate(found.negatives))
-
-
-def test_words_need_a_package(folder: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "bm25s", None)
-    with pytest.raises(MissingExtra, match="stopwords"):
-        load_training_set(folder, encoder, negatives="lexical")
 
 
 def test_passages_are_reduced_as_they_will_be_stored(
@@ -173,7 +158,7 @@ def test_killed_training_goes_on_to_the_same_head(
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.ones(2))
-    checkpoint = tmp_path / "it.safetensors"
+    checkpoint, log = tmp_path / "it.safetensors", tmp_path / "log.jsonl"
 
     def loss(_: int) -> torch.Tensor:
         return (weight**2).sum()
@@ -183,24 +168,17 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        run(
-            {"w": weight},
-            loss,
-            steps=80,
-            rate=0.1,
-            checkpoint=checkpoint,
-            progress=stop,
-        )
+        run({"w": weight}, loss, steps=80, rate=0.1, checkpoint=checkpoint, log=log, progress=stop)
     for parameters, steps, other in (
         ({"w": weight}, 90, ""),
         ({"v": weight}, 80, ""),
         ({"w": weight}, 80, "x"),
     ):
-        with pytest.raises(InputError, match="delete it to begin anew"):
-            run(parameters, loss, steps=steps, rate=0.1, settings=other, checkpoint=checkpoint)
+        with pytest.raises(InputError, match="delete it to begin again"):
+            run(parameters, loss, steps=steps, rate=0.1, settings=other, checkpoint=checkpoint, log=log)
     checkpoint.write_bytes(b"no safetensors")
-    with pytest.raises(InputError, match="delete it to begin anew"):
-        run({"w": weight}, loss, steps=80, rate=0.1, checkpoint=checkpoint)
+    with pytest.raises(InputError, match="delete it to begin again"):
+        run({"w": weight}, loss, steps=80, rate=0.1, checkpoint=checkpoint, log=log)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +187,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         ({"steps": 0}, "0 steps"),
         ({"widths": (12,)}, "width 12"),
         ({"widths": (), "saliency": False}, "nothing to train"),
-        ({"query_share": 0.0}, "query share"),
-        ({"document_share": 1.5}, "document share"),
+        ({"shares": (0.5, 0.0)}, "share is 0.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
@@ -392,14 +369,16 @@ def test_the_command_trains_and_goes_on(folder: Path, tmp_path: Path) -> None:
         ([*arguments, "--width", "9"], "width 9"),
         ([*arguments, "--reduction", "ward"], "ward"),
         ([*arguments, "--reduction", "idf-50%"], "needs frequencies"),
-        ([*arguments, "--negatives", "lexical"], "another folder"),
+        ([*arguments, "--seed", "1"], "another folder"),
         ([*arguments, "--share", "nan"], "nan"),
         (["train", "saliency", str(folder), str(folder), "--out", str(tmp_path / "b")], "same name"),
-        (["train", "saliency", str(folder), "--out", str(folder / "corpus.jsonl")], "is a file"),
     ):
         failed = CliRunner().invoke(main, bad)
         assert failed.exit_code == 1
         assert message in failed.output
+    wrong = CliRunner().invoke(main, [*arguments, "--out", str(folder / "corpus.jsonl")])
+    assert wrong.exit_code == 2
+    assert "is a file" in wrong.output
 
 
 def test_shipped_heads_have_names() -> None:

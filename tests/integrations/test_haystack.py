@@ -39,7 +39,7 @@ import connector
 from connector import Connector, Encoder
 from connector.collection.recipe import RECIPES
 from connector.core.errors import DocumentError, InputError, RecipeError
-from connector.core.ids import point_id
+from connector.core.types import point_id
 from connector.integrations.haystack import (
     LateInteractionDocumentStore,
     LateInteractionRanker,
@@ -249,7 +249,7 @@ def test_dates_without_a_zone_are_in_utc(document_store: LateInteractionDocument
         ({"field": "meta.a", "operator": "<", "value": float("inf")}, "finite"),
         ({"operator": "XOR", "conditions": []}, "'XOR' is unknown"),
         ({"operator": "AND", "conditions": {}}, "give a list"),
-        ({"operator": "AND", "conditions": ["a"]}, "is no dictionary"),
+        ({"operator": "AND", "conditions": ["a"]}, "is not a dictionary"),
     ],
 )
 def test_filters_that_say_nothing_are_refused(filters: dict[str, Any], message: str) -> None:
@@ -400,8 +400,10 @@ def test_a_store_is_saved_and_read(
     for unsaved in (filled, LateInteractionDocumentStore("docs", path=tmp_path, model=encoder)):
         with pytest.raises(SerializationError, match="cannot be saved"):
             unsaved.to_dict()
-    with pytest.raises(SerializationError, match="cannot be saved"):
-        LateInteractionRanker(encoder).to_dict()
+    ranking = Pipeline()
+    ranking.add_component("ranker", LateInteractionRanker(encoder))
+    with pytest.raises(SerializationError, match="under key 'model'"):
+        ranking.dumps()
 
 
 # Components

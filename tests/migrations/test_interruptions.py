@@ -300,7 +300,7 @@ class Mortal:
 
 
 class Home:
-    """A collection in a folder, opened anew by each process."""
+    """A collection in a folder, opened again by each process."""
 
     def __init__(self, path: Path, encoder: Any, migrations: Path) -> None:
         self.path, self.encoder, self.migrations = path, encoder, migrations

@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 from qdrant_client import models
 
-from connector import Connector, Copies, Document, Encoder
+from connector import Connector, Document, Encoder
 from connector.cli import main
-from connector.collection.aliases import names, versions
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import mark
-from connector.core.errors import MigrationError, RecipeError, StoreLocked
-from connector.core.ids import point_id
+from connector.collection.versions.aliases import names, versions
+from connector.core.errors import CollectionError, MigrationError, RecipeError, StoreLocked
+from connector.core.types import point_id
 from connector.migrations import Migrations, Planned, collect, compare, load_revisions, versions_of
 from connector.migrations import rebuild as rebuild_module
 from connector.migrations import verify as verify_module
@@ -230,11 +230,14 @@ def test_a_migrated_collection_opens_by_its_name_alone(
         assert again.search("sour bread", 3) == docs.search("sour bread", 3)
 
 
-def test_a_hit_of_before_is_explained_by_what_found_it(docs: Connector, folder: Path) -> None:
+def test_a_hit_of_before_is_not_explained_by_another_recipe(docs: Connector, folder: Path) -> None:
     (hit,) = docs.search("sour bread", 1)
-    parts = hit.explain().pairs
-    Migrations(docs, folder).upgrade()
-    assert hit.explain().pairs == parts
+    assert docs.explain("sour bread", hit).pairs
+    docs.migrations(folder).upgrade()
+    with pytest.raises(CollectionError, match="search again"):
+        docs.explain("sour bread", hit)
+    (hit,) = docs.search("sour bread", 1)
+    assert docs.explain("sour bread", hit).pairs
 
 
 def test_drop_leaves_nothing(docs: Connector, folder: Path, place: dict[str, Any]) -> None:
@@ -341,7 +344,7 @@ def test_two_migrations_do_not_run_together(docs: Connector, folder: Path) -> No
 
 
 def planned(docs: Connector, folder: Path, to: str | None = None) -> list[Planned]:
-    return [step for revision in Migrations(docs, folder).plan_to(to) for step in revision.steps]
+    return [step for revision in Migrations(docs, folder).plan(to) for step in revision.steps]
 
 
 def test_a_plan_is_read_only_and_says_what_comes(docs: Connector, folder: Path) -> None:
@@ -375,10 +378,10 @@ def test_the_plan_estimates_what_the_upgrade_writes(docs: Connector, folder: Pat
 
 def test_the_plan_of_the_way_back(docs: Connector, folder: Path) -> None:
     Migrations(docs, folder).upgrade()
-    (revision,) = Migrations(docs, folder).plan_to("base")
+    (revision,) = Migrations(docs, folder).plan("base")
     assert (revision.direction, revision.steps[0].step) == ("downgrade", "reindex(recipe='default')")
     assert f"{docs.name}__v0001 is there from before" in revision.steps[0].notes[0]
-    assert Migrations(docs, folder).plan_to() == []
+    assert Migrations(docs, folder).plan() == []
 
 
 # Steps
@@ -596,22 +599,22 @@ def test_copies_are_those_of_every_version(
     place: dict[str, Any], name: str, encoder: Encoder, documents: list[Document], folder: Path
 ) -> None:
     """Only a cluster keeps several; the wish is kept everywhere, for an import there."""
-    copies = Copies(shards=3, replicas=2, acknowledged=2)
+    spread = {"shard_number": 3, "replication_factor": 2, "write_consistency_factor": 2}
     asked: list[dict[str, Any]] = []
     with pytest.MonkeyPatch.context() as patched:
         if "client" in place:
             real = place["client"].create_collection
             spy = lambda *words, **named: (asked.append(named), real(*words, **named))[1]  # noqa: E731
             patched.setattr(place["client"], "create_collection", spy)
-        with Connector.create(name, **place, model=encoder, copies=copies) as connector:
+        with Connector.create(name, **place, model=encoder, **spread) as connector:
             connector.ingest(documents)
             Migrations(connector, folder).upgrade()
-            assert connector.collection.schema.copies == copies
+            assert dict(connector.collection.schema.distribution) == spread
             connector.drop()
-    spread = [it for it in asked if it.get("shard_number")]
+    made = [it for it in asked if it.get("shard_number")]
     if "client" in place:
-        assert len(spread) == 2
-        assert all((it["replication_factor"], it["write_consistency_factor"]) == (2, 2) for it in spread)
+        assert len(made) == 2
+        assert all(spread.items() <= it.items() for it in made)
 
 
 def test_another_model_is_another_version(docs: Connector, tmp_path: Path, encoder: Encoder) -> None:
@@ -629,7 +632,7 @@ def test_another_model_is_another_version(docs: Connector, tmp_path: Path, encod
     )
     Migrations(docs, tmp_path / "m", min_overlap=0).upgrade()
     assert docs.encoder.fingerprint != encoder.fingerprint
-    assert docs.collection.model == str(small)
+    assert docs.collection.metadata.model == str(small)
     assert len(docs.search("sour bread", 3)) == 3
     assert docs.ingest([Document(id="new", text="Rye.")]).documents == 1
     Migrations(docs, tmp_path / "m", min_overlap=0).downgrade("base")
@@ -740,7 +743,7 @@ def test_collecting_drops_all_but_the_current_version(docs: Connector, folder: P
     assert collect(docs) == []
     assert docs.search("sour bread", 1)
     Migrations(docs, folder).downgrade("base")
-    assert docs.recipe.name == "default", "it is made anew"
+    assert docs.recipe.name == "default", "it is made again"
 
 
 # Cut off
@@ -799,7 +802,7 @@ def test_what_is_cut_off_goes_on_by_running_it_again(
     assert docs.recipe.name == "compact"
     assert docs.search("yellow quinces", 1)[0].id == "late"
     assert len(versions(store, docs.name)) == 2
-    assert Ledger(docs.collection.read_metadata()).pending is None
+    assert Ledger.of(docs.collection.read_metadata()).pending is None
     said = docs.collection.read_metadata().stored()
     assert not any(said.get(key) for key in ("building", "rebuild", "frozen", "filling"))
 
@@ -881,7 +884,7 @@ def test_what_a_refused_version_leaves_can_be_given_up(docs: Connector, folder: 
     Migrations(docs, folder).stamp("base")
     assert collect(docs)
     assert [it.current for it in versions_of(docs.collection)] == [True]
-    assert Ledger(docs.collection.read_metadata()).pending is None
+    assert Ledger.of(docs.collection.read_metadata()).pending is None
     assert docs.recipe.name == "default"
 
 

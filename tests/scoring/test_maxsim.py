@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from connector.compression.codecs.bit_packing import byte_places
+from connector.compression.codecs.scalar_quantization import byte_places
 from connector.core.errors import InputError
 from connector.core.types import Float32
 from connector.scoring import maxsim as scoring

@@ -22,6 +22,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from connector import Connector, Document, Encoder
+from connector.compression.codecs.scalar_quantization import stored_bytes
 from connector.core.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -30,10 +31,9 @@ from connector.core.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from connector.core.ids import point_id
-from connector.core.types import Sparse
+from connector.core.types import Sparse, point_id
 from connector.stores import EdgeStore, Fused, Nearest, Point, Query, ServerStore, Store, open_store
-from connector.stores import batching as batches_module
+from connector.stores import points as points_module
 from connector.stores.schema import CollectionSchema, Quantization, VectorSchema
 from connector.stores.server import convert as requests_module
 
@@ -578,7 +578,7 @@ import sys
 import numpy as np
 from connector.stores.schema import CollectionSchema, VectorSchema
 from connector.stores import Point, open_store
-from connector.core.ids import point_id
+from connector.core.types import point_id
 store = open_store(path=sys.argv[1])
 store.create("held", CollectionSchema((VectorSchema("cls", 8, "float32"),)), {"made": "by another process"})
 store.put_artifact("held", "key", b"data")
@@ -932,7 +932,7 @@ def test_bytes_of_qdrants_own_types_are_those_on_its_disk(
     (chunk,) = home.rglob("vector_storage-cls/tq_vectors/chunk_*.mmap")
     data = chunk.read_bytes()
     used = len(data.rstrip(b"\0"))
-    assert used / 4000 == pytest.approx(vector.bytes_per_row, abs=0.1)
+    assert used / 4000 == pytest.approx(stored_bytes(datatype, width), abs=0.1)
 
 
 # Server
@@ -1022,15 +1022,15 @@ def request_bytes(batch: list[Point]) -> int:
 
 def test_batches_are_cut_by_bytes() -> None:
     written = points(100)
-    limit = 5 * max(batches_module._weight(point) for point in written)
-    cut = list(batches_module.batches(written, limit))
+    limit = 5 * max(points_module._weight(point) for point in written)
+    cut = list(points_module.batches(written, limit))
     assert [point.id for batch in cut for point in batch] == [point.id for point in written]
     assert all(len(batch) >= 5 for batch in cut[:-1])
     assert all(request_bytes(batch) < 2 * limit for batch in cut)
 
 
 def test_a_point_over_the_limit_is_a_batch_of_its_own() -> None:
-    assert [len(batch) for batch in batches_module.batches(points(3), 1)] == [1, 1, 1]
+    assert [len(batch) for batch in points_module.batches(points(3), 1)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("text", ["", "a", "é", "日本", '"\\\n\t'])
@@ -1040,7 +1040,7 @@ def test_a_request_is_at_most_twice_the_weight_of_its_points(text: str, rng: np.
     vectors["tokens"] = vectors["tokens"].astype(np.float32)
     payload = {"text": text * 100_000}
     point = Point(ID, vectors, payload)
-    assert 0.5 * batches_module._weight(point) < request_bytes([point]) <= 2 * batches_module._weight(point)
+    assert 0.5 * points_module._weight(point) < request_bytes([point]) <= 2 * points_module._weight(point)
 
 
 def test_a_client_of_ones_own_stays_open() -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 
 from connector.core.errors import InputError
-from connector.core.ids import point_id
+from connector.core.types import point_id
 from connector.stores import Nearest, Point, Store, open_store
 from connector.stores.edge.convert import to_edge
 from connector.stores.filters import on_metadata

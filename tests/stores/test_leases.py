@@ -155,7 +155,7 @@ def test_one_of_several_takes_over_a_key_that_was_left(
 def test_a_holder_that_was_suspended_learns_at_its_next_check(
     store: ServerStore, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before a renewal of its own tells it, and whichever clock stood still meanwhile."""
+    """Before a renewal of its own tells it, and whichever clock stood still in the meantime."""
     monkeypatch.setattr(leases, "LEASE_SECONDS", SHORT)
     left = leave(client)
     time.sleep(1.2 * SHORT)

@@ -23,7 +23,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from connector import Connector, Document, Encoder
 from connector.core.errors import CollectionExists, PointsRefused, StoreError, StoreUnavailable
-from connector.core.ids import point_id
+from connector.core.types import point_id
 from connector.stores import EdgeStore, Point, ServerStore, Store, open_store
 from connector.stores.edge import store as edge_module
 from connector.stores.schema import CollectionSchema, VectorSchema

@@ -29,14 +29,13 @@ def reductions_command(as_json: bool) -> None:
     """
     from connector.compression.reduction import PASSAGE_METHODS, QUERY_METHODS
 
-    steps: Methods = {"reduction": PASSAGE_METHODS, "query_reduction": QUERY_METHODS}
-    lines = methods_lines(
-        {f"--{side.replace('_', '-')}": methods for side, methods in steps.items()},
+    _show(
+        as_json,
+        {"reduction": PASSAGE_METHODS, "query_reduction": QUERY_METHODS},
         "K: a count (32), a share (25%), or bytes a passage (512B; not for unused-K and icf-K).",
         "SIZE: a factor (4), or what to pool to (to-32, to-25%, to-512B).",
         'Steps are joined with "+": --reduction punctuation+ward-4',
     )
-    output(as_json, methods_json(steps), lines)
 
 
 @main.command("codecs")
@@ -49,6 +48,9 @@ def codecs_command(as_json: bool) -> None:
     """
     from connector.compression.codecs import PROJECTIONS, QUANTIZERS
 
-    parts: Methods = {"projections": PROJECTIONS, "quantizers": QUANTIZERS}
     note = 'Parts are joined with "+", a quantizer last: --codec pca-128+residual-1'
-    output(as_json, methods_json(parts), methods_lines(parts, note))
+    _show(as_json, {"projections": PROJECTIONS, "quantizers": QUANTIZERS}, note)
+
+
+def _show(as_json: bool, methods: Methods, *notes: str) -> None:
+    output(as_json, methods_json(methods), methods_lines(methods, *notes))

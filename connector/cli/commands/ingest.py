@@ -14,45 +14,32 @@ from connector.cli.results import ingest_json, ingest_lines
 
 if TYPE_CHECKING:
     from connector.api.connector import Connector
-    from connector.stores.schema import Copies
-
-_COUNT = click.IntRange(1)
 
 
-def _copies(**numbers: int | None) -> Copies | None:
-    from connector.stores.schema import Copies
-
-    return Copies(**numbers) if any(numbers.values()) else None
+def _field(option: str, text: str) -> options.Decorator:
+    return click.option(option, metavar="FIELD", help=text)
 
 
 @main.command("ingest")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=options.PATH)
 @options.collection
 @options.anywhere
 @click.option("--model", metavar="ID", help="Model id or folder of a new collection.")
 @options.recipe_and_parts("Recipe of a new collection. ")
-@click.option("--chunk-tokens", type=_COUNT, metavar="N", help="Split texts into chunks of N tokens.")
-@click.option(
-    "--chunk-overlap", type=click.IntRange(0), default=0, metavar="M", help="Tokens shared by chunks."
-)
+@options.count("--chunk-tokens", help="Split texts into chunks of N tokens.")
+@options.count("--chunk-overlap", default=0, least=0, help="Tokens shared by chunks.")
 @options.gathered(
     "fields",
     dict,
-    click.option("--id-field", metavar="FIELD", help="Field with the id, if not _id, id or doc_id."),
-    click.option(
-        "--text-field", metavar="FIELD", help="Field with the text, if not text, contents, content or body."
-    ),
-    click.option("--title-field", metavar="FIELD", help="Field with the title, if not title."),
+    id_field=_field("--id-field", "Field with the id, if not _id, id or doc_id."),
+    text_field=_field("--text-field", "Field with the text, if not text, contents, content or body."),
+    title_field=_field("--title-field", "Field with the title, if not title."),
 )
 @click.option("--skip-bad", is_flag=True, help="Pass over unusable records and name them at the end.")
-@options.gathered(
-    "copies",
-    _copies,
-    click.option("--shards", type=_COUNT, metavar="N", help="Shards of a new collection on a cluster."),
-    click.option("--replicas", type=_COUNT, metavar="N", help="Copies of each of its shards."),
-    click.option("--acknowledged", type=_COUNT, metavar="N", help="Of them, how many a write waits for."),
-)
-@click.option("--prune", is_flag=True, help="At the end, delete documents that are not in SOURCE any more.")
+@options.count("--shard-number", help="Shards of a new collection on a cluster.")
+@options.count("--replication-factor", help="Copies of each of its shards.")
+@options.count("--write-consistency-factor", help="Of the copies, how many a write waits for.")
+@click.option("--delete-missing", is_flag=True, help="At the end, delete documents not in SOURCE.")
 @options.json
 def ingest_command(
     source: Path,
@@ -60,7 +47,7 @@ def ingest_command(
     at: dict[str, Any],
     fields: dict[str, str | None],
     skip_bad: bool,
-    prune: bool,
+    delete_missing: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -76,11 +63,17 @@ def ingest_command(
     documents = Source(source, skip_bad=skip_bad, **fields)
     with progress_bar("Ingesting") as started:
         report = ingest_source(
-            documents, collection, skip_bad=skip_bad, prune=prune, started=started, **at, **settings
+            documents,
+            collection,
+            skip_bad=skip_bad,
+            delete_missing=delete_missing,
+            started=started,
+            **at,
+            **settings,
         )
     output(as_json, ingest_json(report), ingest_lines(report, collection))
-    if prune and report.bad:
-        click.echo("nothing was pruned, as records were skipped that may be documents", err=True)
+    if delete_missing and report.bad:
+        click.echo("nothing was deleted, as the skipped records may be documents", err=True)
     if report.refused:
         raise click.ClickException(
             f"Qdrant refused {len(report.refused)} documents; the others are written. Correct them and run "
@@ -104,7 +97,7 @@ def delete_command(
     A filter looks like '{"must": [{"key": "year", "range": {"lt": 2000}}]}'. Ids that are not there do no
     harm.
     """
-    found = connector.find(list(ids) or None, filter=filter)
+    found = connector.matching_ids(list(ids) or None, filter=filter)
     if found and filter is not None and not (dry_run or yes):
         options.confirm(f"Delete {len(found):,} documents from {connector.name!r}?")
     deleted = 0 if dry_run else connector.delete(found)

@@ -26,14 +26,11 @@ if TYPE_CHECKING:
 Result = tuple[dict[str, Any], Iterable["RenderableType"]]
 """One JSON object, and what a person reads."""
 
-_MIN_OVERLAP = 0.5
-"""That of `Migrations`, whose module is not imported for `--help`."""
-
 overlap = click.option(
     "--min-overlap",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    default=_MIN_OVERLAP,
+    default=0.5,
     help="Refuse a new version whose first ten hits overlap by less, in the mean.",
 )
 
@@ -56,26 +53,21 @@ def migrating(command: options.Command) -> options.Command:
 
     @options.opened()
     @click.option(
-        "--migrations",
-        required=True,
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Folder of revisions.",
+        "--migrations", required=True, type=options.PATH, metavar="DIR", help="Folder of revisions."
     )
     @options.json
     @functools.wraps(command)
-    def with_migrations(
-        connector: Connector, migrations: Path, as_json: bool, min_overlap: float = _MIN_OVERLAP, **given: Any
-    ) -> None:
+    def with_migrations(connector: Connector, migrations: Path, as_json: bool, **given: Any) -> None:
         from connector.migrations import Migrations
 
+        limits = {name: given.pop(name) for name in ("min_overlap",) if name in given}
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
         with aside, steps_bar() as step:
             them = Migrations(
                 connector,
                 migrations,
-                min_overlap=min_overlap,
-                report=lambda it: step(f"{it.step}: {it.doing}", it.done, it.total),
+                **limits,
+                report=step,
                 say=lambda line: None if as_json else click.echo(line),
             )
             content, lines = command(them, **given)
@@ -88,20 +80,21 @@ def migrating(command: options.Command) -> options.Command:
 @migrating
 def status_command(them: Migrations) -> Result:
     """Say which revisions are applied, and which versions of the collection there are."""
-    from connector.migrations.revisions import as_json
+    from connector.migrations import versions_of
 
     ledger, known = them.ledger, {it.revision for it in them.revisions}
+    versions = list(versions_of(them.collection))
     content = {
-        **as_json(ledger),
+        **ledger.model_dump(exclude={"count"}),
         "waiting": [it.revision for it in them.revisions if it.revision not in ledger.applied],
         "changed": sorted(it.revision for it in them.revisions if ledger.changed(it)),
         "missing": sorted(ledger.applied.keys() - known),
-        "versions": [dataclasses.asdict(version) for version in them.versions()],
+        "versions": [dataclasses.asdict(version) for version in versions],
     }
-    return content, _status_lines(them, content)
+    return content, _status_lines(them, content, versions)
 
 
-def _status_lines(them: Migrations, status: dict[str, Any]) -> Lines:
+def _status_lines(them: Migrations, status: dict[str, Any], versions: Iterable[Version]) -> Lines:
     ledger, rows = them.ledger, []
     for revision in them.revisions:
         id_, applied = revision.revision, ledger.applied.get(revision.revision)
@@ -113,7 +106,7 @@ def _status_lines(them: Migrations, status: dict[str, Any]) -> Lines:
     yield table(rows, "><<") if rows else "there are no revisions"
     if ledger.pending is not None:
         yield str(ledger.cut_off())
-    yield _versions(them.versions())
+    yield _versions(versions)
 
 
 def _versions(versions: Iterable[Version]) -> RenderableType:
@@ -137,16 +130,12 @@ def plan_command(them: Migrations, rev: str | None) -> Result:
     (in place, backfill: points are changed where they are, or rebuild: another version is made), the points
     that it writes and the bytes that it needs, estimated.
     """
-    planned = them.plan_to(rev)
+    planned = them.plan(rev)
     fields = ("step", "route", "points", "bytes", "notes")
-    content = [
-        {
-            "revision": it.revision.revision,
-            "direction": it.direction,
-            "steps": [{field: getattr(step, field) for field in fields} for step in it.steps],
-        }
-        for it in planned
-    ]
+    content = []
+    for it in planned:
+        steps = [{field: getattr(step, field) for field in fields} for step in it.steps]
+        content.append({"revision": it.revision.revision, "direction": it.direction, "steps": steps})
     return {"revisions": content}, _plan_lines(planned)
 
 
@@ -170,11 +159,9 @@ def _plan_lines(planned: list[PlannedRevision]) -> Lines:
 @click.argument("rev", required=False)
 @migrating
 @overlap
-@click.option(
+@options.input_file(
     "--canaries",
-    type=options.FILE,
-    metavar="FILE",
-    help="Queries to try new versions by, one a line; kept with the collection.  [default: made of texts]",
+    "Queries to try new versions by, one a line; kept with the collection.  [default: made of texts]",
 )
 def upgrade_command(them: Migrations, rev: str | None, canaries: Path | None) -> Result:
     """Apply the revisions up to REV, by default all.
@@ -262,11 +249,10 @@ def gc_command(connector: Connector, yes: bool, as_json: bool) -> None:
 
 def _queries(path: Path) -> list[str]:
     """The lines of a file."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}; give a text file with a query a line") from error
-    queries = [line.strip() for line in lines if line.strip()]
+    from connector.core.sources import text_lines
+    from connector.evaluation.beir import readable
+
+    queries = [line.strip() for _, line in readable(path, text_lines(path))]
     if not queries:
         raise InputError(f"{path} holds no query; give one a line")
     return queries

@@ -10,7 +10,7 @@ import click
 
 from connector.cli import options
 from connector.cli.commands import main
-from connector.cli.render import facts, output, write
+from connector.cli.render import facts, output, show, write
 from connector.cli.results import hits_json, hits_lines
 
 if TYPE_CHECKING:
@@ -31,13 +31,8 @@ def search_command(connector: Connector, query: str, as_json: bool, **given: Any
     """
     hits = connector.search(query, **given)
     output(as_json, hits_json(query, hits), hits_lines(hits))
-    ms = hits.ms
     if not as_json:
-        click.echo(
-            f"{ms['total']:.1f} ms: encode {ms['encode']:.1f}, candidates {ms['candidates']:.1f}, "
-            f"rerank {ms['rerank']:.1f}",
-            err=True,
-        )
+        show([facts({"ms": hits.ms})], err=True)
 
 
 @main.command("stats")
@@ -45,9 +40,7 @@ def search_command(connector: Connector, query: str, as_json: bool, **given: Any
 @options.json
 def stats_command(connector: Connector, as_json: bool) -> None:
     """Say what a collection holds and how many bytes it takes."""
-    stats = connector.stats()
-    content = dataclasses.asdict(stats)
-    output(as_json, content, [facts(content)])
+    output(as_json, dataclasses.asdict(connector.stats()))
 
 
 @main.command("explain", cls=options.SearchCommand, search=SCORING)

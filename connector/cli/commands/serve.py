@@ -22,21 +22,8 @@ if TYPE_CHECKING:
 @options.recipe("Make the collection if it is missing, by this recipe. ")
 @click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Where to listen.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), metavar="N", help="0 takes a free one.")
-@click.option(
-    "--max-request",
-    default=16,
-    type=click.IntRange(1, 1024),
-    metavar="MIB",
-    help="The largest body of an ingest.",
-)
 def serve_command(
-    collection: str,
-    at: dict[str, Any],
-    model: str | None,
-    recipe: Recipe | None,
-    host: str,
-    port: int,
-    max_request: int,
+    collection: str, at: dict[str, Any], model: str | None, recipe: Recipe | None, host: str, port: int
 ) -> None:
     """Serve a collection: an HTTP API and a page to search it.
 
@@ -44,16 +31,13 @@ def serve_command(
     own, an API key is needed, from CONNECTOR_API_KEY or the file that CONNECTOR_API_KEY_FILE names; requests
     show it as "Authorization: Bearer KEY". Put a proxy with TLS in front of it there. Ctrl-C ends it.
     """
-    from connector.integrations.http.middleware import KEY_VARIABLE, LOOPBACK, check_open_to
-    from connector.integrations.http.schemas import MIB, Limits
-    from connector.integrations.http.server import Address, run
+    from connector.integrations.http import LOOPBACK, Address, app, run
+    from connector.integrations.http.server import KEY_VARIABLE, check_open_to
     from connector.stores.server.credentials import api_key_from_environment
 
     key = api_key_from_environment(KEY_VARIABLE)
     check_open_to(host, key)
     with Address.take(host, port) as address, _opened(collection, recipe, model, at) as connector:
-        from connector.integrations.http.app import app
-
         connector.search("ready?", 1)  # loads the model, and fails now if it cannot
         held = connector.collection.documents()
 
@@ -63,19 +47,16 @@ def serve_command(
             click.echo(f"  API   {address.url}/openapi.json" + (", with a key" if key else ""))
             click.echo("Ctrl-C ends it.")
 
-        served = app(
-            connector, key=key, hosts=(*LOOPBACK, address.name), limits=Limits(documents=max_request * MIB)
-        )
-        run(served, address, ready)
+        run(app(connector, key=key, hosts=(*LOOPBACK, address.name)), address, ready)
 
 
 def _opened(name: str, recipe: Recipe | None, model: str | None, at: dict[str, Any]) -> Any:
     """The collection; made, if it is missing and its recipe is named."""
-    from connector.api.bulk_ingest import open_or_create
+    from connector.api.bulk_ingest import opened
     from connector.api.connector import Connector
 
     if recipe is not None:
-        return open_or_create(name, recipe=recipe, model=model, **at)
+        return opened(name, recipe=recipe, model=model, **at)
     try:
         return Connector.open(name, model=model, **at)
     except CollectionNotFound as error:
@@ -92,12 +73,12 @@ def demo_command(path: str, recipe: Recipe, as_json: bool) -> None:
     Ingests every public module, class and function that has one, asks five questions, and shows what
     the collection takes. Running it again asks at once.
     """
-    from connector.api.bulk_ingest import open_or_create
+    from connector.api.bulk_ingest import opened
     from connector.cli.demo_corpus import QUESTIONS, sizes_and_times, standard_library
     from connector.cli.heatmap import demo_lines
 
     documents = standard_library()
-    with open_or_create("stdlib", path=path, recipe=recipe, model=None) as connector:
+    with opened("stdlib", path=path, recipe=recipe, model=None) as connector:
         with progress_bar("Ingesting docstrings") as progress:
             connector.ingest(documents, progress=progress(len(documents)))
         found = {question: connector.search(question, 3) for question in QUESTIONS}

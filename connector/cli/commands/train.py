@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -19,10 +19,8 @@ def train_group() -> None:
 
 
 @train_group.command("saliency")
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder of the head."
-)
+@click.argument("folders", nargs=-1, required=True, type=options.PATH)
+@click.option("--out", required=True, metavar="DIR", type=options.FOLDER, help="Folder of the head.")
 @options.model
 @click.option("--split", default="train", help="Judgements to train on: qrels/SPLIT.tsv.")
 @click.option(
@@ -34,9 +32,9 @@ def train_group() -> None:
     help="Train a projection to D dimensions, too (linear-D in codecs); may be given several times.",
 )
 @click.option("--saliency/--no-saliency", default=True, help="Or train the projections alone.")
-@click.option("--steps", default=300, type=click.IntRange(1), help="Steps of each part.")
-@click.option("--batch", default=64, type=click.IntRange(2), help="Queries a step.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of all that is drawn.")
+@options.count("--steps", default=300, help="Steps of each part.")
+@options.count("--batch", default=64, least=2, help="Queries a step.")
+@options.count("--seed", default=0, least=0, help="Of all that is drawn.")
 @click.option(
     "--share",
     "shares",
@@ -45,15 +43,9 @@ def train_group() -> None:
     metavar="W",
     help="How often each FOLDER is drawn from, in their order.  [default: √ of its queries]",
 )
-@click.option("--passages", type=click.IntRange(1), metavar="N", help="Read N passages of each corpus.")
+@options.count("--passages", help="Read N passages of each corpus.")
 @click.option(
     "--reduction", metavar="STEPS", help="Reduce passages before the head sees them, such as ward-4."
-)
-@click.option(
-    "--negatives",
-    type=click.Choice(["dense", "lexical", "both"]),
-    default="dense",
-    help="What finds wrong passages that are near: CLS vectors, words (BM25) or both.",
 )
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: the best there is]")
 @options.cache
@@ -65,7 +57,6 @@ def train_saliency_command(
     split: str,
     passages: int | None,
     reduction: str | None,
-    negatives: Literal["dense", "lexical", "both"],
     device: str | None,
     cache: Path | None,
     as_json: bool,
@@ -88,8 +79,6 @@ def train_saliency_command(
     if shares and len(shares) != len(folders):
         raise InputError(f"{len(shares)} shares for {len(folders)} folders; give --share once for each")
     chain = None if reduction is None else parse_reduction(reduction)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {str(out)!r} is a file; give a folder")
     for folder in folders:
         load_judged(folder, split)
     encoder = load_encoder(model or DEFAULT_MODEL, device)
@@ -98,11 +87,7 @@ def train_saliency_command(
         sets = []
         for number, folder in enumerate(folders):
             progress("encoding", number, len(folders))
-            sets.append(
-                load_training_set(
-                    folder, reading, split=split, passages=passages, reduction=chain, negatives=negatives
-                )
-            )
+            sets.append(load_training_set(folder, reading, split=split, passages=passages, reduction=chain))
         progress("encoding", len(folders), len(folders))
         train_head(
             sets,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from connector.collection.documents.writer import IngestReport
     from connector.collection.recipe import Recipe
 
-_folder = click.argument("folder", type=click.Path(path_type=Path))
+_folder = click.argument("folder", type=options.PATH)
 
 
 @main.command("export")
@@ -33,7 +33,7 @@ def export_command(folder: Path, collection: str, at: dict[str, Any], as_json: b
     """Write a collection to FOLDER: documents, metadata, vectors, codes, and what reads them.
 
     FOLDER appears when it is whole, and an earlier export there is replaced. Nothing may write to the
-    collection meanwhile. Needs the extra parquet.
+    collection in the meantime. Needs the extra parquet.
     """
     from connector import stores
     from connector.collection.backup import export_collection
@@ -42,7 +42,7 @@ def export_command(folder: Path, collection: str, at: dict[str, Any], as_json: b
     started = time.perf_counter()
     with contextlib.closing(stores.open_store(**at)) as store, steps_bar() as progress:
         manifest = export_collection(Collection(store, collection), folder, progress)
-    _show("Exported", folder.expanduser().resolve(), collection, manifest, started, as_json)
+    _show(folder.expanduser().resolve(), collection, manifest, started, as_json)
 
 
 @main.command("import")
@@ -63,18 +63,13 @@ def import_command(folder: Path, at: dict[str, Any], name: str | None, as_json: 
     with contextlib.closing(stores.open_store(**at)) as store, steps_bar() as progress:
         manifest = read_manifest(folder)
         collection = import_collection(store, folder, name, progress)
-    _show("Imported", folder, collection.name, manifest, started, as_json)
+    _show(folder, collection.name, manifest, started, as_json)
 
 
-def _show(what: str, folder: Path, name: str, manifest: Manifest, started: float, as_json: bool) -> None:
-    seconds = time.perf_counter() - started
+def _show(folder: Path, name: str, manifest: Manifest, started: float, as_json: bool) -> None:
     counts = {"documents": manifest.documents, "passages": manifest.passages, "files": manifest.count}
-    measured = {"bytes": manifest.size, "seconds": round(seconds, 3)}
-    line = (
-        f"{what} {name!r}: {manifest.documents:,} documents, {manifest.passages:,} passages, "
-        f"{manifest.count:,} files, {manifest.size / 1e6:,.1f} MB, {seconds:.1f} s"
-    )
-    output(as_json, {"folder": str(folder), "collection": name, **counts, **measured}, [line])
+    measured = {"bytes": manifest.size, "seconds": round(time.perf_counter() - started, 3)}
+    output(as_json, {"folder": str(folder), "collection": name, **counts, **measured})
 
 
 @main.command("attach")
@@ -102,7 +97,7 @@ def attach_command(
     model: str | None,
     plan_only: bool,
     as_json: bool,
-    **fields: str | None,
+    **fields: Any,
 ) -> None:
     """Add late interaction to another program's collection, beside its vectors.
 
@@ -131,14 +126,8 @@ def attach_command(
             reports.append(report)
             shown(report)
 
-        given: dict[str, Any] = {
-            "client": store,
-            "recipe": recipe,
-            "model": model,
-            "progress": progress,
-            **fields,
-        }
-        Connector.attach(collection, **given).close()
+        given = {"client": store, "recipe": recipe, "model": model, **fields}
+        Connector.attach(collection, progress=progress, **given).close()
     for report in reports[-1:]:
         output(as_json, ingest_json(report), ingest_lines(report, collection))
 

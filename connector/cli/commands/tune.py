@@ -10,7 +10,6 @@ import click
 
 from connector.cli import options
 from connector.cli.commands import main
-from connector.cli.commands.evaluate import load_examples
 from connector.cli.render import output, steps_bar, write
 from connector.cli.results import tuning_json, tuning_lines
 from connector.core.errors import InputError
@@ -31,7 +30,7 @@ class Size(click.ParamType[float]):
         """The number of bytes."""
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(value))
         if match is None or match[2].upper() not in _UNITS:
-            self.fail(f"{value!r} is no size; give bytes a passage, such as 768, 1KB or 2MB", param, ctx)
+            self.fail(f"{value!r} is not a size; give bytes a passage, such as 768, 1KB or 2MB", param, ctx)
         return float(match[1]) * _UNITS[match[2].upper()]
 
 
@@ -39,54 +38,34 @@ class Size(click.ParamType[float]):
 @options.one_of(source="SOURCE", collection="--collection NAME")
 @options.one_of(False, examples="--examples FILE", queries="--queries FILE")
 @options.one_of(False, examples="--examples FILE", split="--split")
-@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.argument("source", required=False, type=options.PATH)
 @click.option("--budget", required=True, type=Size(), help="Bytes a passage, such as 768 or 1KB (1,024).")
 @click.option("--collection", metavar="NAME", help="In place of SOURCE: the texts of a collection.")
 @options.path
 @options.url()
 @click.option("--split", help="Judgements of SOURCE to tune by: qrels/SPLIT.tsv.  [default: dev, else train]")
-@click.option(
-    "--examples",
-    type=options.FILE,
-    metavar="FILE",
-    help="Queries, each with the id of a document that answers it, as for connector adapt.",
+@options.input_file(
+    "--examples", "Queries, each with the id of a document that answers it, as for connector adapt."
 )
-@click.option(
-    "--queries",
-    type=options.FILE,
-    metavar="FILE",
-    help="Queries that nobody has judged: .jsonl with _id and text.",
-)
+@options.input_file("--queries", "Queries that nobody has judged: .jsonl with _id and text.")
 @click.option(
     "--model", metavar="ID", help="Model id or folder.  [default: the collection's; all-MiniLM-L6-v2]"
 )
 @click.option(
     "--head", metavar="DIR", help="Folder of a trained head.  [default: the one that comes for the model]"
 )
-@click.option(
-    "--candidates",
-    default=200,
-    type=click.IntRange(10),
-    help="Passages that CLS vectors find for each query.",
-)
-@click.option(
+@options.count("--candidates", default=200, least=10, help="Passages that CLS vectors find for each query.")
+@options.count(
     "--max-passages",
     "most_passages",
     default=10_000,
-    type=click.IntRange(20),
+    least=20,
     help="Of more, a random sample, with all that answer.",
 )
-@click.option(
-    "--max-queries", "most_queries", default=300, type=click.IntRange(2), help="Of more, a random sample."
-)
-@click.option(
-    "--minutes",
-    type=click.FloatRange(0, min_open=True),
-    help="Stop after about so many; the same command goes on.",
-)
+@options.count("--max-queries", "most_queries", default=300, least=2, help="Of more, a random sample.")
 @click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Keeps the encoder's output and all trials, to go on with.  [default: tune-NAME]",
 )
 @options.output_file("--html", "Draw size against quality, as a page to point at.")
@@ -104,7 +83,6 @@ def tune_command(
     model: str | None,
     head: str | None,
     candidates: int,
-    minutes: float | None,
     cache: Path | None,
     html: Path | None,
     save: Path | None,
@@ -119,10 +97,11 @@ def tune_command(
     few bytes. Without judgements a recipe counts by how many of the ten best documents it shares with MaxSim
     over every token; without queries, sentences of the passages stand in for them.
 
-    Cut off, the same command goes on options.where it was.
+    Ctrl-C shows what was found until then. The same command goes on from there, and after a kill, too.
     """
     from connector.compression.heads import OWN
     from connector.encoders import DEFAULT_MODEL, load_encoder
+    from connector.evaluation.beir import load_examples
     from connector.evaluation.tuning import task_of_source, tune
 
     apart = {"--path": path, "--url": url} if collection is None else {"--split": split, "--model": model}
@@ -143,7 +122,6 @@ def tune_command(
             budget=budget,
             candidates=candidates,
             head=OWN if head is None else str(Path(head).resolve()),
-            minutes=minutes,
             progress=progress,
         )
     if html is not None:

@@ -45,7 +45,7 @@ def export_collection(
     run that finds it so puts it back. Memory is bounded by one part.
 
     Args:
-        collection: to which nobody may write meanwhile; if anybody does, it is noticed at the end.
+        collection: to which nobody may write in the meantime; if anybody does, it is noticed at the end.
         folder: missing, or an earlier export.
         progress: called after each part.
 
@@ -85,12 +85,12 @@ def _recover(target: Path, old: Path) -> None:
     """Undo, or finish, what a killed run has left of a replacement, and refuse what is not ours.
 
     Raises:
-        TransferError: something at the places is no export.
+        TransferError: something at the places is not an export.
     """
     for place in (target, old):
         if os.path.lexists(place) and not is_export(place):
             raise TransferError(
-                f"{place} is there and is no export, or holds other files, too; it is left alone: give "
+                f"{place} is there and is not an export, or holds other files, too; it is left alone: give "
                 "another folder"
             )
     if target.exists():
@@ -107,7 +107,7 @@ def _made(partial: Path) -> Iterator[None]:
     """Make a folder that this run alone writes, and remove it if it is not finished.
 
     Raises:
-        TransferError: another run writes there, or it is no folder of ours.
+        TransferError: another run writes there, or it is not a folder of ours.
     """
     partial.mkdir(exist_ok=True)
     if not is_export(partial):

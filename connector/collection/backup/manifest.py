@@ -175,15 +175,15 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json(raw)
     except OSError as error:
         raise TransferError(
-            f"{folder} is no export of a collection: {path.name} cannot be read ({error.strerror}); give the "
-            "folder that `connector export` wrote"
+            f"{folder} is not an export of a collection: {path.name} cannot be read ({error.strerror}); "
+            "give the folder that `connector export` wrote"
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         remedy = "upgrade this library" if where == "format" else "export the collection again"
         why = one_line(f"{where}: {first['msg']}" if where else first["msg"])
-        raise TransferError(f"{path} is no manifest of an export ({why}); {remedy}") from error
+        raise TransferError(f"{path} is not a manifest of an export ({why}); {remedy}") from error
     if manifest.signed().text() != raw:
         raise TransferError(f"{path} was changed after it was written; export the collection again")
     return manifest

@@ -30,9 +30,8 @@ from safetensors.numpy import save as save_safetensors
 
 from connector.collection.backup.manifest import MAX_BYTES, MAX_POINTS
 from connector.core.errors import TransferError, one_line
-from connector.core.ids import point_id
 from connector.core.io import Arrays, load_arrays, parquet, to_json
-from connector.core.types import Document, Float32, Sparse, passage_text
+from connector.core.types import Document, Float32, Sparse, passage_text, point_id
 from connector.scoring.bm25 import BM25
 from connector.stores import Point, Record
 from connector.stores.schema import FDE, LEXICAL, CollectionSchema, VectorSchema
@@ -236,7 +235,7 @@ def _point(row: dict[str, Any], arrays: Arrays, words: BM25 | None) -> Point:
 def _payload(row: dict[str, Any]) -> dict[str, Any]:
     payload = json.loads(row[_REST]) if row[_REST] is not None else {}
     if not isinstance(payload, dict) or not set(payload) <= set(KEYS) - set(BLOBS):
-        raise ValueError(f"{row[_REST]!r:.80} is no payload")
+        raise ValueError(f"{row[_REST]!r:.80} is not a payload")
     for key, kind in COLUMNS.items():
         if row[key] is not None:
             payload[key] = json.loads(row[key]) if kind is dict else row[key]

@@ -7,21 +7,17 @@ import os
 import uuid
 from pathlib import Path
 
-from connector.collection.aliases import check_name, names, next_version, versions
 from connector.collection.backup.export import Progress
 from connector.collection.backup.manifest import ARTIFACTS, PASSING, Manifest, Part, check_file, read_manifest
 from connector.collection.backup.part_files import read
 from connector.collection.collection import CODEC_FILE, Collection
 from connector.collection.metadata import FREQUENCIES_FILE, CollectionMetadata, stored_form
+from connector.collection.versions.aliases import check_free, names, next_version, versions
 from connector.compression.reduction import Frequencies
-from connector.core.errors import CollectionError, CollectionExists, InputError, TransferError, one_line
+from connector.core.errors import CollectionError, InputError, TransferError, one_line
 from connector.core.io import parquet
 from connector.scoring.bm25 import BM25
 from connector.stores import Point, Store
-
-MAX_WIDTH = 65_536
-"""Of a vector, in Qdrant."""
-
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +57,11 @@ def import_collection(
     if there and not _miscount(store, name, manifest):  # a run may be killed when all is done
         logger.warning("collection %r was made of this export before, and is left as it is", name)
         return Collection(store, name)
-    _check_free(store, name)
+    check_free(store, name)
     export = _Export(folder, manifest)
     export.check(progress)
     with store.lease(name) as lease:
-        _check_free(store, name)
+        check_free(store, name)
         physical = _unfinished(store, name, export.building)
         if physical is None:
             physical = next_version(store, name)
@@ -86,7 +82,7 @@ def import_collection(
             store.drop(physical)
             raise TransferError(f"{problem} of the export; run the import again")
         lease.check()
-        _check_free(store, name)  # nobody needs the lease to make a collection
+        check_free(store, name)  # nobody needs the lease to make a collection
         store.set_info(physical, stored_form(building=None))
         store.switch(name, physical)
     return Collection(store, name)
@@ -102,15 +98,6 @@ def _miscount(store: Store, name: str, manifest: Manifest) -> str | None:
     )
     wrong = (f"{here:,} {what} arrived of the {given:,}" for what, here, given in counts if here != given)
     return next(wrong, None)
-
-
-def _check_free(store: Store, name: str) -> None:
-    check_name(name)
-    if name in names(store):
-        raise CollectionExists(
-            f"collection {name!r} exists in {store.location}; give another name (--as NAME), or drop it "
-            "(connector drop)"
-        )
 
 
 def _unfinished(store: Store, name: str, building: str) -> str | None:
@@ -143,9 +130,6 @@ class _Export:
         self.info |= {"uid": uuid.uuid4().hex, "imported": manifest.sha256, "building": self.building}
         try:
             self.metadata = CollectionMetadata.read(manifest.collection, self.info)
-            widths = [self.metadata.cls_width, self.metadata.token_width]
-            if not all(0 < width <= MAX_WIDTH for width in widths):
-                raise ValueError(f"widths are {widths}")
             self.schema, self.recipe = self.metadata.collection_schema, self.metadata.recipe
         except (CollectionError, TypeError, ValueError, RecursionError) as error:
             raise TransferError(

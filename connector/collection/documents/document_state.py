@@ -8,21 +8,25 @@ document for finished; and the largest number of passages that may be there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from qdrant_client import models
 
 from connector.collection.collection import Collection
-from connector.collection.documents.passages import Passage
-from connector.core.errors import InputError
+from connector.collection.documents.passages import Passage, payload_of
+from connector.core.errors import CollectionError, InputError
 from connector.core.io import batched
 from connector.core.types import Document
 from connector.stores import Point, Record
 from connector.stores.filters import on_metadata
 
 _WINDOW = 256
+
+
+_TRIES = 50
+"""How often a document is worked on that changes each time."""
 
 
 _STATE = ["hash", "passages", "revised"]
@@ -71,6 +75,32 @@ def scan(collection: Collection, filter: models.Filter | None = None) -> Iterato
         yield record.payload["id"], State.of(record.payload)
 
 
+def until_still(
+    collection: Collection, ids: Iterable[str], work: Callable[[set[str], dict[str, State]], None]
+) -> None:
+    """Work on documents, and once more on those that changed in the meantime, until none did.
+
+    Args:
+        collection: which.
+        ids: of the documents.
+        work: is given the ids of those that it is for, and the states of those that are there.
+
+    Raises:
+        CollectionError: a document never stays the same for long enough.
+    """
+    waiting = set(ids)
+    for _ in range(_TRIES):
+        before = states(collection, waiting)
+        work(waiting, before)
+        after = states(collection, waiting)
+        waiting = {id_ for id_ in waiting if after.get(id_) != before.get(id_)}
+        if not waiting:
+            return
+    raise CollectionError(
+        f"document {min(waiting)!r} of {collection.name!r} changes all the time; stop its writer"
+    )
+
+
 def matching(collection: Collection, ids: Iterable[str] | None, filter: models.Filter | None) -> list[str]:
     """The ids of those documents that are there and have one of these ids, or match a filter.
 
@@ -91,7 +121,7 @@ def checked_ids(ids: Iterable[str]) -> list[str]:
     """The ids as a list.
 
     Raises:
-        InputError: they are no texts, or one text.
+        InputError: they are not texts, or one text.
     """
     wanted = [] if isinstance(ids, str) else list(ids)
     if isinstance(ids, str) or not all(isinstance(id_, str) for id_ in wanted):
@@ -114,7 +144,7 @@ def read(
 ) -> dict[str, list[tuple[Passage, Record]]]:
     """The passages of finished documents, the first one last, with what is stored of each.
 
-    A document that is being changed meanwhile is missing from what is returned.
+    A document that is being changed in the meantime is missing from what is returned.
 
     Args:
         collection: which.
@@ -166,6 +196,15 @@ def mark(collection: Collection, sizes: Mapping[str, int]) -> None:
             Point(collection.point_id(id_, 0), {}, {"id": id_, "passages": it}) for id_, it in sizes.items()
         ]
         collection.store.upsert(collection.physical, marks)
+
+
+def relabel(collection: Collection, passages: Sequence[Passage]) -> None:
+    """Give stored passages another metadata; the first one of a document, with the hash, comes last."""
+    points = []
+    for passage in passages:
+        changed = {key: it for key, it in payload_of(passage).items() if key in ("metadata", "hash")}
+        points.append(Point(collection.point_id(passage.document.id, passage.number), {}, changed))
+    collection.store.amend(collection.physical, points)
 
 
 def unmake(collection: Collection, sizes: Mapping[str, tuple[int, int]]) -> None:

@@ -1,61 +1,78 @@
-"""Documents to passages: how texts are split, and which documents a run can take."""
+"""Documents to passages, and passages to Qdrant's points: how texts are split, and what is stored of each."""
 
 from __future__ import annotations
 
-import hashlib
+import base64
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from connector.collection.collection import Collection
+from connector.collection.pipeline import CodedPassage
 from connector.core.errors import DocumentError
-from connector.core.io import to_json
-from connector.core.types import Document
+from connector.core.io import digest
+from connector.core.types import Document, Float32, Sparse, passage_text
 from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
+from connector.stores import Point
+from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
 
 MAX_PASSAGE_CHARS = 100_000
 """A longer text is refused unless it is split: an encoder would see less than a hundredth of it."""
 
 
-class Checker:
-    """Refuses documents that a run cannot take: too long, or an id that came with another content.
+def checked(
+    documents: Iterable[Document], chunking: Chunking, skip_bad: bool, bad: list[str]
+) -> Iterator[Document]:
+    """The documents that a run takes, each once.
 
     Args:
+        documents: in any order.
         chunking: how the run will split texts.
+        skip_bad: pass over documents that cannot be taken.
+        bad: to this list is added what is wrong with each of them.
+
+    Raises:
+        DocumentError: a document cannot be taken.
     """
+    hashes: dict[str, str] = {}
+    for document in documents:
+        try:
+            hash = _checked_hash(document, chunking)
+            if hashes.get(document.id, hash) != hash:
+                raise DocumentError(
+                    f"document id {document.id!r} came before with another content; make the ids unique"
+                )
+        except DocumentError as error:
+            if not skip_bad:
+                raise
+            bad.append(str(error))
+            continue
+        if document.id not in hashes:  # an exact repetition is passed over
+            hashes[document.id] = hash
+            yield document
 
-    def __init__(self, chunking: Chunking) -> None:
-        self._chunking = chunking
-        self._seen: dict[str, str | None] = {}
 
-    def is_new(self, document: Document) -> bool:
-        """Whether the document is seen for the first time; an exact repetition is not.
-
-        Raises:
-            DocumentError: it cannot be taken.
-        """
-        if not isinstance(document, Document):
-            raise DocumentError(
-                f"{document!r:.80} is a {type(document).__name__}; give connector.Document objects"
-            )
-        if self._chunking.tokens is None and len(document.text) > MAX_PASSAGE_CHARS:
-            raise DocumentError(
-                f"document {document.id!r}: text has {len(document.text):,} characters, over "
-                f"{MAX_PASSAGE_CHARS:,}; split it with chunk_tokens (--chunk-tokens)"
-            )
-        digest = content_hash(document, self._chunking)
-        before = self._seen.setdefault(document.id, None)
-        if before is None:
-            self._seen[document.id] = digest
-        elif before != digest:
-            raise DocumentError(
-                f"document id {document.id!r} came before with another content; make the ids unique"
-            )
-        return before is None
+def _checked_hash(document: Document, chunking: Chunking) -> str:
+    """The content hash of a document that can be taken."""
+    if not isinstance(document, Document):
+        raise DocumentError(
+            f"{document!r:.80} is a {type(document).__name__}; give connector.Document objects"
+        )
+    if chunking.tokens is None and len(document.text) > MAX_PASSAGE_CHARS:
+        raise DocumentError(
+            f"document {document.id!r}: text has {len(document.text):,} characters, over "
+            f"{MAX_PASSAGE_CHARS:,}; split it with chunk_tokens (--chunk-tokens)"
+        )
+    return content_hash(document, chunking)
 
 
 def content_hash(document: Document, chunking: Chunking) -> str:
     """16 hexadecimal digits over all that decides a document's points."""
-    content = [document.text, document.title, dict(document.metadata), chunking.tokens, chunking.overlap]
-    return hashlib.sha256(to_json(content).encode()).hexdigest()[:16]
+    return digest([document.text, document.title, dict(document.metadata), chunking.tokens, chunking.overlap])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +102,69 @@ def split_document(document: Document, encoder: Encoder, chunking: Chunking) -> 
     if chunking.tokens is not None:
         spans = encoder.split(document.text, chunking.tokens, chunking.overlap, document.title)
         texts = [document.text[start:end] for start, end in spans]
-    digest = content_hash(document, chunking)
-    numbered = [Passage(document, n, len(texts), text, digest) for n, text in enumerate(texts)]
+    hash = content_hash(document, chunking)
+    numbered = [Passage(document, n, len(texts), text, hash) for n, text in enumerate(texts)]
     return numbered[::-1]
+
+
+def text_of(passage: Passage) -> str:
+    """What the encoder sees of a passage."""
+    return passage_text(passage.document.title, passage.text)
+
+
+def points_of(
+    collection: Collection, passages: Sequence[Passage], materials: Sequence[CodedPassage]
+) -> list[Point]:
+    """The points of passages, of what is to be stored of each."""
+    return [_point(collection, passage, it) for passage, it in zip(passages, materials, strict=True)]
+
+
+def _point(collection: Collection, passage: Passage, material: CodedPassage) -> Point:
+    payload, vectors = payload_of(passage), dict[str, Float32 | Sparse]({CLS: material.cls})
+    rows, saliency = material.rows, material.saliency
+    if rows is not None:
+        payload["rows"] = len(rows)
+        if collection.recipe.layout == "multivector":
+            vectors[TOKENS] = rows.astype(np.float32) if saliency is None else fold(rows, saliency)
+        else:
+            payload["codes"] = _base64(rows)
+            if saliency is not None:
+                payload["saliency"] = _base64(saliency)
+    if material.projected is not None:
+        vectors[FDE] = collection.muvera.passage(material.projected)
+    if collection.recipe.lexical is not None:
+        vectors[LEXICAL] = words = collection.pipeline.words.passage(text_of(passage))
+        payload["words"] = len(words)
+    return Point(collection.point_id(passage.document.id, passage.number), vectors, payload)
+
+
+def _base64(rows: NDArray[Any]) -> str:
+    return base64.b64encode(rows.tobytes()).decode("ascii")
+
+
+def payload_of(passage: Passage) -> dict[str, Any]:
+    document = passage.document
+    payload: dict[str, Any] = {
+        "id": document.id,
+        "passage": passage.number,
+        "text": passage.text,
+        "metadata": dict(document.metadata),
+    }
+    if document.title is not None:
+        payload["title"] = document.title
+    if passage.revised is not None:
+        payload["revised"] = passage.revised
+    if passage.number == 0:
+        payload["hash"] = passage.hash
+        payload["passages"] = passage.of
+    return payload
+
+
+def fold(rows: NDArray[Any], saliency: NDArray[np.uint8]) -> Float32:
+    """Rows (n, d) as long as they are salient, (n, d) float32 with lengths from 0 to 1.
+
+    So Qdrant's own MaxSim weighs them: Σᵢ uᵢ maxⱼ uⱼ qᵢ·dⱼ. That differs from the aligned score: the largest
+    is chosen after weighing, one a query token, and nothing is divided by the sum of the weights.
+    """
+    folded: Float32 = rows.astype(np.float32) * (saliency / np.float32(255)).astype(np.float32)[:, None]
+    return folded

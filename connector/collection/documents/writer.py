@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, mark, states, unmake
-from connector.collection.documents.passages import Passage
-from connector.collection.documents.points import points_of, text_of
-from connector.collection.pipeline import WINDOW, FitBuffer
+from connector.collection.documents.passages import Passage, points_of, text_of
+from connector.collection.pipeline import WINDOW, ready
 from connector.core.errors import CollectionNotFound, PointsRefused, StoreError
 from connector.core.io import batched
+from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.stores import Point
 from connector.stores.schema import CLS, FDE
@@ -36,7 +36,8 @@ class IngestReport:
     Attributes:
         documents: documents written.
         unchanged: documents passed over, because they were there with the same content.
-        pruned: documents deleted, because they are not in the source any more.
+        metadata_updated: documents whose passages are as before: only their metadata was written.
+        deleted_missing: documents deleted, because they are not in the source any more.
         passages: passages written; more than documents where texts were split.
         truncated: passages whose end lay beyond the encoder's window.
         tokens_lost: tokens in those ends.
@@ -51,7 +52,8 @@ class IngestReport:
 
     documents: int = 0
     unchanged: int = 0
-    pruned: int = 0
+    metadata_updated: int = 0
+    deleted_missing: int = 0
     passages: int = 0
     truncated: int = 0
     tokens_lost: int = 0
@@ -106,7 +108,8 @@ class Writer:
         self._encoder_of = encoder_of
         self.encoder = encoder_of(collection)
         self._settle = settle
-        self._waiting = FitBuffer[Passage]()
+        self._waiting: list[Passage] = []
+        self._reduced: list[Embedding] = []  # of those that wait
         self._begun: list[Passage] = []  # written, of documents that are not acknowledged
 
     def follow(self) -> bool:
@@ -118,9 +121,8 @@ class Writer:
         return True
 
     def _become(self, collection: Collection) -> None:
-        passages = self._begun + self._waiting.passages
-        self._begun = []
-        self._waiting.clear()
+        passages = self._begun + self._waiting
+        self._begun, self._waiting, self._reduced = [], [], []
         self.collection, self.encoder = collection, self._encoder_of(collection)
         sizes = {passage.document.id: passage.of for passage in passages}
         there = states(collection, sizes)
@@ -136,25 +138,26 @@ class Writer:
         collection, report = self.collection, self.report
         pipeline = collection.pipeline
         embeddings = pipeline.embed(self.encoder, [text_of(passage) for passage in window])
-        collection.frequencies.add(embeddings, more=bool(self._waiting.passages))
+        collection.frequencies.add(embeddings, more=bool(self._waiting))
         report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)
         report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
         if collection.recipe.layout != "dense":
             report.tokens_before += sum(map(len, embeddings))
-        self._waiting.add(window, pipeline.reduce(embeddings))
-        if self._waiting.ready(collection.codec):
+        self._waiting += window
+        self._reduced += pipeline.reduce(embeddings)
+        if ready(collection.codec, self._reduced):
             self.flush()
 
     def flush(self) -> bool:
         """Write what waits, and say whether anything did."""
-        if not self._waiting.passages:
+        if not self._waiting:
             return False
-        collection, passages = self.collection, self._waiting.passages
+        collection, passages = self.collection, self._waiting
         whole = [it.document.id for it in passages if it.number == 0]
         try:
-            points = points_of(collection, passages, collection.pipeline.code(self._waiting.reduced))
+            points = points_of(collection, passages, collection.pipeline.code(self._reduced))
             self._write(points, passages)
-            self._waiting.clear()
+            self._waiting, self._reduced = [], []
             self._begun += passages
             collection.frequencies.store()
             if self._settle is not None:
@@ -193,7 +196,7 @@ class Writer:
         rows = sum(point.payload.get("rows", 0) for point in points)
         sizes = collection.vector_bytes
         report.tokens_after += rows
-        report.token_bytes += rows * collection.token_bytes
+        report.token_bytes += rows * collection.metadata.token_bytes
         report.lexical_bytes += WORD_BYTES * sum(point.payload.get("words", 0) for point in points)
         report.fde_bytes += sum(FDE in point.vectors for point in points) * sizes.get(FDE, 0)
         report.passages += len(points)

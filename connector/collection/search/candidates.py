@@ -1,16 +1,21 @@
-"""What finds candidates, and what their scores are made of."""
+"""What finds candidates, what is read of them, and what their scores are made of."""
 
 from __future__ import annotations
 
+import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from connector.collection.collection import Collection
-from connector.collection.pipeline import QueryTokens, scores
+from connector.collection.pipeline import QueryTokens, StoredTokens, scores
 from connector.collection.search.options import CandidatesBy, SearchOptions
-from connector.collection.search.rerank import codec_of, keys_of, query_tokens, stored
+from connector.compression.codecs import Codec
 from connector.core.errors import CollectionError, InputError
-from connector.core.types import Embedding
+from connector.core.types import Embedding, Float32
 from connector.scoring.alignment import Alignment, TopK
 from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
@@ -92,7 +97,7 @@ class Plan:
 
     def candidates(self, limit: int, wanted: int) -> list[Record]:
         """The best `wanted` of `limit` candidates, in one request, with all that scoring them needs."""
-        collection, source = self.collection, self._source(limit)
+        collection, source, where = self.collection, self._source(limit), self.options.filter
         keys, vectors = list(_KEYS), list[str]()
         if self.mode == "server" and self.query_tokens is not None:
             oversampling = None if collection.recipe.quantization is None else collection.recipe.oversampling
@@ -109,7 +114,7 @@ class Plan:
             source,
             payload=keys,
             vectors=vectors,
-            filter=on_metadata(self.options.filter),
+            filter=None if where is None else on_metadata(where),
         )
 
     def _source(self, limit: int) -> Query:
@@ -170,3 +175,61 @@ def _mode(
         if problem is not None:
             raise CollectionError(f"collection {collection.name!r} {problem}; rerank on the client")
     return rerank
+
+
+def query_tokens(collection: Collection, query: Embedding) -> QueryTokens:
+    """The rows of an encoded query that its collection asks with, and their weights."""
+    return collection.query_pipeline(query, codec_of(collection))
+
+
+def keys_of(collection: Collection) -> tuple[list[str], list[str]]:
+    """The payload keys and the vectors that `stored` wants of each record."""
+    recipe = collection.recipe
+    if recipe.layout == "multivector":
+        return [], [TOKENS]
+    return ["codes", "saliency"] if recipe.saliency else ["codes"], []
+
+
+def stored(collection: Collection, records: Sequence[Record]) -> StoredTokens:
+    """What is stored of these passages' tokens; at least one passage.
+
+    Raises:
+        CollectionError: they are not of this collection any more.
+    """
+    try:
+        if collection.recipe.layout == "codes":
+            return _from_payload(collection, records)
+        vectors = [record.vectors[TOKENS] for record in records]
+    except KeyError:
+        raise collection.replaced() from None
+    lengths = np.array([len(it) for it in vectors])
+    rows = np.concatenate(vectors)
+    return StoredTokens(rows, lengths, None) if not collection.recipe.saliency else _unfolded(rows, lengths)
+
+
+def _from_payload(collection: Collection, records: Sequence[Record]) -> StoredTokens:
+    blobs = [binascii.a2b_base64(record.payload["codes"]) for record in records]
+    lengths = np.array([len(blob) for blob in blobs]) // codec_of(collection).stored_row_bytes
+    rows, saliency = codec_of(collection).stored(b"".join(blobs)), None
+    if collection.recipe.saliency:
+        kept = b"".join(binascii.a2b_base64(record.payload["saliency"]) for record in records)
+        saliency = np.frombuffer(kept, np.uint8)
+    return StoredTokens(rows, lengths, saliency)
+
+
+def _unfolded(rows: Float32, lengths: NDArray[np.int64]) -> StoredTokens:
+    """Unit rows and their saliency again."""
+    norms = np.linalg.norm(rows, axis=1)
+    saliency = np.rint(np.minimum(norms, 1) * 255).astype(np.uint8)
+    return StoredTokens(rows / np.maximum(norms, 1e-6)[:, None], lengths, saliency)
+
+
+def codec_of(collection: Collection) -> Codec:
+    """The codec of a collection that stores tokens.
+
+    Raises:
+        CollectionError: it stores none.
+    """
+    if collection.codec is None:
+        raise CollectionError(f"collection {collection.name!r} stores no tokens")
+    return collection.codec

@@ -5,7 +5,6 @@ The rows that are explained are the stored ones, as they are scored: reduced, pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +13,8 @@ from qdrant_client import models
 
 from connector.collection.collection import Collection
 from connector.collection.pipeline import QueryTokens, StoredTokens
+from connector.collection.search.candidates import codec_of, keys_of, query_tokens, stored
 from connector.collection.search.options import SearchOptions
-from connector.collection.search.rerank import codec_of, keys_of, query_tokens, stored
 from connector.collection.search.search import fetch, rank
 from connector.collection.search.token_origins import encoded_again, token_names, words_of
 from connector.compression.reduction.base import Rows
@@ -24,8 +23,8 @@ from connector.core.explanation import WHOLE, Explanation, Pair, Word, summed
 from connector.core.types import Embedding, Float32, Hit, check_text, passage_text
 from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment, aligned_cells, parse_alignment
-from connector.stores import Nearest, Record
-from connector.stores.schema import CLS, TOKENS
+from connector.stores import Record
+from connector.stores.schema import TOKENS
 
 _OWN_ROUNDING = 1e-3
 """The same of scores made here."""
@@ -66,10 +65,10 @@ def best_passage(
             "that a search finds"
         )
     ids = [collection.point_id(id, number) for number in range(there[first].payload["passages"])]
+    among = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
     # All of them are scored, also where Qdrant scores only some by the vectors themselves.
-    more = len(ids) + 1
-    among = {"k": more, "candidates": more, "filter": _among(ids)}
-    ranking = rank(collection, query, options.model_copy(update=among), device=device)
+    more = {"k": len(ids) + 1, "candidates": len(ids) + 1, "filter": among}
+    ranking = rank(collection, query, options.model_copy(update=more), device=device)
     hits = fetch(collection, ranking, 1)
     if not hits and collection.attached:
         raise collection.replaced()
@@ -145,7 +144,7 @@ def _token_pairs(
     alignment: str | Alignment | None,
 ) -> list[Pair]:
     """The pairs of tokens, whose parts sum to what tokens make of the hit's score; without shares."""
-    record = _record(collection, query, hit)
+    record = _record(collection, hit)
     question, passage = query_tokens(collection, query), stored(collection, [record])
     folded = by == "maxsim" and TOKENS in record.vectors  # Qdrant scores rows as long as they are salient
     scored = replace(passage, rows=record.vectors[TOKENS]) if folded else passage
@@ -177,21 +176,15 @@ def _spread(words: list[Word], own: Float32, rows: Rows) -> dict[Word, float]:
     return {word: value / total if total else 1 / len(sums) for word, value in sums.items()}
 
 
-def _record(collection: Collection, query: Embedding, hit: Hit) -> Record:
+def _record(collection: Collection, hit: Hit) -> Record:
     """The hit's passage, with all that scoring it needs."""
-    keys, vectors = keys_of(collection)
-    nearest = Nearest(query.cls, CLS, 1)
-    only = _among([collection.point_id(hit.id, hit.passage)])
-    found = collection.store.search(collection.physical, nearest, payload=keys, vectors=vectors, filter=only)
-    if not found:
+    id_ = collection.point_id(hit.id, hit.passage)
+    found = collection.store.retrieve(collection.physical, [id_], *keys_of(collection))
+    if id_ not in found:
         raise CollectionError(
             f"collection {collection.name!r} holds passage {hit.passage} of {hit.id!r} no more; search again"
         )
-    return found[0]
-
-
-def _among(ids: Sequence[str]) -> models.Filter:
-    return models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
+    return found[id_]
 
 
 def _alignment(collection: Collection, alignment: str | Alignment | None) -> Alignment:

@@ -6,19 +6,19 @@ That is not stored: the passage is encoded and reduced again, and compared with 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
 from connector.collection.pipeline import PassagePipeline, StoredTokens
-from connector.collection.search.rerank import codec_of
+from connector.collection.search.candidates import codec_of
 from connector.compression.reduction import Reduction, TokenPooling
 from connector.compression.reduction.base import Labels, Rows, assign, regroup
 from connector.core.errors import CollectionError
 from connector.core.explanation import Word
-from connector.core.types import Embedding, Float32, Hit, passage_text
+from connector.core.types import Embedding, Float32, Hit, passage_text, unit
 from connector.encoders import Encoder
 
 _SAME = 0.9
@@ -34,7 +34,9 @@ def encoded_again(
     Raises:
         CollectionError: encoding and reducing the text again does not give the stored rows.
     """
-    pipeline = _pipeline(collection)
+    # With the stored frequencies: ingest counts on with those of the collection's own pipeline.
+    counted = collection.frequencies.stored()
+    pipeline = PassagePipeline(collection.recipe, collection, collection.metadata.token_bytes, counted)
     reduction = pipeline.reduction
     merging = any(isinstance(step, TokenPooling) for step in reduction.steps)
     text = passage_text(hit.title, hit.text)
@@ -55,13 +57,6 @@ def encoded_again(
             "document written again since; search again, or ingest into another collection"
         )
     return whole, labels
-
-
-def _pipeline(collection: Collection) -> PassagePipeline:
-    """The collection's pipeline with the stored frequencies: ingest counts on with those of its own."""
-    return PassagePipeline(
-        collection.recipe, collection, collection.token_bytes, collection.frequencies.stored()
-    )
 
 
 def traced(embedding: Embedding, reduction: Reduction) -> tuple[Embedding, Labels]:
@@ -112,12 +107,7 @@ def _agree(collection: Collection, tokens: Float32, passage: StoredTokens) -> bo
 def _cosines(collection: Collection, tokens: Float32, rows: NDArray[Any]) -> Float32:
     """(n, k) cosines of tokens (n, w), stored as rows are, with k stored rows."""
     codec = codec_of(collection)
-    return _unit(codec.decode(codec.encode(tokens))) @ _unit(codec.decode(rows)).T
-
-
-def _unit(vectors: Float32) -> Float32:
-    unit: Float32 = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return unit
+    return unit(codec.decode(codec.encode(tokens))) @ unit(codec.decode(rows)).T
 
 
 def words_of(rows: Embedding, whole: Embedding, names: Mapping[int, str]) -> list[Word]:
@@ -148,17 +138,10 @@ def _word(text: str, span: Sequence[int], name: str) -> Word:
     return Word(piece, start, start + len(piece)) if piece else Word(name, 0, 0)
 
 
-@runtime_checkable
-class _Tokenizing(Protocol):
-    """An encoder that shows its tokens."""
-
-    def features(self, texts: Sequence[str], task: str) -> Any: ...
-
-
 def token_names(encoder: Encoder, query: str, passage: str) -> dict[int, str]:
     """The strings of the tokens of a query and a passage by their ids; none if the encoder does not tell."""
-    if not isinstance(encoder, _Tokenizing):
+    features = getattr(encoder, "features", None)
+    if features is None:
         return {}
-    asking, found = encoder.features([query], "query"), encoder.features([passage], "document")
-    encodings = [*asking.encodings, *found.encodings]
+    encodings = [*features([query], "query").encodings, *features([passage], "document").encodings]
     return {token: name for it in encodings for token, name in zip(it.ids, it.tokens, strict=True)}

@@ -6,7 +6,7 @@ the write is acknowledged. So a migration may copy documents at any time: what w
 announced the version is there to be copied, what is acknowledged later is carried by its writer.
 
 Nobody overwrites newer content by older for good: whoever has carried a document looks at the source again,
-and if it changed meanwhile, carries it again.
+and if it changed in the meantime, carries it again.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from connector.collection.collection import Collection
-from connector.collection.documents.document_state import State, mark, read, remove, states, unmake
-from connector.collection.documents.passages import Passage
-from connector.collection.documents.points import points_of
+from connector.collection.documents.document_state import (
+    State,
+    mark,
+    read,
+    remove,
+    states,
+    unmake,
+    until_still,
+)
+from connector.collection.documents.passages import Passage, points_of
 from connector.collection.documents.writer import EncoderOf, IngestReport, Writer
 from connector.collection.metadata import CollectionMetadata
 from connector.collection.pipeline import WINDOW
 from connector.collection.versions import transcode
-from connector.collection.versions.backfill import TRIES, fill
+from connector.collection.versions.transcode import fill
 from connector.core.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
 from connector.core.io import batched
-from connector.stores import Record
 from connector.stores.schema import FDE, LEXICAL
 
 logger = logging.getLogger(__name__)
@@ -85,7 +91,7 @@ def settle(
                 carry(collection, Collection(store, other), ids, encoder_of)
             except CollectionNotFound:
                 store.info(collection.physical)  # raises if what was written to is gone itself
-                logger.info("version %r was given up meanwhile", other)
+                logger.info("version %r was given up in the meantime", other)
 
 
 def _added(collection: Collection, now: Collection) -> list[str]:
@@ -152,7 +158,7 @@ def _sizes(found: Mapping[str, State]) -> dict[str, int]:
     return {id_: state.passages for id_, state in found.items()}
 
 
-def carry(source: Collection, target: Collection, ids: Sequence[str], encoder_of: EncoderOf) -> int:
+def carry(source: Collection, target: Collection, ids: Sequence[str], encoder_of: EncoderOf) -> None:
     """Make documents of one version what they are in another one: the same, unfinished, or gone.
 
     Args:
@@ -160,30 +166,22 @@ def carry(source: Collection, target: Collection, ids: Sequence[str], encoder_of
         ids: the documents.
         encoder_of: gives a collection's encoder.
 
-    Returns:
-        How many had to be changed.
-
     Raises:
         CollectionError: a document never stays the same for long enough.
     """
-    with _carrying[target.store.location, target.physical]:
-        waiting, most, changed = set(ids), dict[str, int](), set[str]()
-        for _ in range(TRIES):
-            before, there = states(source, waiting), states(target, waiting)
-            for id_, state in there.items():
-                most[id_] = max(most.get(id_, 0), state.passages)
-            stale = {id_ for id_ in waiting if id_ in changed or before.get(id_) != there.get(id_)}
-            if not stale:
-                return len(changed)
+    most, changed = dict[str, int](), set[str]()
+
+    def carry_stale(waiting: set[str], before: Mapping[str, State]) -> None:
+        there = states(target, waiting)
+        for id_, state in there.items():
+            most[id_] = max(most.get(id_, 0), state.passages)
+        stale = {id_ for id_ in waiting if id_ in changed or before.get(id_) != there.get(id_)}
+        if stale:
             _carry(source, target, {id_: before.get(id_) for id_ in stale}, most, encoder_of)
-            changed |= stale
-            after = states(source, stale)
-            waiting = {id_ for id_ in stale if after.get(id_) != before.get(id_)}
-            if not waiting:
-                return len(changed)
-    raise CollectionError(
-        f"document {min(waiting)!r} of {source.name!r} changes all the time; stop its writer"
-    )
+        changed.update(stale)
+
+    with _carrying[target.store.location, target.physical]:
+        until_still(source, ids, carry_stale)
 
 
 def _carry(
@@ -199,38 +197,25 @@ def _carry(
     unmake(target, {id_: (max(most.get(id_, 0), 1), 0) for id_ in unfinished})
     mark(target, _sizes(unfinished))
     finished = {id_: state for id_, state in wanted.items() if state is not None and state.hash is not None}
-    stored = (
-        target.read_metadata().route == "stored" and transcode.why_not(source.recipe, target.recipe) is None
-    )
-    keys, vectors = transcode.wanted(source) if stored else ([], [])
-    found = read(source, finished, keys, vectors)
+    stored = transcode.follows(source, target)
+    found = read(source, finished, *(transcode.wanted(source) if stored else ()))
     unmake(target, {id_: (most.get(id_, 0), len(them)) for id_, them in found.items()})
     most.update({id_: max(most.get(id_, 0), len(them)) for id_, them in found.items()})
     pairs = [pair for them in found.values() for pair in them]
-    if stored:
-        _recode(source, target, pairs)
-    else:
+    if not stored and pairs:  # if there are none, no encoder has to be loaded
         _encode(target, [passage for passage, _ in pairs], encoder_of)
+        return
+    for window in batched(pairs, WINDOW):
+        made = transcode.materials(source, target, [record for _, record in window])
+        target.store.upsert(target.physical, points_of(target, [passage for passage, _ in window], made))
 
 
 def _encode(target: Collection, passages: list[Passage], encoder_of: EncoderOf) -> None:
-    if not passages:  # so no encoder has to be loaded
-        return
     report = IngestReport()
     writer = Writer(target, encoder_of, report)
     for window in batched(passages, WINDOW):
         writer.add(window)
     writer.flush()
-    _check_taken(report)
-
-
-def _recode(source: Collection, target: Collection, pairs: list[tuple[Passage, Record]]) -> None:
-    for window in batched(pairs, WINDOW):
-        stored = transcode.materials(source, target, [record for _, record in window])
-        target.store.upsert(target.physical, points_of(target, [passage for passage, _ in window], stored))
-
-
-def _check_taken(report: IngestReport) -> None:
     for id_, reason in report.refused.items():
         raise CollectionError(
             f"document {id_!r} is refused by the version that is being made: {reason}; change or delete it"

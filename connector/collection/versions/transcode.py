@@ -1,27 +1,26 @@
-"""Stored vectors in another recipe's form, without encoding anything again."""
+"""Stored passages in another recipe's form, without encoding anything again where enough is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from connector.collection.collection import Collection
-from connector.collection.pipeline import CodedPassage
+from connector.collection.documents.document_state import State, read, until_still
+from connector.collection.documents.passages import Passage, text_of
+from connector.collection.documents.writer import EncoderOf
+from connector.collection.pipeline import WINDOW, CodedPassage
 from connector.collection.recipe import Recipe
-from connector.collection.search.rerank import codec_of, keys_of, stored
+from connector.collection.search.candidates import codec_of, keys_of, stored
 from connector.compression.codecs import Codec
-from connector.compression.codecs.base import Datatype
+from connector.compression.codecs.scalar_quantization import TURBO, Datatype
 from connector.core.errors import CollectionError
-from connector.core.types import Float32
-from connector.stores import Record
-from connector.stores.schema import CLS
+from connector.core.io import batched
+from connector.core.types import unit
+from connector.stores import Point, Record
+from connector.stores.schema import CLS, FDE, LEXICAL
 
 _PRECISION: tuple[Datatype, ...] = ("turbo4", "turbo8", "float16", "float32")
-
-
-_TURBO = ("turbo4", "turbo8")
 
 
 _KEPT = ("float32", "float16")
@@ -55,10 +54,15 @@ def why_not(source: Recipe, target: Recipe) -> str | None:
     if quantizer not in _KEPT:
         return f"codec {source.codec} has lost what {target.codec} is made of"
     if projections != (target.codec or "").split("+")[: len(projections)]:
-        return f"tokens are stored as {source.codec}, which is no beginning of {target.codec}"
+        return f"tokens are stored as {source.codec}, which is not a beginning of {target.codec}"
     if projections and source.head != target.head:
         return "tokens were projected by another head"
     return None
+
+
+def follows(source: Collection, target: Collection) -> bool:
+    """Whether a version is made of what another one stores, not of its texts."""
+    return target.read_metadata().route == "stored" and why_not(source.recipe, target.recipe) is None
 
 
 def wanted(source: Collection) -> tuple[list[str], list[str]]:
@@ -92,37 +96,66 @@ def materials(source: Collection, target: Collection, records: Sequence[Record])
     Raises:
         CollectionError: the target's codec is not fitted.
     """
-    vectors = [_unit(record.vectors[CLS]) for record in records]
+    # Qdrant's turbo types make vectors up to 3 % longer or shorter.
+    vectors = [unit(record.vectors[CLS]) for record in records]
     if target.recipe.layout == "dense":
         return [CodedPassage(cls) for cls in vectors]
     base, codec = codec_of(source), codec_of(target)
     if not codec.fitted:
         raise CollectionError(f"the codec of {target.name!r} is not fitted; run the migration again")
     passages = stored(source, records)
-    if base.datatype in _TURBO:
-        passages = replace(passages, rows=_unit(passages.rows))
-    ends = np.cumsum(passages.lengths)[:-1]
-    same = codec.spec == base.spec
-    tokens = None if same and target.recipe.fde is None else base.decode(passages.rows)
-    rows = passages.rows if same or tokens is None else codec.encode_from(base, tokens)
-    projected: Float32 | None = None
-    if target.recipe.fde is not None and tokens is not None:
-        projected = tokens if same else codec.project_from(base, tokens)
+    if base.datatype in TURBO:
+        passages = replace(passages, rows=unit(passages.rows))
+    rows, projected = passages.rows, None
+    same, fde = codec.spec == base.spec, target.recipe.fde is not None
+    if fde or not same:
+        tokens = base.decode(rows)
+        rows = rows if same else codec.encode_from(base, tokens)
+        projected = (tokens if same else codec.project_from(base, tokens)) if fde else None
     saliency = passages.saliency if target.recipe.saliency else None
-    none = [None] * len(vectors)
-    return [
-        CodedPassage(*parts)
-        for parts in zip(
-            vectors,
-            np.split(rows, ends),
-            none if saliency is None else np.split(saliency, ends),
-            none if projected is None else np.split(projected, ends),
-            strict=True,
-        )
-    ]
+    return CodedPassage.split(vectors, passages.lengths, rows, saliency, projected)
 
 
-def _unit(vectors: Float32) -> Float32:
-    """Rows of length 1, as all were before Qdrant's turbo types made them up to 3 % longer or shorter."""
-    unit: Float32 = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return unit
+def remade(
+    source: Collection,
+    target: Collection,
+    pairs: Sequence[tuple[Passage, Record]],
+    encoder_of: EncoderOf,
+    from_stored: bool,
+) -> list[CodedPassage]:
+    """What the target stores of passages, at least one: made of what the source stores, or encoded again."""
+    if from_stored:
+        return materials(source, target, [record for _, record in pairs])
+    return target.pipeline.make(encoder_of(target), [text_of(passage) for passage, _ in pairs])
+
+
+def fill(collection: Collection, ids: Sequence[str], encoder_of: EncoderOf, vector: str) -> None:
+    """Give documents a vector that is added to their collection, "lexical" or "fde".
+
+    Raises:
+        CollectionError: a document never stays the same for long enough.
+    """
+
+    def give(_: set[str], before: Mapping[str, State]) -> None:
+        found = read(collection, before, *wanted(collection))
+        for window in batched((pair for them in found.values() for pair in them), WINDOW):
+            points = _filled(collection, vector, window, encoder_of)
+            collection.store.amend(collection.physical, points)
+
+    until_still(collection, ids, give)  # else one has what is of an earlier text
+
+
+def _filled(
+    collection: Collection,
+    vector: str,
+    window: Sequence[tuple[Passage, Record]],
+    encoder_of: EncoderOf,
+) -> list[Point]:
+    keys = [record.id for _, record in window]
+    if vector == LEXICAL:
+        words = [collection.pipeline.words.passage(text_of(passage)) for passage, _ in window]
+        return [Point(key, {LEXICAL: it}, {"words": len(it)}) for key, it in zip(keys, words, strict=True)]
+    enough = why_not(collection.recipe, collection.recipe) is None
+    made = remade(collection, collection, window, encoder_of, enough)
+    encodings = [collection.muvera.passage(it.projected) for it in made if it.projected is not None]
+    return [Point(key, {FDE: it}, {}) for key, it in zip(keys, encodings, strict=True)]

@@ -1,5 +1,12 @@
-"""Codecs: token vectors as few bytes, and queries that are scored against them."""
+"""Codecs: how token vectors are compressed, stored, and scored again.
 
-from connector.compression.codecs.codec import PROJECTIONS, QUANTIZERS, Codec, parse_codec
+A codec is a chain of projections that ends in one quantizer, written as text with "+" between the
+parts: "float16", "pca-128+float16", "pca-192+binary", "linear-128+residual-1".
+"""
+
+from __future__ import annotations
+
+from connector.compression.codecs.codec import QUANTIZERS, Codec, parse_codec
+from connector.compression.codecs.projection import PROJECTIONS
 
 __all__ = ["PROJECTIONS", "QUANTIZERS", "Codec", "parse_codec"]

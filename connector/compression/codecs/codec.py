@@ -1,8 +1,4 @@
-"""Codecs: how token vectors are compressed, stored, and scored again.
-
-A codec is a chain of projections that ends in one quantizer, written as text with "+" between the
-parts: "float16", "pca-128+float16", "pca-192+binary", "linear-128+residual-1".
-"""
+"""A codec: the chain that a text names, how it is fitted, stores token vectors, and scores them again."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
-from connector.compression.codecs import projection as projecting
 from connector.compression.codecs import scalar_quantization, vector_quantization
-from connector.compression.codecs.base import Datatype, Ending, Part, Projection, Quantizer
+from connector.compression.codecs.projection import PROJECTIONS, Part, Projection
+from connector.compression.codecs.scalar_quantization import TURBO, Datatype, Ending, Quantizer
 from connector.compression.saliency import Saliency
 from connector.core.errors import InputError, RecipeError
 from connector.core.io import check_learned, load_arrays
@@ -27,6 +23,10 @@ from connector.core.types import Float32, check_rows
 from connector.scoring.maxsim import Scorer, one_blas_thread
 
 logger = logging.getLogger(__name__)
+
+
+QUANTIZERS: tuple[Method[Ending, None], ...] = (*scalar_quantization.METHODS, *vector_quantization.METHODS)
+"""What a codec ends in, as recipes name it."""
 
 
 _SAMPLE = 10_000
@@ -59,11 +59,6 @@ class Codec:
     def datatype(self) -> Datatype | None:
         """What Qdrant stores the vectors as; None where they become bytes that only this library scores."""
         return self._quantizer.datatype
-
-    @property
-    def server_scorable(self) -> bool:
-        """Whether `encode` gives plain vectors, which Qdrant can score itself."""
-        return self.datatype is not None
 
     @property
     def saliency(self) -> Saliency:
@@ -242,7 +237,7 @@ class Codec:
             InputError: the codec is not fitted, or the bytes are no whole number of rows, or Qdrant's.
         """
         row = self.stored_row_bytes
-        if self.datatype in ("turbo8", "turbo4"):
+        if self.datatype in TURBO:
             raise InputError(f"bytes of {self.spec} are Qdrant's; read the vectors from Qdrant")
         if len(data) % row:
             raise InputError(f"{len(data)} bytes are not rows of {row} bytes ({self.spec}); ingest again")
@@ -319,14 +314,6 @@ def _projected(tokens: Float32, projections: list[Projection]) -> Float32:
     return tokens
 
 
-PROJECTIONS: tuple[Method[Projection, str | None], ...] = projecting.METHODS
-"""What may come before the last part of a codec, as recipes name it."""
-
-
-QUANTIZERS: tuple[Method[Ending, None], ...] = (*scalar_quantization.METHODS, *vector_quantization.METHODS)
-"""What a codec ends in, as recipes name it."""
-
-
 def parse_codec(spec: str, head: str | None = None, saliency: bool = False) -> Codec:
     """The unfitted codec that a text names.
 
@@ -336,7 +323,7 @@ def parse_codec(spec: str, head: str | None = None, saliency: bool = False) -> C
         saliency: whether tokens have a saliency.
 
     Raises:
-        RecipeError: a part is not known, or the last one is no quantizer.
+        RecipeError: a part is not known, or the last one is not a quantizer.
     """
     *parts, last = map(str.strip, spec.split("+"))
     if named(last, PROJECTIONS) or not last:

@@ -1,4 +1,4 @@
-"""Projections: linear maps that come before a quantizer.
+"""The parts of a codec, and the first kind: projections, linear maps that come before a quantizer.
 
 Each maps passage and query tokens alike and scales the result to unit length, as ColBERT's own linear
 layer does, so that similarities stay cosines.
@@ -6,17 +6,84 @@ layer does, so that similarities stay cosines.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.compression.codecs.base import Projection, number
 from connector.core.errors import RecipeError, one_line
-from connector.core.io import check_learned
-from connector.core.registry import Method
-from connector.core.types import Float32
+from connector.core.io import Arrays, check_learned
+from connector.core.registry import Method, count
+from connector.core.types import Float32, unit
+
+
+class Part(ABC):
+    """A projection or a quantizer: what it has learned are float32 arrays, each with a name.
+
+    Args:
+        spec: how codecs name it; for messages, where it learns something.
+    """
+
+    sample = 1
+    """Token vectors that `fit` wants to see; 1 where it learns nothing from them."""
+
+    def __init__(self, spec: str = "") -> None:
+        self.spec = spec
+        self._arrays: dict[str, Float32] = {}
+
+    def shapes(self, width: int, state: Arrays) -> dict[str, tuple[int, ...]]:  # noqa: ARG002  (none here)
+        """Name and shape of each array for vectors of this width; a free dimension is as in the state."""
+        return {}
+
+    @abstractmethod
+    def check(self, width: int) -> None:
+        """Raise what `fit` would on vectors of this width: it does not divide, a file is missing."""
+
+    def state(self) -> Arrays:
+        """The learned arrays; none where nothing is learned."""
+        return dict(self._arrays)
+
+    def load(self, state: Arrays, width: int) -> None:
+        """Take over arrays that `state` gave, for vectors of this width.
+
+        Raises:
+            KeyError, TypeError, ValueError: one is missing, or does not fit the width.
+        """
+        arrays = {}
+        for name, shape in self.shapes(width, state).items():
+            if state[name].shape != shape:
+                raise ValueError(f"{self.spec} has {name} of shape {state[name].shape}, not {shape}")
+            arrays[name] = np.array(state[name], np.float32, order="C")  # torch wants them writable
+        self._arrays = arrays
+
+
+class Projection(Part):
+    """x ↦ xM / ‖xM‖ for a learned or drawn matrix M (w, d), the same for passages and queries."""
+
+    def width(self, width: int) -> int:
+        """The width d of what comes out when vectors of this width go in."""
+        return width
+
+    def shapes(self, width: int, state: Arrays) -> dict[str, tuple[int, ...]]:  # noqa: ARG002
+        return {"matrix": (width, self.width(width))}
+
+    def check(self, width: int) -> None:
+        pass
+
+    @abstractmethod
+    def matrix(self, tokens: Float32, seed: int) -> NDArray[np.floating]:
+        """M (w, d), learned from a sample (N, w)."""
+
+    def fit(self, tokens: Float32, seed: int) -> Float32:
+        """Learn the map from a sample (N, w) and return the sample mapped, (N, d)."""
+        self._arrays = {"matrix": np.ascontiguousarray(self.matrix(tokens, seed), dtype=np.float32)}
+        return self.apply(tokens)
+
+    def apply(self, tokens: Float32) -> Float32:
+        """Map (n, w) to (n, d) unit rows."""
+        return unit(tokens @ self._arrays["matrix"])
 
 
 class PCA(Projection):
@@ -26,14 +93,12 @@ class PCA(Projection):
     from a mean.
 
     Args:
-        dimensions: d, at least 1; an encoder of smaller width keeps its own.
+        dimensions: d; an encoder of smaller width keeps its own.
     """
 
     sample = 10_000
 
     def __init__(self, dimensions: int) -> None:
-        if dimensions < 1:
-            raise RecipeError(f"pca-{dimensions} has no dimensions; give at least 1")
         super().__init__(f"pca-{dimensions}")
         self.dimensions = dimensions
 
@@ -108,7 +173,8 @@ def _dense(folder: Path, name: str) -> Float32:
         raise RecipeError(f"head {str(folder)!r} cannot be loaded: {said}; save the Dense again") from error
     if weights or not linear:
         raise RecipeError(
-            f"head {str(folder)!r} is no linear map; train a Dense with bias=False, activation_function=None"
+            f"head {str(folder)!r} is not a linear map; train a Dense with bias=False, "
+            "activation_function=None"
         )
     return layer
 
@@ -130,18 +196,19 @@ class Rotation(Projection):
         return rotation
 
 
-METHODS: tuple[Method[Projection, str | None], ...] = (
+PROJECTIONS: tuple[Method[Projection, str | None], ...] = (
     Method(
         "pca-D",
         "the D directions that keep most of the inner products",
         "Ma et al., Redundancy Elimination, EMNLP 2021",
-        lambda size, _: PCA(number(size)),
+        lambda size, _: PCA(count(size)),
     ),
     Method(
         "linear-D",
         "a trained layer with D outputs, from the recipe's head",
         "Khattab and Zaharia, ColBERT, SIGIR 2020",
-        lambda size, head: Trained(number(size), head),
+        lambda size, head: Trained(count(size), head),
     ),
     Method("rotation", "a random rotation", "Charikar, STOC 2002", lambda _, __: Rotation()),
 )
+"""What may come before the last part of a codec, as recipes name it."""

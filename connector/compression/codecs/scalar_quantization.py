@@ -1,20 +1,85 @@
-"""Scalar quantizers: each coordinate of a token vector by itself, nothing learned."""
+"""Quantizers, which store vectors; and the scalar ones: each coordinate by itself, nothing learned.
+
+Coordinates of few bits are packed into bytes, and scored by one look-up a byte.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.compression.codecs.base import Datatype, Ending, Quantizer, stored_bytes
-from connector.compression.codecs.bit_packing import byte_places, byte_tables, from_bytes, pack, unpack
-from connector.compression.codecs.projection import Rotation
+from connector.compression.codecs.projection import Part, Projection, Rotation
 from connector.core.errors import RecipeError
 from connector.core.registry import Method
 from connector.core.types import Float32
-from connector.scoring.maxsim import Scorer, lookups
+from connector.scoring.maxsim import Scorer, lookups, products
+
+if TYPE_CHECKING:
+    import torch
+
+
+Datatype = Literal["float32", "float16", "turbo8", "turbo4"]
+"""How Qdrant stores a coordinate. The turbo types are its own rotated quantization to 8 and 4 bits."""
+
+
+_BITS: dict[Datatype, int] = {"float32": 32, "float16": 16, "turbo8": 8, "turbo4": 4}
+
+
+TURBO: tuple[Datatype, ...] = ("turbo4", "turbo8")
+"""Types that only Qdrant makes."""
+
+
+_TURBO_HEADER = 4
+"""Bytes that Qdrant keeps with each vector of a turbo type, measured on the engine's files."""
+
+
+def stored_bytes(datatype: Datatype, width: int) -> int:
+    """Bytes that Qdrant takes for one vector."""
+    return width * _BITS[datatype] // 8 + (_TURBO_HEADER if datatype in TURBO else 0)
+
+
+UInt8 = NDArray[np.uint8]
+
+
+class Quantizer(Part):
+    """A stored form of unit vectors, and how a float query is scored against it.
+
+    The stored rows of n tokens are an array (n, …) of `dtype`, whose bytes are what is stored.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+    datatype: Datatype | None = None
+    """What Qdrant stores the vectors as, and scores itself; None if only this library can."""
+
+    def check(self, width: int) -> None:
+        self.bytes_per_token(width)
+
+    def fit(self, tokens: Float32, seed: int) -> None:
+        """Learn from a sample (N, d) of unit rows."""
+
+    @abstractmethod
+    def bytes_per_token(self, width: int) -> int:
+        """Stored bytes of one token of this width; RecipeError if it cannot be stored."""
+
+    @abstractmethod
+    def encode(self, tokens: Float32) -> NDArray[Any]:
+        """(n, d) float32 unit rows to their stored form, one row a token."""
+
+    @abstractmethod
+    def decode(self, codes: NDArray[Any]) -> Float32:
+        """The stored form back to (n, d) float32."""
+
+    def scorer(self, query: Float32, device: str) -> Scorer:
+        """Inner products of stored rows with (m, d) query vectors, as `decode(codes) @ query.T` has them."""
+        return products(query, self.decode, device)
+
+
+Ending = tuple[list[Projection], Quantizer]
+"""What a codec ends in: a quantizer, and the projections that belong to it."""
 
 
 class Vectors(Quantizer):
@@ -78,7 +143,6 @@ class Signs(Quantizer):
         return width // 8
 
     def encode(self, tokens: Float32) -> NDArray[Any]:
-        self.bytes_per_token(tokens.shape[1])
         return pack((tokens >= 0).astype(np.uint8), 1)
 
     def decode(self, codes: NDArray[Any]) -> Float32:
@@ -100,6 +164,75 @@ class Hamming(Signs):
 def _signs(width: int) -> Float32:
     """What the bits 0 and 1 stand for."""
     return np.array([-1, 1], np.float32) / np.float32(np.sqrt(width))
+
+
+def pack(levels: UInt8, bits: int) -> UInt8:
+    """(n, d) numbers below 2ᵇ to (n, d·b / 8) bytes, the first number in the highest bits; b divides 8."""
+    fields = levels.reshape(len(levels), levels.shape[1] * bits // 8, 8 // bits)
+    packed: UInt8 = np.bitwise_or.reduce(fields << _shifts(bits), axis=2)
+    return packed
+
+
+def unpack(codes: UInt8, bits: int) -> UInt8:
+    """(n, d) numbers from the bytes that `pack` gave."""
+    return _fields(bits)[codes].reshape(len(codes), codes.shape[1] * 8 // bits)
+
+
+def to_bytes(numbers: NDArray[Any], dtype: str) -> UInt8:
+    """(n,) numbers to the (n, b) bytes of such a type."""
+    return numbers.astype(dtype)[:, None].view(np.uint8)
+
+
+def from_bytes(codes: UInt8, dtype: str) -> NDArray[Any]:
+    """(n, 1) numbers from their (n, b) bytes."""
+    return np.ascontiguousarray(codes).view(dtype)
+
+
+def byte_tables(query: Float32, values: Float32) -> torch.Tensor:
+    """What each byte adds to a query token's inner product with a packed row.
+
+    Args:
+        query: (m, d) float32.
+        values: (2ᵇ,) float32, what each number stands for.
+
+    Returns:
+        (d·b / 8 · 256, m) float32: byte k of value v adds row 256·k + v.
+    """
+    return part_tables(values[_fields(len(values).bit_length() - 1)][None], query)
+
+
+def part_tables(words: Float32, query: Float32) -> torch.Tensor:
+    """Inner products of each part's words with that part of the query tokens.
+
+    Args:
+        words: (k or 1, 256, d / k) float32; one for all parts, or each part's.
+        query: (m, d) float32.
+
+    Returns:
+        (k · 256, m) float32.
+    """
+    import torch
+
+    parts = torch.from_numpy(query).t().reshape(-1, words.shape[2], len(query))
+    return torch.matmul(torch.from_numpy(words), parts).flatten(0, 1)
+
+
+def byte_places(codes: torch.Tensor) -> torch.Tensor:
+    """(n, k) int32 places of the bytes of (n, k) in such tables."""
+    import torch
+
+    return codes.int().add_(
+        torch.arange(0, 256 * codes.shape[1], 256, dtype=torch.int32, device=codes.device)
+    )
+
+
+def _shifts(bits: int) -> UInt8:
+    return np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+
+
+def _fields(bits: int) -> UInt8:
+    """(256, 8 / b) the numbers in each byte."""
+    return (np.arange(256, dtype=np.uint8)[:, None] >> _shifts(bits)) & np.uint8(2**bits - 1)
 
 
 def _vectors(datatype: Datatype) -> Callable[[str, None], Ending]:

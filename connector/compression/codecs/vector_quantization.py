@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connector.compression.codecs import bit_packing as packing
-from connector.compression.codecs.base import Ending, Projection, Quantizer, State, number
-from connector.compression.codecs.projection import Rotation
-from connector.core.errors import MissingExtra, RecipeError
-from connector.core.registry import Method
+from connector.compression.codecs import scalar_quantization as packing
+from connector.compression.codecs.projection import Projection, Rotation
+from connector.compression.codecs.scalar_quantization import Ending, Quantizer
+from connector.core.errors import RecipeError, require
+from connector.core.io import Arrays
+from connector.core.registry import Method, count
 from connector.core.types import Float32
 from connector.scoring.maxsim import Scorer, lookups
 
 if TYPE_CHECKING:
     import torch
+
+
+faiss = partial(require, "faiss", "faiss")
+"""The package, or `MissingExtra`."""
 
 
 _CENTROID_ROWS = 16
@@ -70,7 +76,7 @@ class Residual(_Learned):
             raise RecipeError(f"{self.spec} needs whole bytes, got width {width}; project to one with pca-D")
         return 4 + width * self.bits // 8
 
-    def shapes(self, width: int, state: State) -> dict[str, tuple[int, ...]]:
+    def shapes(self, width: int, state: Arrays) -> dict[str, tuple[int, ...]]:
         centroids, levels = min(max(len(state["centroids"]), 1), 2**16), 2**self.bits
         return {"centroids": (centroids, width), "cutoffs": (levels - 1,), "buckets": (levels,)}
 
@@ -83,10 +89,9 @@ class Residual(_Learned):
         self._arrays = {name: array.astype(np.float32) for name, array in learned.items()}
 
     def encode(self, tokens: Float32) -> NDArray[Any]:
-        self.bytes_per_token(tokens.shape[1])
-        nearest = _nearest(tokens, self.learned("centroids"))
-        centroids = self.learned("centroids")[nearest]
-        cutoffs, buckets = self.learned("cutoffs"), self.learned("buckets")
+        nearest = _nearest(tokens, self._arrays["centroids"])
+        centroids = self._arrays["centroids"][nearest]
+        cutoffs, buckets = self._arrays["cutoffs"], self._arrays["buckets"]
         levels = np.searchsorted(cutoffs, tokens - centroids, side="right").astype(np.uint8)
         norms = np.linalg.norm(centroids + buckets[levels], axis=1)
         scales = 1 / np.maximum(norms, 1e-4)  # float16 ends at 65,504
@@ -94,17 +99,17 @@ class Residual(_Learned):
         return np.hstack([*first, packing.pack(levels, self.bits)])
 
     def decode(self, codes: NDArray[Any]) -> Float32:
-        book = self.learned("centroids")
+        book = self._arrays["centroids"]
         numbers = packing.from_bytes(codes[:, :2], "<u2")[:, 0]
         centroids = book[np.minimum(numbers, len(book) - 1)]  # damaged bytes name the last one
-        vectors: Float32 = centroids + self.learned("buckets")[packing.unpack(codes[:, 4:], self.bits)]
+        vectors: Float32 = centroids + self._arrays["buckets"][packing.unpack(codes[:, 4:], self.bits)]
         return vectors * packing.from_bytes(codes[:, 2:4], "<f2").astype(np.float32)
 
     def scorer(self, query: Float32, device: str) -> Scorer:
         import torch
 
-        book = torch.from_numpy(self.learned("centroids"))
-        levels = packing.byte_tables(query, self.learned("buckets"))
+        book = torch.from_numpy(self._arrays["centroids"])
+        levels = packing.byte_tables(query, self._arrays["buckets"])
         tables = torch.cat([book @ torch.from_numpy(query).t(), levels])
 
         def places(codes: torch.Tensor) -> torch.Tensor:
@@ -142,12 +147,10 @@ class Product(_Learned):
     Passage Retrieval", EMNLP 2021, whose PCA-256 with PQ2, two dimensions a byte, is "pca-256+pq-128".
 
     Args:
-        parts: m, at least 1; the width must be divisible by it.
+        parts: m; the width must be divisible by it.
     """
 
     def __init__(self, parts: int) -> None:
-        if parts < 1:
-            raise RecipeError(f"pq-{parts} has no parts; give at least 1")
         super().__init__(f"pq-{parts}")
         self.parts = parts
 
@@ -162,23 +165,21 @@ class Product(_Learned):
         book = faiss().vector_to_array(trainer.centroids)
         self._arrays = {"codewords": book.reshape(self.parts, CODEWORDS, -1).astype(np.float32)}
 
-    def shapes(self, width: int, state: State) -> dict[str, tuple[int, ...]]:  # noqa: ARG002
+    def shapes(self, width: int, state: Arrays) -> dict[str, tuple[int, ...]]:  # noqa: ARG002
         return {"codewords": (self.parts, CODEWORDS, width // self.parts)}
 
     def encode(self, tokens: Float32) -> NDArray[Any]:
-        self.bytes_per_token(tokens.shape[1])
         parts = tokens.reshape(len(tokens), self.parts, tokens.shape[1] // self.parts)
-        nearest = [_nearest(parts[:, part], book) for part, book in enumerate(self.learned("codewords"))]
+        nearest = [_nearest(parts[:, part], book) for part, book in enumerate(self._arrays["codewords"])]
         return np.stack(nearest, axis=1).astype(np.uint8)
 
     def decode(self, codes: NDArray[Any]) -> Float32:
-        book = self.learned("codewords")
+        book = self._arrays["codewords"]
         vectors: Float32 = book[np.arange(self.parts), codes].reshape(len(codes), self.parts * book.shape[2])
         return vectors
 
     def scorer(self, query: Float32, device: str) -> Scorer:
-        parts = query.T.reshape(self.parts, query.shape[1] // self.parts, len(query))
-        return lookups(packing.part_tables(self.learned("codewords"), parts), packing.byte_places, device)
+        return lookups(packing.part_tables(self._arrays["codewords"], query), packing.byte_places, device)
 
 
 def _nearest(rows: Float32, book: Float32) -> NDArray[np.intp]:
@@ -204,26 +205,13 @@ class OPQ(Projection):
         self.parts = parts
 
     def matrix(self, tokens: Float32, seed: int) -> NDArray[np.floating]:
-        library, width = faiss(), tokens.shape[1]
-        rotation = library.OPQMatrix(width, self.parts)
+        width = tokens.shape[1]
+        rotation = faiss().OPQMatrix(width, self.parts)
         trainer = product_trainer(width, self.parts, seed)  # faiss keeps no reference to it
         rotation.pq = trainer
         rotation.train(repeated(tokens))
-        matrix: NDArray[np.floating] = library.vector_to_array(rotation.A).reshape(width, width).T
+        matrix: NDArray[np.floating] = faiss().vector_to_array(rotation.A).reshape(width, width).T
         return matrix
-
-
-def faiss() -> Any:
-    """The package.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        import faiss as library
-    except ImportError as error:
-        raise MissingExtra("faiss", "faiss") from error
-    return library
 
 
 def product_trainer(width: int, parts: int, seed: int) -> Any:
@@ -248,18 +236,18 @@ METHODS: tuple[Method[Ending, None], ...] = (
         "residual-B",
         "a random rotation, then the nearest centroid and B bits a dimension (1, 2, 4) of what is left",
         "Santhanam et al., ColBERTv2, NAACL 2022; fitted by the extra faiss",
-        lambda bits, _: ([Rotation()], Residual(number(bits))),
+        lambda bits, _: ([Rotation()], Residual(count(bits))),
     ),
     Method(
         "pq-M",
         "one byte for each of M parts: product quantization",
         "Jégou, Douze and Schmid, TPAMI 2011; fitted by the extra faiss",
-        lambda parts, _: ([], Product(number(parts))),
+        lambda parts, _: ([], Product(count(parts))),
     ),
     Method(
         "opq-M",
         "a learned rotation, then the same",
         "Ge, He, Ke and Sun, TPAMI 2014; fitted by the extra faiss",
-        lambda parts, _: ([OPQ(number(parts))], Product(number(parts))),
+        lambda parts, _: ([OPQ(count(parts))], Product(count(parts))),
     ),
 )

@@ -26,13 +26,13 @@ def head_folder(head: str) -> str:
 
 def shipped_for(fingerprint: str) -> str | None:
     """The name of the head that comes for the encoder with this fingerprint."""
-    return next((name for name, encoder in _shipped().items() if encoder == fingerprint), None)
+    return next((name for name, encoders in _shipped().items() if fingerprint in encoders), None)
 
 
 @cache
-def _shipped() -> dict[str, str]:
-    """Name to encoder fingerprint."""
-    return {
-        file.parent.name: json.loads(file.read_text(encoding="utf-8"))["encoder"]
-        for file in sorted(_HERE.glob("*/head.json"))
+def _shipped() -> dict[str, list[str]]:
+    """Name to the fingerprints of its encoder: that of now, and those that it had before."""
+    described = {
+        it.parent.name: json.loads(it.read_text(encoding="utf-8")) for it in sorted(_HERE.glob("*/head.json"))
     }
+    return {name: [it["encoder"], *it.get("formerly", ())] for name, it in described.items()}

@@ -1,12 +1,12 @@
-"""What reduction is made of: policies that keep rows, poolings that merge rows, and how many rows."""
+"""What reduction is made of: policies that keep rows, poolings that merge rows, chains of them, sizes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,76 @@ class TokenPooling:
     needs: frozenset[Need] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class QueryWeighting:
+    """A method of deciding what each row of a query weighs.
+
+    Args:
+        weights: an embedding to (n,) float32 ≥ 0.
+        needs: as of `PruningPolicy`.
+    """
+
+    weights: Callable[[Embedding], Float32]
+    needs: frozenset[Need] = frozenset()
+
+
 Step: TypeAlias = PruningPolicy | TokenPooling
+
+
+QueryStep: TypeAlias = PruningPolicy | QueryWeighting
+
+
+S = TypeVar("S", Step, QueryStep)
+"""A step of one side or the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain(Generic[S]):
+    """Steps, done in order.
+
+    Args:
+        spec: the chain as text; parsing it makes the same one.
+        steps: its steps.
+    """
+
+    spec: str
+    steps: Sequence[S]
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the steps ask for beside vectors and ids."""
+        return frozenset[Need]().union(*(step.needs for step in self.steps))
+
+
+class Reduction(_Chain[Step]):
+    """A chain of steps for passages."""
+
+    def __call__(self, embedding: Embedding) -> Embedding:
+        """The reduced embedding of a passage, with at least one row.
+
+        Raises:
+            InputError: the embedding lacks what a step needs; see each step.
+        """
+        for step in self.steps:
+            embedding = reduce(embedding, step)
+        return embedding
+
+
+class QueryReduction(_Chain[QueryStep]):
+    """A chain of steps for queries: which rows are asked with, and what each weighs."""
+
+    def __call__(self, embedding: Embedding) -> tuple[Embedding, Float32 | None]:
+        """The reduced embedding, and (n,) float32 weights of its rows if a step weighs them.
+
+        Weights go on after the codec's projections, which would scale them away.
+        """
+        weights = None
+        for step in self.steps:
+            if isinstance(step, QueryWeighting):
+                weights = step.weights(embedding)
+            else:
+                embedding = reduce(embedding, step)
+        return embedding, weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +144,11 @@ class Budget:
 
     Args:
         amount: of rows, per cent or bytes; more than 0.
-        unit: "rows", "%" or "B".
-        bytes_per_token: what a row takes; needed for bytes.
+        unit: "rows", "%", or "B" where it is not known what a row takes.
     """
 
     amount: Fraction
     unit: str = "rows"
-    bytes_per_token: int | None = None
 
     @classmethod
     def parse(cls, text: str, setting: Setting) -> Budget:
@@ -92,13 +159,15 @@ class Budget:
         """
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+(?=%))?)(%|B)?", text)
         if match is None or not (amount := Fraction(match[1])):
-            raise RecipeError(f"{text!r} is no size; give a count (32), a share (25%) or bytes (512B)")
+            raise RecipeError(f"{text!r} is not a size; give a count (32), a share (25%) or bytes (512B)")
         unit = match[2] or "rows"
         if unit == "%" and amount > 100:
             raise RecipeError(f"{text} is more than all rows; give at most 100%")
-        if unit == "B" and setting.bytes_per_token is not None and amount < setting.bytes_per_token:
-            raise RecipeError(f"{text} hold no token of {setting.bytes_per_token} bytes; give more")
-        return cls(amount, unit, setting.bytes_per_token)
+        if unit == "B" and setting.bytes_per_token is not None:
+            if amount < setting.bytes_per_token:
+                raise RecipeError(f"{text} hold no token of {setting.bytes_per_token} bytes; give more")
+            return cls(amount / setting.bytes_per_token)
+        return cls(amount, unit)
 
     def rows(self, n: int) -> int:
         """How many of n ≥ 1 rows may stay, from 1 to n; ⌊share · n⌋ for a share.
@@ -106,13 +175,9 @@ class Budget:
         Raises:
             InputError: the budget is in bytes, and what a row takes is not known.
         """
-        allowed = self.amount
-        if self.unit == "%":
-            allowed = self.amount * n / 100
-        elif self.unit == "B":
-            if self.bytes_per_token is None:
-                raise InputError(f"{self.amount}B needs the bytes of a token: give bytes_per_token")
-            allowed = self.amount / self.bytes_per_token
+        if self.unit == "B":
+            raise InputError(f"{self.amount}B needs the bytes of a token: give bytes_per_token")
+        allowed = self.amount * n / 100 if self.unit == "%" else self.amount
         return min(max(int(allowed), 1), n)
 
 

@@ -118,10 +118,8 @@ def _sized(cluster: Cluster) -> Callable[[str, Setting], Step]:
         if text.startswith("to-"):
             budget = Budget.parse(text.removeprefix("to-"), setting)
             return TokenPooling(partial(clustered, cluster=cluster, budget=budget))
-        if not text.isdecimal() or not text.isascii():
-            raise RecipeError(f"{text!r} is no size; give a factor (4), or what to pool to (to-32, to-25%)")
-        if int(text) < 2:
-            raise RecipeError(f"pooling factor is {int(text)}; give at least 2, or no pooling")
+        if not (text.isascii() and text.isdecimal() and int(text) > 1):
+            raise RecipeError(f"{text!r} is not a size; give a factor from 2 (4), or a size (to-32, to-25%)")
         return TokenPooling(partial(clustered, cluster=cluster, factor=int(text)))
 
     return make

@@ -16,9 +16,9 @@ from connector.compression.reduction.base import (
     Step,
     highest,
 )
-from connector.core.errors import InputError, RecipeError
-from connector.core.registry import Method
-from connector.core.types import Embedding, Float32, Int32
+from connector.core.errors import InputError
+from connector.core.registry import Method, count
+from connector.core.types import Embedding, Float32, Int32, unit
 
 _LASSANCE = "Lassance, Maachou, Park and Clinchant, Learned Token Pruning, SIGIR 2022"
 
@@ -117,7 +117,7 @@ def voronoi(embedding: Embedding, budget: Budget) -> Rows:
     A token's Voronoi cell are the queries that it is the best match of. Dropping it changes the MaxSim of a
     query q in its cell by max over all rows of q·d less the max over the other rows; the mean of that over
     queries drawn uniformly from the unit sphere (256, the same ones always) is the token's error. Errors are
-    estimated anew after each round, which drops the tenth with the smallest ones.
+    estimated again after each round, which drops the tenth with the smallest ones.
 
     Source: Kankanampati, Zong, Tomeh, Piwowarski and Le Roux, "A Voronoi Cell Formulation for Principled
     Token Pruning in Late-Interaction Retrieval Models", SIGIR 2026, arXiv 2603.09933; here with a budget a
@@ -153,15 +153,7 @@ def removal_errors(scores: Float32) -> Float32:
 @cache
 def _queries(width: int) -> Float32:
     """(S, w) float32 rows drawn uniformly from the unit sphere."""
-    gaussian = np.random.default_rng(0).normal(size=(_QUERIES, width))
-    queries: Float32 = (gaussian / np.linalg.norm(gaussian, axis=1, keepdims=True)).astype(np.float32)
-    return queries
-
-
-def _unused(text: str, _: Setting) -> Step:
-    if not text.isdecimal() or not text.isascii() or int(text) < 1:
-        raise RecipeError(f"{text!r} is no count for unused-K; give a whole number of at least 1")
-    return PruningPolicy(partial(unused, count=int(text)))
+    return unit(np.random.default_rng(0).normal(size=(_QUERIES, width))).astype(np.float32)
 
 
 def _idf(text: str, setting: Setting) -> Step:
@@ -189,7 +181,7 @@ METHODS: tuple[Method[Step, Setting], ...] = (
         "unused-K",
         "only K [unusedN] tokens that the encoder puts before the passage; for models trained so",
         _LASSANCE,
-        _unused,
+        lambda text, _: PruningPolicy(partial(unused, count=count(text))),
     ),
     Method(
         "saliency-K",

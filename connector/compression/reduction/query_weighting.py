@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from connector.compression.reduction.base import Budget, Need, PruningPolicy, Rows, Setting
+from connector.compression.reduction.base import (
+    Budget,
+    Need,
+    PruningPolicy,
+    QueryStep,
+    QueryWeighting,
+    Rows,
+    Setting,
+)
 from connector.compression.reduction.frequencies import Frequencies
 from connector.compression.reduction.pruning import most_salient, rarest
 from connector.core.errors import RecipeError
@@ -17,9 +24,8 @@ from connector.core.registry import Method
 from connector.core.types import Embedding, Float32
 
 
-@dataclass(frozen=True, slots=True)
-class IDFWeights:
-    """Each row weighs as much as the inverse document frequency of its token; the weights' mean is 1.
+def idf_weights(embedding: Embedding, frequencies: Frequencies) -> Float32:
+    """(n,) float32 ≥ 0 with mean 1: each row weighs as much as the inverse document frequency of its token.
 
     MaxSim takes a factor wᵢ ≥ 0 of query row i out of the maximum: maxⱼ (wᵢqᵢ)·dⱼ = wᵢ maxⱼ qᵢ·dⱼ. So rows
     scaled by their weights score the same in Qdrant, under DOT, and here. Special tokens stand in no text, so
@@ -27,16 +33,10 @@ class IDFWeights:
     queries (ward-6) that gives nDCG@10 0.716, as without weights; with the weight of a word that every
     passage has, 0.714.
     """
-
-    frequencies: Frequencies
-    needs: frozenset[Need] = frozenset({"frequencies"})
-
-    def weights(self, embedding: Embedding) -> Float32:
-        """(n,) float32 ≥ 0, with mean 1."""
-        idf = self.frequencies.idf(embedding.token_ids)
-        words = ~embedding.special
-        mean = idf[words].mean() if words.any() else np.float32(1)
-        return np.where(words, idf / mean, 1).astype(np.float32)
+    idf = frequencies.idf(embedding.token_ids)
+    words = ~embedding.special
+    mean = idf[words].mean() if words.any() else np.float32(1)
+    return np.where(words, idf / mean, 1).astype(np.float32)
 
 
 def _sized(text: str, need: Need, keep: Callable[..., Rows], **options: Any) -> PruningPolicy:
@@ -45,9 +45,6 @@ def _sized(text: str, need: Need, keep: Callable[..., Rows], **options: Any) -> 
     if budget.unit == "B":
         raise RecipeError(f"{text} is a size in bytes, and queries are not stored; give a count or a share")
     return PruningPolicy(partial(keep, budget=budget, **options), frozenset({need}))
-
-
-QueryStep: TypeAlias = PruningPolicy | IDFWeights
 
 
 METHODS: tuple[Method[QueryStep, Setting], ...] = (
@@ -67,6 +64,8 @@ METHODS: tuple[Method[QueryStep, Setting], ...] = (
         "idf-weight",
         "weights each query token by its inverse document frequency",
         "this project",
-        lambda _, setting: IDFWeights(setting.frequencies),
+        lambda _, setting: QueryWeighting(
+            partial(idf_weights, frequencies=setting.frequencies), frozenset({"frequencies"})
+        ),
     ),
 )

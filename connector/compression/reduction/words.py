@@ -16,7 +16,7 @@ from connector.compression.reduction.base import (
     Step,
     TokenPooling,
 )
-from connector.core.errors import InputError, MissingExtra, RecipeError
+from connector.core.errors import InputError, RecipeError, require
 from connector.core.registry import Method
 from connector.core.types import Embedding
 
@@ -78,23 +78,8 @@ def _check_text(embedding: Embedding) -> None:
         raise InputError("the embedding does not hold its text, whose words are asked for; give it")
 
 
-_LISTS = {
-    "da": "DANISH",
-    "de": "GERMAN",
-    "en": "EN_PLUS",
-    "es": "SPANISH",
-    "fr": "FRENCH",
-    "it": "ITALIAN",
-    "ko": "KOREAN",
-    "nl": "DUTCH",
-    "no": "NORWEGIAN",
-    "pt": "PORTUGUESE",
-    "ru": "RUSSIAN",
-    "sv": "SWEDISH",
-    "tr": "TURKISH",
-    "zh": "CHINESE",
-}
-"""ISO 639-1 codes and what bm25s calls its lists."""
+LANGUAGES = ("da", "de", "en", "es", "fr", "it", "ko", "nl", "no", "pt", "ru", "sv", "tr", "zh")
+"""ISO 639-1 codes of those that have a list of stop words."""
 
 
 @cache
@@ -110,13 +95,11 @@ def stop_list(language: str) -> frozenset[str]:
         RecipeError: there is no list for the language; those that are there are named.
         MissingExtra: the package is not installed.
     """
-    if language not in _LISTS:
-        raise RecipeError(f"no stop words for language {language!r}; there are {', '.join(_LISTS)}")
-    try:
-        from bm25s import stopwords
-    except ImportError:
-        raise MissingExtra("bm25s", "stopwords") from None
-    return frozenset(map(fold, getattr(stopwords, f"STOPWORDS_{_LISTS[language]}")))
+    if language not in LANGUAGES:
+        raise RecipeError(f"no stop words for language {language!r}; there are {', '.join(LANGUAGES)}")
+    tokenizer = require("bm25s.tokenization", "stopwords").Tokenizer
+    name = "en_plus" if language == "en" else language  # its shorter list for English has 33 words
+    return frozenset(map(fold, tokenizer(stopwords=name).stopwords))
 
 
 METHODS: tuple[Method[Step, Setting], ...] = (

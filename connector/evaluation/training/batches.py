@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from connector.core.types import Float32
@@ -58,8 +60,9 @@ class Batch:
         return cells.new_zeros(self.out.shape).index_add(0, self.query_of, passages)
 
 
+@dataclass(frozen=True, eq=False)
 class Batches:
-    """The batch of each step, drawn anew from the seed and the step's number.
+    """The batch of each step, drawn again from the seed and the step's number.
 
     Args:
         sets: at least one.
@@ -69,25 +72,27 @@ class Batches:
         device: where the tensors go.
     """
 
-    def __init__(
-        self,
-        sets: Sequence[TrainingSet],
-        batch: int,
-        seed: int,
-        shares: Sequence[float] = (),
-        device: str = "cpu",
-    ) -> None:
-        self._sets = sets
-        self._batch = batch
-        self._seed = seed
-        self.device = device
-        drawn = np.array(shares or [len(it) ** 0.5 for it in sets], np.float64)
-        self._shares = drawn / drawn.sum()
-        self.width = sets[0].passages[0].shape[1]
+    sets: Sequence[TrainingSet]
+    batch: int
+    seed: int
+    shares: Sequence[float] = ()
+    device: str = "cpu"
+
+    @property
+    def width(self) -> int:
+        """Of the token vectors."""
+        return int(self.sets[0].passages[0].shape[1])
+
+    @cached_property
+    def chances(self) -> NDArray[np.float64]:
+        """(S,) of each set to be drawn from, Σ = 1."""
+        drawn = np.array(self.shares or [len(it) ** 0.5 for it in self.sets], np.float64)
+        shares: NDArray[np.float64] = drawn / drawn.sum()
+        return shares
 
     def __call__(self, step: int) -> Batch:
-        chance = np.random.default_rng([self._seed, step])
-        data = self._sets[chance.choice(len(self._sets), p=self._shares)]
+        chance = np.random.default_rng([self.seed, step])
+        data = self.sets[chance.choice(len(self.sets), p=self.chances)]
         asked, passages = self._drawn(data, chance)
         out = np.zeros((len(asked), len(passages)), np.bool_)
         for row, query in enumerate(asked):
@@ -99,7 +104,7 @@ class Batches:
 
     def _drawn(self, data: TrainingSet, chance: np.random.Generator) -> tuple[list[int], list[int]]:
         """Queries, and of each an answer that no other has; behind them a mined passage of each."""
-        size = min(self._batch, len(data))
+        size = min(self.batch, len(data))
         answers: dict[int, int] = {}
         for number in chance.choice(len(data), size, replace=False).tolist():
             right = data.positives[number]
@@ -116,13 +121,11 @@ class Batches:
 
     def sample(self) -> Float32:
         """(N, w) token vectors of passages of all sets, by their shares."""
-        chance = np.random.default_rng(self._seed)
-        rows = []
-        for data, share in zip(self._sets, self._shares, strict=True):
-            wanted, tokens = int(_SAMPLE * share), 0
-            for number in chance.permutation(len(data.passages)):
-                if tokens >= wanted:
-                    break
-                rows.append(data.passages[number])
-                tokens += len(data.passages[number])
+        chance = np.random.default_rng(self.seed)
+        rows: list[Float16] = []
+        for data, share in zip(self.sets, self.chances, strict=True):
+            order = chance.permutation(len(data.passages))
+            tokens = np.cumsum([len(data.passages[number]) for number in order])
+            enough = 1 + int(np.searchsorted(tokens, int(_SAMPLE * share)))
+            rows += [data.passages[number] for number in order[:enough]]
         return np.concatenate(rows).astype(np.float32)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +24,11 @@ from torch.nn.functional import cross_entropy, normalize
 from connector.compression.codecs.projection import PCA, Rotation
 from connector.compression.saliency import FOLDER, gate
 from connector.core.errors import InputError
-from connector.core.io import to_json
+from connector.core.io import to_json, write_atomically
 from connector.encoders.modules import SaliencyHead
 from connector.evaluation.training.batches import Batch, Batches
 from connector.evaluation.training.dataset import TrainingSet
-from connector.evaluation.training.loop import check_checkpoint, run
+from connector.evaluation.training.loop import run
 
 _TEMPERATURE = 0.05
 
@@ -37,6 +37,10 @@ _RATE = 3e-3
 
 
 _SALIENCY_RATE = 2e-3
+
+
+_GATE_SHARE, _EPSILON = 0.5, 0.3
+"""Of the saliency's gate: α, the share of the tokens that it lets through, on both sides; ε, how softly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,6 @@ class HeadTraining:
         batch: queries a step; each brings a passage that answers it and a mined one that does not.
         seed: of everything that is drawn.
         shares: how often each set is drawn from, in proportion; by default the square root of its queries.
-        query_share, document_share, epsilon: of the saliency's gate.
     """
 
     widths: Sequence[int] = (128,)
@@ -58,10 +61,7 @@ class HeadTraining:
     steps: int = 300
     batch: int = 64
     seed: int = 0
-    shares: Sequence[float] = field(default=())
-    query_share: float = 0.5
-    document_share: float = 0.5
-    epsilon: float = 0.3
+    shares: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2:
@@ -72,9 +72,6 @@ class HeadTraining:
             raise InputError("there is nothing to train; give a width, or leave the saliency in")
         if bad_shares := [it for it in self.shares if not 0 < it < float("inf")]:
             raise InputError(f"a set's share is {bad_shares[0]}; give a number above 0")
-        for name, share in (("query", self.query_share), ("document", self.document_share)):
-            if not 0 < share <= 1:
-                raise InputError(f"{name} share is {share}; give a share of the tokens, above 0, at most 1")
 
 
 def train_head(
@@ -110,8 +107,6 @@ def train_head(
         InputError: the folder holds another head or a checkpoint of another training, or shares and sets do
             not match.
     """
-    if not sets:
-        raise InputError("there is no training set; give at least one")
     width = sets[0].passages[0].shape[1]
     if wide := [it for it in training.widths if it > width]:
         raise InputError(f"width {wide[0]} is more than the {width} of the tokens; give less")
@@ -119,6 +114,8 @@ def train_head(
         raise InputError(f"two of the sets {[it.name for it in sets]} have the same name; rename a folder")
     if training.shares and len(training.shares) != len(sets):
         raise InputError(f"{len(training.shares)} shares for {len(sets)} sets; give one for each, or none")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for the head")
     parts = [f"linear-{width}" for width in training.widths] + ([FOLDER] if training.saliency else [])
     settings = _settings(sets, training)
     description = _description(folder, encoder, model)
@@ -129,13 +126,9 @@ def train_head(
                 f"{folder} holds {part} trained with {to_json(done[part])}, not {to_json(settings)}; give "
                 "another folder (--out DIR)"
             )
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; give a folder for the head")
-    for part in parts:
-        if part not in done:
-            check_checkpoint(folder / "training" / f"{part}.safetensors", training.steps, to_json(settings))
     batches = Batches(sets, training.batch, training.seed, training.shares, device)
-    scratch = _made(folder / "training")
+    scratch = folder / "training"
+    scratch.mkdir(parents=True, exist_ok=True)
     for part in parts:
         if part in done:  # by an earlier run that was killed later
             continue
@@ -149,11 +142,11 @@ def train_head(
             progress=partial(progress, part),
         )
         train = _train_saliency if part == FOLDER else partial(_train_projection, int(part.partition("-")[2]))
-        train(batches, training, learn).save(str(_made(folder / part)))
+        trained = train(batches, learn)
+        (folder / part).mkdir(exist_ok=True)
+        trained.save(str(folder / part))
         done[part] = settings
-        temporary = folder / "head.json.tmp"
-        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(folder / "head.json")
+        write_atomically(folder / "head.json", json.dumps(description, indent=2).encode() + b"\n")
 
 
 def _settings(sets: Sequence[TrainingSet], training: HeadTraining) -> dict[str, Any]:
@@ -164,7 +157,7 @@ def _settings(sets: Sequence[TrainingSet], training: HeadTraining) -> dict[str, 
         "steps": training.steps,
         "batch": training.batch,
         "seed": training.seed,
-        "gate": [training.query_share, training.document_share, training.epsilon],
+        "gate": [_GATE_SHARE, _GATE_SHARE, _EPSILON],
     }
 
 
@@ -189,17 +182,11 @@ def _description(folder: Path, encoder: str, model: str) -> dict[str, Any]:
             raise TypeError(f"parts are {parts!r:.80}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{file} is no description of a head ({error!r:.300}); give another folder"
+            f"{file} is not a description of a head ({error!r:.300}); give another folder"
         ) from error
     if own != encoder:
         raise InputError(f"{folder} holds a head for {found.get('model')} ({own}), not {model} ({encoder})")
     return found
-
-
-def _made(folder: Path) -> Path:
-    """The folder, made if it is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _contrastive(scores: Tensor, batch: Batch, scale: Tensor) -> Tensor:
@@ -213,7 +200,7 @@ def _scale(device: str) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.tensor(float(-np.log(_TEMPERATURE)), device=device))
 
 
-def _train_projection(width: int, batches: Batches, _: HeadTraining, learn: Callable[..., None]) -> Dense:
+def _train_projection(width: int, batches: Batches, learn: Callable[..., None]) -> Dense:
     """A projection that begins as the principal directions, and learns through its signs."""
     device, sample = batches.device, batches.sample()
     start, turn = PCA(width), Rotation()
@@ -236,33 +223,28 @@ def _train_projection(width: int, batches: Batches, _: HeadTraining, learn: Call
     return layer
 
 
-def _train_saliency(batches: Batches, training: HeadTraining, learn: Callable[..., None]) -> SaliencyHead:
+def _train_saliency(batches: Batches, learn: Callable[..., None]) -> SaliencyHead:
     """Saliency of both sides, on the tokens at full width."""
     device = batches.device
-    head = SaliencyHead(batches.width, training.query_share, training.document_share, training.epsilon).to(
-        device
-    )
+    head = SaliencyHead(batches.width, _GATE_SHARE, _GATE_SHARE, _EPSILON).to(device)
     scale = _scale(device)
 
-    def weighed(
-        linear: torch.nn.Linear, rows: Tensor, text_of: Tensor, share: float
-    ) -> tuple[Tensor, Tensor]:
+    def weighed(linear: torch.nn.Linear, rows: Tensor, text_of: Tensor) -> tuple[Tensor, Tensor]:
         """λ and u (n,) of rows (n, w) of several texts."""
         lengths = torch.bincount(text_of)
         mask = torch.arange(int(lengths.max()), device=device)[None] < lengths[:, None]
         scores = torch.zeros(mask.shape, device=device).masked_scatter(mask, linear(rows)[:, 0])
-        gates = gate(scores, mask, share, training.epsilon)
+        gates = gate(scores, mask, _GATE_SHARE, _EPSILON)
         return gates[mask], (gates * scores.relu())[mask]
 
     def loss(step: int) -> Tensor:
         batch = batches(step)
-        gates, saliency = weighed(head.document, batch.passages, batch.passage_of, training.document_share)
-        _, weights = weighed(head.query, batch.queries, batch.query_of, training.query_share)
+        gates, saliency = weighed(head.document, batch.passages, batch.passage_of)
+        _, weights = weighed(head.query, batch.queries, batch.query_of)
         similarities = batch.queries @ batch.passages.T
         gated = batch.means(batch.maxima(similarities * gates), weights)
-        return _contrastive(gated, batch, scale) + _contrastive(
-            batch.aligned(similarities, weights, saliency), batch, scale
-        )
+        aligned = batch.aligned(similarities, weights, saliency)
+        return _contrastive(gated, batch, scale) + _contrastive(aligned, batch, scale)
 
     learn({**dict(head.named_parameters()), "scale": scale}, loss, rate=_SALIENCY_RATE)
     trained: SaliencyHead = head.cpu()

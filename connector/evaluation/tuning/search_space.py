@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from connector.collection.recipe import Recipe
-from connector.compression.codecs.base import Datatype
+from connector.compression.codecs.scalar_quantization import Datatype
 from connector.compression.heads import OWN, head_folder, shipped_for
 from connector.core.errors import MissingExtra, RecipeError
 from connector.encoders import Encoder
@@ -17,12 +18,13 @@ CLS: Datatype = "turbo4"
 """Stored type of the CLS vectors: 4 bits a dimension find the same candidates."""
 
 
-LADDERS = {
-    "pooling": {"": 1.0} | {f"ward-{factor}": 1 / factor for factor in (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)},
-    "pruning": {f"saliency-{share}%": share / 100 for share in (70, 50, 35, 25)},
-}
-"""Reductions, most rows first, and what share of the rows is left. Pooled tokens count alike, and pruned ones
-by what a head finds them worth, as in the recipes compact and aligner."""
+POOLING = {"": 1.0} | {f"ward-{factor}": 1 / factor for factor in (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)}
+"""Reductions, most rows first, and what share of the rows is left. All tokens count alike, as in recipe
+compact."""
+
+
+PRUNING = {f"saliency-{share}%": share / 100 for share in (70, 50, 35, 25)}
+"""Likewise; what is left counts by what a head finds it worth, as in the recipe aligner."""
 
 
 CODECS = (
@@ -55,88 +57,84 @@ WEIGHTS = (None, "idf-weight")
 """What query tokens weigh; None weighs all alike."""
 
 
-_COARSE = ({"", "ward-2", "ward-4", "ward-6", "ward-10", "saliency-50%"}, {None, "top-2"})
-"""Reductions and alignments to begin with, with all codecs; nothing is dropped first, and nothing weighed."""
+_COARSE = ("", "ward-2", "ward-4", "ward-6", "ward-10", "saliency-50%")
+"""Reductions to begin with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One combination, by its places on the ladders.
+    """One combination.
 
     Args:
-        ladder: of reductions, a key of `LADDERS`.
-        reduction, codec, alignment, first, weights: places on the ladder, in `CODECS`, `ALIGNMENTS`, `FIRST`
-            and `WEIGHTS`.
+        reduction: of `POOLING` or `PRUNING`.
+        codec, alignment, first, weights: of `CODECS`, `ALIGNMENTS`, `FIRST` and `WEIGHTS`.
     """
 
-    ladder: str
-    reduction: int
-    codec: int
-    alignment: int
-    first: int = 0
-    weights: int = 0
+    reduction: str
+    codec: str
+    alignment: str | None = None
+    first: str = ""
+    weights: str | None = None
 
     def recipe(self, head: str) -> Recipe:
         """The recipe of this combination: codes, with CLS vectors of 4 bits a dimension."""
-        prunes = self.ladder == "pruning"
-        alignment, weights = ALIGNMENTS[self.alignment], WEIGHTS[self.weights]
-        codec = CODECS[self.codec]
-        trained = prunes or "linear" in codec
-        parts = [self.steps, codec, alignment, weights]
+        parts = [self.steps, self.codec, self.alignment, self.weights]
         return Recipe(
             name=":".join(part for part in parts if part),
             source="connector tune",
             layout="codes",
             reduction=self.steps or None,
-            query_reduction=weights,
-            codec=codec,
-            head=head if trained else None,
-            alignment=alignment or ("top-1" if prunes else None),
-            saliency=prunes,
+            query_reduction=self.weights,
+            codec=self.codec,
+            head=head if self.prunes or "linear" in self.codec else None,
+            alignment=self.alignment or ("top-1" if self.prunes else None),
+            saliency=self.prunes,
             cls=CLS,
         )
 
     @property
-    def steps(self) -> str:
-        """The reduction; "" keeps all tokens."""
-        return (FIRST[self.first] + self._step).removesuffix("+")
+    def prunes(self) -> bool:
+        """Whether tokens are dropped by what a head finds them worth."""
+        return self.reduction in PRUNING
 
     @property
-    def _step(self) -> str:
-        return list(LADDERS[self.ladder])[self.reduction]
+    def steps(self) -> str:
+        """The reduction; "" keeps all tokens."""
+        return (self.first + self.reduction).removesuffix("+")
 
     @property
     def share(self) -> float:
         """About what share of the tokens is left."""
-        return LADDERS[self.ladder][self._step]
+        return (POOLING | PRUNING)[self.reduction]
 
     def neighbours(self) -> Iterator[Point]:
         """One step away on one ladder."""
-        sizes = {
-            "reduction": len(LADDERS[self.ladder]),
-            "codec": len(CODECS),
-            "alignment": len(ALIGNMENTS),
-            "first": len(FIRST),
-            "weights": len(WEIGHTS),
+        ladders: dict[str, Sequence[Any]] = {
+            "reduction": list(PRUNING if self.prunes else POOLING),
+            "codec": CODECS,
+            "alignment": ALIGNMENTS,
+            "first": FIRST,
+            "weights": WEIGHTS,
         }
-        for field, size in sizes.items():
-            for place in (getattr(self, field) - 1, getattr(self, field) + 1):
-                if 0 <= place < size:
-                    yield replace(self, **{field: place})
+        for field, ladder in ladders.items():
+            place = ladder.index(getattr(self, field))
+            for step in (*ladder[max(place - 1, 0) : place], *ladder[place + 1 : place + 2]):
+                yield replace(self, **{field: step})
 
 
 def coarse() -> list[Point]:
-    """What is tried first: few reductions and alignments, all codecs."""
-    reductions, alignments = _COARSE
+    """What is tried first: few reductions and alignments, all codecs; nothing dropped first, none weighed."""
     return [
-        Point(ladder, reduction, codec, alignment)
-        for ladder, steps in LADDERS.items()
-        for reduction, step in enumerate(steps)
-        if step in reductions
-        for codec in range(len(CODECS))
-        for alignment, name in enumerate(ALIGNMENTS)
-        if name in alignments
+        Point(reduction, codec, alignment)
+        for reduction in _COARSE
+        for codec in CODECS
+        for alignment in ALIGNMENTS[:2]
     ]
+
+
+def around(points: Iterable[Point]) -> list[Point]:
+    """All neighbours of these points, each once."""
+    return list(dict.fromkeys(near for point in points for near in point.neighbours()))
 
 
 def usable(recipe: Recipe, encoder: Encoder) -> Recipe | str:
@@ -165,12 +163,5 @@ def digest_of(head: str, encoder: Encoder) -> str:
     name = shipped_for(encoder.fingerprint) if head == OWN else head
     if name is None:
         return ""
-    found = hashlib.sha256()
-    for file in sorted(Path(head_folder(name)).rglob("*.safetensors")):
-        found.update(file.read_bytes())
-    return found.hexdigest()[:16]
-
-
-def around(points: Iterable[Point]) -> list[Point]:
-    """All neighbours of these points, each once."""
-    return list(dict.fromkeys(near for point in points for near in point.neighbours()))
+    files = sorted(Path(head_folder(name)).rglob("*.safetensors"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

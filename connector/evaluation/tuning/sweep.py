@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from connector.collection.pipeline import CodedPassages, code
+from connector.collection.coding import CodedPassages, code
 from connector.collection.recipe import RECIPES, Recipe
-from connector.compression.codecs.base import stored_bytes
+from connector.compression.codecs.scalar_quantization import stored_bytes
 from connector.compression.heads import OWN
 from connector.core.errors import InputError
-from connector.core.io import to_json
+from connector.core.io import digest
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
+from connector.evaluation.metrics import DEPTH, Float64, ndcg
+from connector.evaluation.ranking import Ranking
 from connector.evaluation.tuning.search_space import CLS, Point, around, check_head, coarse, digest_of, usable
-from connector.evaluation.tuning.task import (
-    DEPTH,
-    FOR_TRIALS,
-    Clock,
-    OutOfTime,
-    Progress,
-    Ranking,
-    Task,
-    Workload,
-    workload_of,
-)
-from connector.evaluation.tuning.trials import (
-    Float64,
-    Ledger,
-    Trial,
-    agreement,
-    best,
-    by_cls,
-    by_tokens,
-    frontier,
-    milliseconds,
-    ndcg,
-    smallest_alike,
-)
+from connector.evaluation.tuning.task import Task
+from connector.evaluation.tuning.trials import Ledger, Trial, agreement, best, frontier, smallest_alike
+from connector.evaluation.tuning.workload import Progress, Workload, by_tokens, milliseconds
 
 _BEYOND = 2
 """Times the budget up to which recipes are tried: what more bytes would buy is worth knowing."""
@@ -65,7 +46,7 @@ class Tuning:
         full: all tokens at full width, scored by MaxSim.
         trials: all recipes that were tried, up to twice the budget.
         left_out: why some recipes could not be tried.
-        finished: whether the sweep came to its end; if not, the same call goes on with it.
+        finished: whether the sweep came to its end, or Ctrl-C ended it; the same call goes on with it then.
     """
 
     task: Task
@@ -103,24 +84,23 @@ def tune(
     budget: float,
     candidates: int = 200,
     head: str = OWN,
-    minutes: float | None = None,
     progress: Progress = lambda *_: None,
 ) -> Tuning:
     """Look for the recipe that ranks best in at most so many bytes a passage.
 
+    Ctrl-C ends it with what was found until then, once there is something to compare by.
+
     Args:
         task: passages and queries.
         encoder: of both.
-        cache: folder that keeps embeddings, codes and trials; the same call goes on where one was cut off.
+        cache: folder that keeps embeddings and trials; the same call goes on where one was cut off.
         budget: bytes a passage, of all its vectors.
         candidates: passages that CLS vectors find for each query.
         head: of codecs with trained layers; "own" is the one that comes for the model.
-        minutes: stop after about so many, between two steps; what is done is kept.
         progress: told how far it is.
 
     Raises:
-        InputError: no recipe is so small, or the time was over before anything could be compared, or there
-            is nothing to compare by.
+        InputError: no recipe is so small, or there is nothing to compare by.
         RecipeError: the head is none for the encoder.
     """
     least = stored_bytes(CLS, encoder.cls_width)
@@ -136,24 +116,15 @@ def tune(
             "more documents, or judgements"
         )
     check_head(head, encoder)
-    clock = Clock(minutes)
-    cached = CachedEncoder(encoder, cache)
-    key = [
-        version("qdrant-late-interaction"),
-        encoder.fingerprint,
-        digest_of(head, encoder),
-        task.digest,
-        candidates,
-    ]
-    ledger = Ledger(cache / f"tune-{hashlib.sha256(to_json(key).encode()).hexdigest()[:16]}")
-    workload = workload_of(task, cached, candidates, clock, progress)
-    full, measure = _full(workload, ledger, progress)
+    library, arrays = version("qdrant-late-interaction"), digest_of(head, encoder)
+    key = digest([library, encoder.fingerprint, arrays, task.digest, candidates])
+    ledger = Ledger(cache / f"tune-{key}")
+    workload = Workload(task, CachedEncoder(encoder, cache), candidates, progress)
+    full, measure = _full(workload, ledger)
     dense = ledger.trial(RECIPES["dense"]) or Trial(
-        RECIPES["dense"], stored_bytes("float32", encoder.cls_width), 0.0, measure(by_cls(workload))
+        RECIPES["dense"], stored_bytes("float32", encoder.cls_width), 0.0, measure(workload.by_cls()).tolist()
     )
-    sweep = _Sweep(
-        workload, ledger, measure, full.tokens_per_passage, _BEYOND * budget, head, clock, progress
-    )
+    sweep = _Sweep(workload, ledger, measure, dense, full.tokens_per_passage, _BEYOND * budget, head)
     finished = sweep.run()
     return Tuning(
         task=task,
@@ -161,7 +132,7 @@ def tune(
         measure=f"{'agreement' if task.qrels is None else 'nDCG'}@{DEPTH}",
         budget=budget,
         candidates=candidates,
-        dense=sweep.timed(dense),
+        dense=sweep.dense,
         full=full,
         trials=sorted(sweep.trials.values(), key=lambda it: (it.bytes_per_passage, -it.mean, it.recipe.name)),
         left_out=list(sweep.left_out),
@@ -169,14 +140,14 @@ def tune(
     )
 
 
-def _full(workload: Workload, ledger: Ledger, progress: Progress) -> tuple[Trial, Measure]:
+def _full(workload: Workload, ledger: Ledger) -> tuple[Trial, Measure]:
     """All tokens at full width, and what the rankings of all trials are measured by."""
     recipe, task = RECIPES["colbert"], workload.task
     kept = ledger.read("full")
     if not isinstance(kept, list) or len(kept) != 3:
         texts = task.texts
         (coded,) = code(
-            texts, workload.encoder, [recipe], lambda done: progress("All tokens", done, len(texts))
+            texts, workload.encoder, [recipe], lambda it: workload.progress("All tokens", it, len(texts))
         )
         tokens = float(coded.lengths.mean())
         kept = [coded.bytes_per_passage, tokens, by_tokens(workload, coded, recipe)]
@@ -185,10 +156,11 @@ def _full(workload: Workload, ledger: Ledger, progress: Progress) -> tuple[Trial
     if task.qrels is None:
         measure: Measure = partial(agreement, rankings)
     else:
-        measure = partial(ndcg, task.qrels, list(task.queries))
-    return Trial(recipe, size, tokens, measure(rankings)), measure
+        measure = partial(ndcg, grades=[task.qrels[query] for query in task.queries])
+    return Trial(recipe, size, tokens, measure(rankings).tolist()), measure
 
 
+@dataclass(slots=True)
 class _Sweep:
     """The trials of one call.
 
@@ -196,63 +168,52 @@ class _Sweep:
         workload: what they have in common.
         ledger: keeps them.
         measure: what rankings are worth.
+        dense: the trial of CLS vectors alone.
         tokens: mean tokens of a passage.
         most: bytes a passage; what takes more is not tried.
         head: of codecs with trained layers.
-        clock: of the call.
-        progress: told how far it is.
-
-    Attributes:
         trials: what was tried.
         left_out: why other recipes could not be, each reason once.
     """
 
-    def __init__(
-        self,
-        workload: Workload,
-        ledger: Ledger,
-        measure: Measure,
-        tokens: float,
-        most: float,
-        head: str,
-        clock: Clock,
-        progress: Progress,
-    ) -> None:
-        self.trials: dict[Point, Trial] = {}
-        self.left_out: dict[str, None] = {}
-        self._workload, self._ledger, self._measure = workload, ledger, measure
-        self._tokens, self._most, self._head = tokens, most, head
-        self._clock, self._progress = clock, progress
-        self._texts = workload.task.texts
-        self._met: set[Point] = set()
+    workload: Workload
+    ledger: Ledger
+    measure: Measure
+    dense: Trial
+    tokens: float
+    most: float
+    head: str
+    trials: dict[Point, Trial] = field(default_factory=dict)
+    left_out: dict[str, None] = field(default_factory=dict)
+    _met: set[Point] = field(default_factory=set)
+    _codes: dict[tuple[Any, ...], CodedPassages] = field(default_factory=dict)
 
     def run(self) -> bool:
-        """Try, and time the searches of the frontier; whether there was time for all of it."""
-        finished = True
+        """Try, and time the searches of the frontier; whether all of it was done before Ctrl-C."""
         try:
             batch = coarse()
             while batch:
                 self._try(batch)
                 batch = [point for point in around(self._frontier()) if point not in self._met]
-        except OutOfTime:
-            finished = False
-        frontier = self._frontier()
-        for place, point in enumerate(frontier):
-            self._progress("Timing searches", place, len(frontier))
-            self.trials[point] = self.timed(self.trials[point])
-        self._progress("Timing searches", len(frontier), len(frontier))
-        return finished and all(self.trials[point].ms is not None for point in frontier)
+            self._time()
+        except KeyboardInterrupt:
+            return False
+        return True
 
-    def timed(self, trial: Trial) -> Trial:
-        """The trial with the time of a search, if there is time to take it."""
-        if trial.ms is not None or self._clock.over():
-            return trial
-        try:
-            coded = None if trial.recipe.codec is None else self._coded(trial.recipe)
-        except OutOfTime:  # its codes were lost, and there is none to make them again
-            return trial
-        trial = replace(trial, ms=milliseconds(self._workload, trial.recipe, coded))
-        self._ledger.keep(trial)
+    def _time(self) -> None:
+        points = self._frontier()
+        self.dense = self._timed(self.dense)
+        for place, point in enumerate(points, 1):
+            self.workload.progress("Timing searches", place, 1 + len(points))
+            self.trials[point] = self._timed(self.trials[point])
+        self.workload.progress("Timing searches", 1 + len(points), 1 + len(points))
+
+    def _timed(self, trial: Trial) -> Trial:
+        """The trial with the time of a search."""
+        if trial.ms is None:
+            coded = None if trial.recipe.codec is None else self._coded([trial.recipe])[0]
+            trial = replace(trial, ms=milliseconds(self.workload, trial.recipe, coded))
+            self.ledger.keep(trial)
         return trial
 
     def _frontier(self) -> list[Point]:
@@ -262,75 +223,65 @@ class _Sweep:
     def _try(self, batch: Sequence[Point]) -> None:
         """Try these combinations, as far as they are possible and small enough."""
         self._met.update(batch)
-        todo: dict[tuple[str, str], dict[Point, Recipe]] = {}
+        todo: dict[str, dict[Point, Recipe]] = {}
         for point in batch:
             recipe = self._possible(point)
-            if recipe is None:
-                continue
-            kept = self._ledger.trial(recipe)
-            if kept is None:
-                todo.setdefault((point.ladder, point.steps), {})[point] = recipe
-            else:
+            if isinstance(recipe, str):
+                self.left_out[recipe] = None
+            elif recipe is not None and (kept := self.ledger.trial(recipe)):
                 self.trials[point] = kept
+            elif recipe is not None:
+                todo.setdefault(point.steps, {})[point] = recipe
         done, count = 0, sum(map(len, todo.values()))
         for recipes in todo.values():
-            self._code(list(recipes.values()))
-            for point, recipe in recipes.items():
-                self._check_time()
-                self._progress("Trying recipes", done, count)
-                self.trials[point] = self._trial(recipe)
+            coded = self._coded(list(recipes.values()))
+            for (point, recipe), passages in zip(recipes.items(), coded, strict=True):
+                self.workload.progress("Trying recipes", done, count)
+                self.trials[point] = self._tried(recipe, passages)
                 done += 1
-        self._progress("Trying recipes", done, count)
+            self._forget()
+        self.workload.progress("Trying recipes", done, count)
 
-    def _possible(self, point: Point) -> Recipe | None:
-        """The recipe of a combination; None if it is too large, or something that it takes is not there."""
-        recipe = usable(point.recipe(self._head), self._workload.encoder)
+    def _possible(self, point: Point) -> Recipe | str | None:
+        """The recipe of a combination, or why it cannot be tried; None if it is too large."""
+        encoder = self.workload.encoder
+        recipe = usable(point.recipe(self.head), encoder)
         if isinstance(recipe, str):
-            self.left_out[recipe] = None
-            return None
-        codec, encoder, rows = recipe.make_codec(), self._workload.encoder, self._tokens * point.share
+            return recipe
+        codec, rows = recipe.make_codec(), self.tokens * point.share
         row = codec.bytes_per_token(encoder.token_width) + recipe.saliency
-        if stored_bytes(recipe.cls, encoder.cls_width) + row * rows > self._most:
+        if stored_bytes(recipe.cls, encoder.cls_width) + row * rows > self.most:
             return None
-        if rows * len(self._texts) < codec.least_sample:
-            self.left_out[f"{codec.spec}, which learns from more token vectors than these passages have"] = (
-                None
-            )
-            return None
+        if rows * len(self.workload.cls) < codec.least_sample:
+            return f"{codec.spec}, which learns from more token vectors than these passages have"
         return recipe
 
-    def _trial(self, recipe: Recipe) -> Trial:
-        coded = self._coded(recipe)
-        values = self._measure(by_tokens(self._workload, coded, recipe))
+    def _tried(self, recipe: Recipe, coded: CodedPassages) -> Trial:
+        values = self.measure(by_tokens(self.workload, coded, recipe)).tolist()
         trial = Trial(recipe, coded.bytes_per_passage, float(coded.lengths.mean()), values)
-        self._ledger.keep(trial)
+        self.ledger.keep(trial)
         return trial
 
-    def _coded(self, recipe: Recipe) -> CodedPassages:
-        kept = self._ledger.codes(recipe, self._workload.encoder.cls_width)
-        if kept is None:
-            self._code([recipe])
-            return self._coded(recipe)
-        return kept
+    def _coded(self, recipes: Sequence[Recipe]) -> list[CodedPassages]:
+        """The passages under each of some recipes with the same reduction, reduced once for all."""
+        missing = {_stored(it): it for it in recipes if _stored(it) not in self._codes}
+        if missing:
+            texts = self.workload.task.texts
+            made = code(
+                texts,
+                self.workload.encoder,
+                list(missing.values()),
+                lambda done: self.workload.progress("Reducing", done, len(texts)),
+            )
+            self._codes |= zip(missing, made, strict=True)
+        return [self._codes[_stored(it)] for it in recipes]
 
-    def _code(self, recipes: Sequence[Recipe]) -> None:
-        """Make and keep the codes of recipes with the same reduction, where there are none yet."""
-        encoder = self._workload.encoder
-        missing = {
-            stored: recipe
-            for stored, recipe in ((Ledger.stored(recipe), recipe) for recipe in recipes)
-            if self._ledger.codes(recipe, encoder.cls_width) is None
-        }
-        if not missing:
-            return
+    def _forget(self) -> None:
+        """Hold the codes of the frontier alone, whose neighbours are tried and whose searches are timed."""
+        held = {_stored(self.trials[point].recipe) for point in self._frontier()}
+        self._codes = {stored: coded for stored, coded in self._codes.items() if stored in held}
 
-        def step(done: int) -> None:
-            self._check_time()
-            self._progress("Reducing", done, len(self._texts))
 
-        for coded in code(self._texts, encoder, list(missing.values()), step):
-            self._ledger.keep_codes(coded)
-
-    def _check_time(self) -> None:
-        if self._clock.over(FOR_TRIALS):
-            raise OutOfTime
+def _stored(recipe: Recipe) -> tuple[Any, ...]:
+    """What of a recipe decides the codes of its tokens."""
+    return recipe.reduction, recipe.codec, recipe.head, recipe.saliency

@@ -4,12 +4,9 @@ Haystack loads a saved pipeline of these only from sources that you trust:
 `Pipeline.loads(text, allowed_modules=["connector.*"])`.
 """
 
-from connector.core.errors import MissingExtra
+from connector.core.errors import require
 
-try:
-    import haystack  # noqa: F401
-except ImportError as error:
-    raise MissingExtra("haystack", "haystack") from error
+require("haystack", "haystack")
 
 from connector.integrations.haystack.components import LateInteractionRanker, LateInteractionRetriever
 from connector.integrations.haystack.document_store import LateInteractionDocumentStore

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from haystack import Document, component, default_from_dict, default_to_dict
-from haystack.core.errors import SerializationError
+from haystack import Document, component
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from connector.api.reranker import Reranker
@@ -38,7 +37,7 @@ class LateInteractionRetriever:
     document_store: LateInteractionDocumentStore
     filters: dict[str, Any] | None = None
     top_k: int = 10
-    filter_policy: FilterPolicy = FilterPolicy.REPLACE
+    filter_policy: FilterPolicy | str = FilterPolicy.REPLACE
     search_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -50,7 +49,7 @@ class LateInteractionRetriever:
                 f"search_kwargs has {sorted(own)}; give query, top_k and filters in their places"
             )
         search_options(**(self.search_kwargs or {}))
-        self.filter_policy = FilterPolicy(self.filter_policy)  # "replace" in saved pipelines
+        self.filter_policy = FilterPolicy(self.filter_policy).value  # as pipelines are saved
 
     def warm_up(self) -> None:
         """Open the collection and load its model."""
@@ -73,10 +72,11 @@ class LateInteractionRetriever:
             InputError: the query is blank, or an argument cannot be used.
             FilterError: the filter is malformed, or compares what cannot be compared.
         """
+        chosen = apply_filter_policy(FilterPolicy(self.filter_policy), self.filters, filters)
         hits = self.document_store.connector.search(
             query,
             self.top_k if top_k is None else top_k,
-            filter=on_payload(apply_filter_policy(self.filter_policy, self.filters, filters)),
+            filter=on_payload(chosen),
             **(self.search_kwargs or {}),
         )
         return {"documents": [restored(hit) for hit in hits]}
@@ -87,15 +87,6 @@ class LateInteractionRetriever:
         """Release the store's folder or connection, as Haystack's writer does."""
         self.document_store.close()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The arguments that this was made with."""
-        return _saved(self, filter_policy=self.filter_policy.value)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> LateInteractionRetriever:
-        """The component that was saved."""
-        return default_from_dict(cls, data)
-
 
 @component
 @dataclass(eq=False, repr=False)
@@ -103,7 +94,7 @@ class LateInteractionRanker:
     """Scores documents by MaxSim; nothing is stored, so each run encodes their texts.
 
     Args:
-        model: a model id or folder, or an encoder of your own.
+        model: a model id or folder, or an encoder of your own, with which no pipeline can be saved.
         recipe: the name of a recipe; by default `default` where it fits the model, else `colbert`.
         top_k: how many documents to keep; by default all.
         device: such as "cpu" or "cuda"; by default the best there is.
@@ -157,26 +148,6 @@ class LateInteractionRanker:
         return {"documents": [replace(unique[row], score=float(scores[row])) for row in best]}
 
     run_async = awaited(run)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The arguments that this was made with.
-
-        Raises:
-            SerializationError: it was given an encoder, which no file can hold.
-        """
-        if not isinstance(self.model, str):
-            raise SerializationError(f"model is {self.model!r:.80}, which cannot be saved; give a model id")
-        return _saved(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> LateInteractionRanker:
-        """The component that was saved."""
-        return default_from_dict(cls, data)
-
-
-def _saved(component: Any, **others: Any) -> dict[str, Any]:
-    given = {field.name: getattr(component, field.name) for field in fields(component)}
-    return default_to_dict(component, **{**given, **others})
 
 
 def _check_top_k(top_k: int | None) -> None:

@@ -12,8 +12,7 @@ from haystack.errors import FilterError
 from qdrant_client import models
 
 from connector.core.errors import DocumentError, InputError
-from connector.core.ids import point_id
-from connector.core.types import Document, Hit
+from connector.core.types import Document, Hit, point_id
 from connector.integrations.common import titled
 from connector.integrations.filters import all_of, any_of, date_of, empty, equal, none_of, ordered
 
@@ -81,7 +80,7 @@ def on_payload(filters: dict[str, Any] | None) -> models.Filter | None:
 
 def _translated(condition: Any) -> models.Filter:
     if not isinstance(condition, dict):
-        raise FilterError(f"filter {condition!r:.80} is no dictionary; give field, operator and value")
+        raise FilterError(f"filter {condition!r:.80} is not a dictionary; give field, operator and value")
     names = ("field", "operator", "value") if "field" in condition else ("operator", "conditions")
     if missing := [name for name in names if name not in condition]:
         raise FilterError(f"filter {condition!r:.80} has no {missing[0]!r}; give one")
@@ -126,7 +125,7 @@ def _ordered(key: str, operator: str, value: Any) -> models.Filter:
 
 
 def _single(key: str, condition: Callable[[str], models.Filter]) -> models.Filter:
-    """That the condition holds for a value that is no list."""
+    """That the condition holds for a value that is not a list."""
     return models.Filter(must=[condition(key)], must_not=[condition(f"{key}[]")])
 
 

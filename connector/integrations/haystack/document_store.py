@@ -18,10 +18,10 @@ from haystack.utils import Secret
 from qdrant_client import QdrantClient
 
 from connector.api.connector import Connector
-from connector.collection.aliases import check_name
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, scan
 from connector.collection.recipe import Recipe, get_recipe, load_recipe
+from connector.collection.versions.aliases import check_name
 from connector.core.errors import InputError, PointsRefused
 from connector.core.types import Document
 from connector.encoders import Encoder
@@ -172,7 +172,7 @@ class LateInteractionDocumentStore:
         found = self._found(_given(filters))
         split = [id_ for id_, state in found.items() if state.passages > 1]
         if split:
-            raise DocumentStoreError(f"document {split[0]!r} is split into passages; ingest it anew")
+            raise DocumentStoreError(f"document {split[0]!r} is split into passages; ingest it again")
         documents = self.connector.get(found)
         self._write([replace(it, metadata={**it.metadata, **meta}) for it in documents])
         return len(documents)

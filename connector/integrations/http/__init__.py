@@ -6,15 +6,12 @@ the server of `connector serve`. Both need the extra `serve`.
 
 from __future__ import annotations
 
-from connector.core.errors import MissingExtra
+from connector.core.errors import require
 
-try:
-    from connector.integrations.http.app import app
-    from connector.integrations.http.middleware import LOOPBACK
-    from connector.integrations.http.server import Address, run
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in ("anyio", "fastapi", "starlette", "uvicorn"):
-        raise
-    raise MissingExtra("fastapi", "serve") from error
+require("fastapi", "serve")
+require("uvicorn", "serve")
+
+from connector.integrations.http.app import app
+from connector.integrations.http.server import LOOPBACK, Address, run
 
 __all__ = ["LOOPBACK", "Address", "app", "run"]

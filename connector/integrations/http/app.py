@@ -21,7 +21,7 @@ from connector.core.explanation import Explanation
 from connector.core.html import render_page
 from connector.core.types import Document
 from connector.encoders.chunking import Chunking
-from connector.integrations.http.middleware import LOOPBACK, SENT, TRUSTED, Guard, answer_errors, documented
+from connector.integrations.http.middleware import SENT, TRUSTED, Guard, answer_errors, documented
 from connector.integrations.http.schemas import (
     ExplainRequest,
     HealthAnswer,
@@ -32,7 +32,7 @@ from connector.integrations.http.schemas import (
     SearchRequest,
     searched,
 )
-from connector.integrations.http.server import Workers
+from connector.integrations.http.server import LOOPBACK, Workers
 from connector.stores.server.credentials import check_key
 
 _HEALTH_SECONDS = 5.0
@@ -115,8 +115,8 @@ def app(
     async def ingest(asked: IngestRequest, request: Request) -> IngestAnswer:
         """Write documents; those with the same ids are replaced, and nothing is written if one is unusable.
 
-        Sending them again is harmless. Searches go on meanwhile, and ingests take turns. Begin a collection
-        whose codec is learned from texts with as many documents as one request takes.
+        Sending them again is harmless. Searches go on in the meantime, and ingests take turns. Begin a
+        collection whose codec is learned from texts with as many documents as one request takes.
         """
         report = await ingests(request, lambda: _ingested(connector, asked, stopping))
         return IngestAnswer.model_validate(report, from_attributes=True)
@@ -134,7 +134,7 @@ def page(name: str) -> str:
 
 
 def _explained(connector: Connector, asked: ExplainRequest) -> Explanation:
-    if not connector.find([asked.id]):
+    if not connector.matching_ids([asked.id]):
         raise HTTPException(404, "the collection holds no document of this id; give one that a search finds")
     return connector.explain(asked.query, asked.id, cls_weight=asked.cls_weight, alignment=asked.alignment)
 
@@ -147,7 +147,7 @@ def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Ev
             )
 
     documents = [Document(**it.model_dump()) for it in asked.documents]
-    count_checked(documents, Chunking.checked(asked.chunk_tokens, asked.chunk_overlap), skip_bad=False)
+    count_checked(documents, Chunking(asked.chunk_tokens, asked.chunk_overlap), skip_bad=False)
     return connector.ingest(
         documents, chunk_tokens=asked.chunk_tokens, chunk_overlap=asked.chunk_overlap, progress=go_on
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import logging
 import re
 from collections.abc import Collection, Sequence
@@ -18,14 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector.core.errors import CollectionError, CollectionNotFound, ConnectorError, InputError, one_line
 from connector.integrations.http.schemas import Limits, Problem
-from connector.stores.batching import Refusal
+from connector.stores.points import Refusal
 
 logger = logging.getLogger(__name__)
-
-KEY_VARIABLE = "CONNECTOR_API_KEY"
-
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-"""Names by which a machine calls itself."""
 
 TRUSTED = "connector.trusted"
 """The key of a request's scope that says whether its sender may see all."""
@@ -35,38 +29,8 @@ _OPEN = ("/", "/health")
 
 _INGEST = "/documents"
 
-_WHAT = {
-    400: "The body is no JSON.",
-    401: "The API key is missing or wrong.",
-    403: "The server answers to localhost alone.",
-    404: "The collection holds no such document.",
-    408: "The body did not come in time.",
-    409: "The collection cannot do what is asked, as it is now.",
-    413: "The body is too long.",
-    415: "The body is not called JSON.",
-    422: "A value cannot be used.",
-    503: "The store does not answer, or too many requests wait.",
-}
-
 SENT = (400, 401, 403, 408, 409, 413, 415, 422, 503)
 """What every request with a body may be answered."""
-
-
-def check_open_to(host: str, key: str | None) -> None:
-    """Raises InputError unless others than this machine need a key to be answered at this address."""
-    if key is None and not is_loopback(host):
-        raise InputError(
-            f"--host {host} is open to other machines, and there is no API key to ask them for; set "
-            f"{KEY_VARIABLE}, or {KEY_VARIABLE}_FILE to a file that holds it, or leave --host out"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether no other machine reaches this address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 class Guard:
@@ -106,7 +70,10 @@ class Guard:
             return
         except HTTPException as error:
             refusal = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-            await refusal(scope, receive, send)
+            if error.status_code == 413:
+                await self._refuse_while_it_comes(refusal, receive, send)
+            else:
+                await refusal(scope, receive, send)
             return
 
         async def replay() -> Message:
@@ -139,6 +106,19 @@ class Guard:
         if request.method == "POST" and kind != "application/json":
             raise HTTPException(415, "the body must be JSON; send it with Content-Type: application/json")
 
+    async def _refuse_while_it_comes(self, refusal: JSONResponse, receive: Receive, send: Send) -> None:
+        """Answer at once, and pass over what still comes of the body before the connection is closed.
+
+        Closed before, with bytes that nobody has read, it would be reset, and the answer lost.
+        """
+        head = {"status": refusal.status_code, "headers": refusal.raw_headers}
+        await send({"type": "http.response.start", **head})
+        await send({"type": "http.response.body", "body": refusal.body, "more_body": True})
+        with anyio.move_on_after(self._limits.seconds):
+            while (await receive()).get("more_body"):
+                pass
+        await send({"type": "http.response.body"})
+
     async def _body(self, request: Request, most: int) -> bytes:
         """All of the body; it is counted as it comes, whatever it says that it will be.
 
@@ -164,8 +144,8 @@ class Guard:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Answers for `/openapi.json`."""
-    return {status: {"model": Problem, "description": _WHAT[status]} for status in statuses}
+    """Answers for `/openapi.json`, which FastAPI calls by the names of their statuses."""
+    return {status: {"model": Problem} for status in statuses}
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -178,7 +158,7 @@ def answer_errors(app: FastAPI) -> None:
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     first: dict[str, Any] = dict(error.errors()[0]) if isinstance(error, RequestValidationError) else {}
     if first.get("type") == "json_invalid":
-        return _problem(400, f"the body is no JSON: {first['ctx']['error']} at character {first['loc'][-1]}")
+        return _problem(400, f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}")
     return _problem(422, _reason(first))
 
 
@@ -189,7 +169,7 @@ def _reason(error: dict[str, Any]) -> str:
         place = ["filter"]
         if error["type"] != "value_error":
             example = '{"must": [{"key": "year", "match": {"value": 2021}}]}'
-            return f"filter: is no filter of Qdrant; give one such as {example}"
+            return f"filter: is not a filter of Qdrant; give one such as {example}"
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, ConnectorError):  # it names the value's place itself
         return str(cause)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
@@ -159,12 +159,11 @@ class HitAnswer(Hit):
         metadata: the document's metadata.
         passage: number of the passage in its document, from 0.
         parts: the parts of the score by name; the last one is the score.
-        bytes: what the passage's vectors take in the store; null if it was deleted meanwhile.
+        bytes: what the passage's vectors take in the store; null if it was deleted in the meantime.
         matches: with `explain`, the words that the score comes from, in the order of the text.
         unexplained: with `explain`, why there are no matches.
     """  # clients read it in /openapi.json
 
-    explainer: Annotated[Callable[[Hit], Explanation] | None, Field(exclude=True)] = None
     bytes: int | None = None
     matches: list[Match] | None = None
     unexplained: str | None = None
@@ -259,7 +258,7 @@ def searched(connector: Connector, asked: SearchRequest) -> SearchAnswer:
     )
     sizes = stored_bytes(connector, hits)
     started = time.perf_counter()
-    explained = [_matches(hit) if asked.explain else (None, None) for hit in hits]
+    explained = [_matches(connector, asked, hit) if asked.explain else (None, None) for hit in hits]
     spent = 1e3 * (time.perf_counter() - started) if asked.explain else None
     answers = [
         HitAnswer(
@@ -274,34 +273,28 @@ def searched(connector: Connector, asked: SearchRequest) -> SearchAnswer:
 
 
 def stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]:
-    """What the vectors of each hit's passage take; None for one that is gone."""
-    if not hits:
-        return []
-    try:
-        return _stored_bytes(connector, hits)
-    except (CollectionError, StoreError):  # a migration may just have put another version in its place
-        connector.refresh()
-        return _stored_bytes(connector, hits)
-
-
-def _stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]:
+    """What the vectors of each hit's passage take; None for one that is gone, or is just moved elsewhere."""
     collection = connector.collection
     ids = [collection.point_id(hit.id, hit.passage) for hit in hits]
-    found = collection.store.retrieve(collection.physical, ids, ["rows", "words"])
+    try:
+        found = collection.store.retrieve(collection.physical, ids, ["rows", "words"])
+    except (CollectionError, StoreError):  # a migration may just have put another version in its place
+        found = {}
     each = collection.vector_bytes[CLS] + collection.vector_bytes.get(FDE, 0)
     sizes = {
         id_: each
-        + (record.payload.get("rows") or 0) * collection.token_bytes
+        + (record.payload.get("rows") or 0) * collection.metadata.token_bytes
         + (record.payload.get("words") or 0) * WORD_BYTES
         for id_, record in found.items()
     }
     return [sizes.get(id_) for id_ in ids]
 
 
-def _matches(hit: Hit) -> tuple[list[Match] | None, str | None]:
+def _matches(connector: Connector, asked: SearchRequest, hit: Hit) -> tuple[list[Match] | None, str | None]:
     """Which words matched, or why nobody knows: other hits may still have theirs."""
     try:
-        return matches(hit.explain(), hit.title, hit.text), None
+        explanation = connector.explain(asked.query, hit, alignment=asked.alignment)
+        return matches(explanation, hit.title, hit.text), None
     except (InputError, CollectionError) as error:
         return None, one_line(str(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import signal
 import socket
@@ -21,6 +22,11 @@ from fastapi import FastAPI, HTTPException, Request
 from connector.core.errors import InputError
 
 T = TypeVar("T")
+
+KEY_VARIABLE = "CONNECTOR_API_KEY"
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""Names by which a machine calls itself."""
 
 
 class Workers:
@@ -40,7 +46,7 @@ class Workers:
         """What the call gives.
 
         Args:
-            request: for which it is made; if its client has left meanwhile, the call is not made.
+            request: for which it is made; if its client has left in the meantime, the call is not made.
             call: is made in a thread.
 
         Raises:
@@ -60,6 +66,23 @@ def _compute_alone() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def check_open_to(host: str, key: str | None) -> None:
+    """Raises InputError unless others than this machine need a key to be answered at this address."""
+    if key is None and not is_loopback(host):
+        raise InputError(
+            f"--host {host} is open to other machines, and there is no API key to ask them for; set "
+            f"{KEY_VARIABLE}, or {KEY_VARIABLE}_FILE to a file that holds it, or leave --host out"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether no other machine reaches this address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 _BACKLOG = 2048
@@ -96,7 +119,7 @@ class Address:
             )[0]
         except (OSError, UnicodeError) as error:
             raise InputError(
-                f"--host {host} is no address of this machine ({error}); give another"
+                f"--host {host} is not an address of this machine ({error}); give another"
             ) from error
         try:  # from now on nobody else can have it; who calls already is kept waiting
             dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
@@ -128,13 +151,7 @@ def run(app: FastAPI, address: Address, ready: Callable[[], None]) -> None:
         address: where.
         ready: called when requests are answered.
     """
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        ws="none",
-        server_header=False,
-    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", server_header=False)
     with _ended_by_signals():
         _Server(config, ready, app.state.stopping).run(sockets=[address.taken])
 

@@ -4,12 +4,9 @@ Texts are encoded by the collection's own encoder, so that no LangChain embeddin
 texts itself, so that each of its documents is one document here, with the same id.
 """
 
-from connector.core.errors import MissingExtra
+from connector.core.errors import require
 
-try:
-    import langchain_core  # noqa: F401
-except ImportError as error:
-    raise MissingExtra("langchain_core", "langchain") from error
+require("langchain_core", "langchain")
 
 from connector.integrations.langchain.retriever import MATCH, LateInteractionRetriever
 from connector.integrations.langchain.vector_store import LateInteractionVectorStore

@@ -8,7 +8,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
-from connector.core.types import Hit
+from connector.core.explanation import Explanation
 from connector.integrations.common import Held, awaited, synchronous
 from connector.integrations.langchain.documents import restored
 
@@ -26,7 +26,7 @@ class LateInteractionRetriever(BaseRetriever):
         match: what a document's metadata says under `MATCH`, "late_interaction". None, the default: there is
             no such key. "score": {"score": …}. "words": beside the score "words", the pairs of a word of the
             query and words of the document that it comes from, the largest first, each {"query": …,
-            "passage": […], "share": …}; what shares lack of 1 is that of tokens that are no words, such as
+            "passage": […], "share": …}; what shares lack of 1 is that of tokens that are not words, such as
             [CLS]. For the words each document found is encoded once more.
     """
 
@@ -43,26 +43,27 @@ class LateInteractionRetriever(BaseRetriever):
 
     def _get_relevant_documents(self, query: str, *, run_manager: Any, **kwargs: Any) -> list[Document]:  # noqa: ARG002
         options = {"k": self.k, **self.search_kwargs, **kwargs}
-        return [self._document(hit) for hit in synchronous(self.connector).search(query, **options)]
+        connector = synchronous(self.connector)
+        hits = connector.search(query, **options)
+        documents = [restored(hit) for hit in hits]
+        for hit, document in zip(hits, documents, strict=True):
+            if self.match is not None:
+                document.metadata[MATCH] = {"score": hit.score}
+            if self.match == "words":
+                explanation = connector.explain(query, hit, alignment=options.get("alignment"))
+                document.metadata[MATCH]["words"] = _words(explanation)
+        return documents
 
     _aget_relevant_documents = awaited(_get_relevant_documents)
 
-    def _document(self, hit: Hit) -> Document:
-        document = restored(hit)
-        if self.match is not None:
-            document.metadata[MATCH] = {"score": hit.score}
-        if self.match == "words":
-            document.metadata[MATCH]["words"] = _words(hit)
-        return document
 
-
-def _words(hit: Hit) -> list[dict[str, Any]]:
+def _words(explanation: Explanation) -> list[dict[str, Any]]:
     return [
         {
             "query": pair.query.text,
             "passage": [word.text for word in pair.passage if word.in_text],
             "share": pair.share,
         }
-        for pair in hit.explain().by_word()
+        for pair in explanation.by_word()
         if pair.query.in_text
     ]

@@ -157,7 +157,7 @@ class LateInteractionVectorStore(VectorStore):
             True.
         """
         if ids is None and not kwargs:
-            self.connector.ingest([], prune=True)
+            self.connector.ingest([], delete_missing=True)
         else:
             self.connector.delete(ids, **kwargs)
         return True

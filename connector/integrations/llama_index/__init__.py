@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from connector.core.errors import MissingExtra
+from connector.core.errors import require
 
-try:
-    import llama_index.core  # noqa: F401
-except ImportError as error:
-    raise MissingExtra("llama_index.core", "llama-index") from error
+require("llama_index.core", "llama-index")
 
 from connector.integrations.llama_index.conversion import documents_of, filter_of, node_of
 from connector.integrations.llama_index.retriever import LateInteractionRerank, LateInteractionRetriever

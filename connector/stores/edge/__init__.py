@@ -1,5 +1,1 @@
 """Qdrant Edge: the engine in this process."""
-
-from connector.stores.edge.store import EdgeStore
-
-__all__ = ["EdgeStore"]

@@ -14,9 +14,8 @@ from pydantic import BaseModel
 from qdrant_client import models
 
 from connector.core.errors import InputError
-from connector.core.types import Float32, Sparse
-from connector.stores.base import Nearest, Point, Query
-from connector.stores.batching import Refusal
+from connector.core.types import Sparse
+from connector.stores.points import Nearest, Point, Query, Refusal, listed
 from connector.stores.schema import CollectionSchema, Hnsw, Quantization, VectorSchema
 
 _MEMORY, _BITS, _ENCODING = edge.Memory.Pinned, edge.TurboQuantBitSize, edge.BinaryQuantizationEncoding
@@ -60,16 +59,9 @@ def _vector_params(vector: VectorSchema) -> edge.EdgeVectorParams:
     return edge.EdgeVectorParams(vector.size, edge.Distance.Dot, **params)
 
 
-def listed(vector: Float32 | Sparse) -> Any:
-    """A vector; the engine takes lists in half the time that it takes arrays."""
-    if isinstance(vector, Sparse):
-        return edge.SparseVector(vector.indices.tolist(), vector.values.tolist())
-    return vector.tolist()
-
-
 def vectors_of(point: Point) -> dict[str, Any]:
     """The vectors of a point."""
-    return {name: listed(vector) for name, vector in point.vectors.items()}
+    return {name: listed(edge, vector) for name, vector in point.vectors.items()}
 
 
 _RRF_K = 2
@@ -79,17 +71,8 @@ _RRF_K = 2
 def scored_by(query: Query) -> Any:
     """What a query scores by."""
     if isinstance(query, Nearest):
-        return edge.Query.Nearest(listed(query.vector), query.using)
+        return edge.Query.Nearest(listed(edge, query.vector), query.using)
     return edge.Fusion.Rrf(k=_RRF_K) if query.method == "rrf" else edge.Fusion.Dbsf()
-
-
-def search_params(query: Nearest) -> edge.SearchParams | None:
-    """How many candidates of a quantized vector are scored again by the vectors themselves."""
-    if query.oversampling is None:
-        return None
-    return edge.SearchParams(
-        quantization=edge.QuantizationSearchParams(rescore=True, oversampling=query.oversampling)
-    )
 
 
 def prefetches(query: Query, where: edge.Filter | None) -> list[edge.Prefetch]:

@@ -24,7 +24,7 @@ import portalocker
 import qdrant_edge as edge
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from connector.core.errors import StoreError, StoreLocked, one_line
+from connector.core.errors import StoreError, StoreLocked, first_problem, one_line
 from connector.core.io import write_atomically
 from connector.stores.base import missing
 
@@ -96,18 +96,12 @@ class Folder:
         with self.mutex:
             self._users -= 1
             if self._users == 0:
-                self._release()
-
-    def __del__(self) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        for shard in self.shards.values():
-            shard.close()
-        self.shards.clear()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+                for shard in self.shards.values():
+                    shard.close()
+                self.shards.clear()
+                if self._lock is not None:
+                    self._lock.release()
+                    self._lock = None
 
     def lock(self) -> None:
         """Take the folder for this process, making it if it is missing.
@@ -147,12 +141,11 @@ class Folder:
         except FileNotFoundError:
             return Registry(format=1, collections={})
         except ValidationError as error:
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            reason = first_problem(error)
         except OSError as error:
             reason = str(error)
         raise StoreError(
-            f"{path} is no registry of this version ({one_line(reason, 300)}); restore it, or upgrade"
+            f"{path} is not a registry of this version ({one_line(reason, 300)}); restore it, or upgrade"
         )
 
     @contextlib.contextmanager
@@ -203,7 +196,4 @@ def shared_folder(path: str | os.PathLike[str]) -> Folder:
     """The one object of this folder in this process."""
     resolved = Path(path).expanduser().resolve()
     with _folders_mutex:
-        folder = _folders.get(resolved)
-        if folder is None:
-            folder = _folders[resolved] = Folder(resolved)
-        return folder
+        return _folders.setdefault(resolved, Folder(resolved))

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ import qdrant_edge as edge
 
 from connector.core.errors import CollectionExists, StoreError, StoreLocked
 from connector.core.io import sealed, unsealed, write_atomically
-from connector.stores.base import Capabilities, Keys, Lease, Nearest, PayloadKind, Point, Query, Record, Store
-from connector.stores.batching import Refusal, amend_there, paged, write_in_order
+from connector.stores.base import Capabilities, Lease, Store
 from connector.stores.edge import convert
 from connector.stores.edge.folder import Entry, shared_folder
 from connector.stores.filters import Where
-from connector.stores.schema import CollectionSchema, VectorSchema
+from connector.stores.points import Keys, Point, Query, Record, Refusal, amend_there, paged, write_in_order
+from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
 
 _BATCH_BYTES = 64 * 2**20
 """One update of the engine is logged as one, so a window of passages should fit."""
@@ -46,10 +47,10 @@ class EdgeStore(Store):
     capabilities = Capabilities(aliases=False, quantizes=True, alters=False, indexes=True, copies=False)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._closed = True
         self._folder = shared_folder(path)
         self._folder.enter()
-        self._closed = False
+        self._leave = weakref.finalize(self, self._folder.leave)
+        self._leave.atexit = False  # a process that was forked off would close what is its parent's
 
     @property
     def location(self) -> str:
@@ -191,9 +192,8 @@ class EdgeStore(Store):
         self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> list[Record]:
         shard, where, wanted = self._shard(name), convert.to_edge(filter), _wanted(payload, vectors)
-        request = {"query": convert.scored_by(query), "limit": query.limit, "filter": where, **wanted}
-        if isinstance(query, Nearest):
-            request["params"] = convert.search_params(query)
+        scored = {"query": convert.scored_by(query), "params": query.search_params(edge)}
+        request = {**scored, "limit": query.limit, "filter": where, **wanted}
         if query.stages:
             staged = edge.QueryRequest(prefetches=convert.prefetches(query, where), **request)
             found = _engine(shard.query, staged)
@@ -215,17 +215,11 @@ class EdgeStore(Store):
         )
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
-        raise self._cannot_alter(name, vector if isinstance(vector, str) else vector.name)
-
-    def drop_vector(self, name: str, vector: str) -> None:
-        raise self._cannot_alter(name, vector)
-
-    def alter_vector(self, name: str, vector: VectorSchema) -> None:
-        raise self._cannot_alter(name, vector.name)
-
-    def _cannot_alter(self, name: str, vector: str) -> StoreError:
         """The engine adds and drops vectors file after file, and opens none when it was killed in between."""
-        return StoreError(f"Qdrant Edge cannot alter vector {vector!r} of {name!r}; copy the collection")
+        named = vector if isinstance(vector, str) else vector.name
+        raise StoreError(f"Qdrant Edge cannot alter vector {named!r} of {name!r}; copy the collection")
+
+    drop_vector = alter_vector = add_vector
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         schema = getattr(edge.PayloadSchemaType, kind.capitalize())
@@ -251,12 +245,7 @@ class EdgeStore(Store):
         return total
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._folder.leave()
-
-    def __del__(self) -> None:
-        self.close()
+        self._leave()
 
     def _shard(self, name: str) -> edge.EdgeShard:
         folder = self._folder

@@ -1,6 +1,1 @@
 """A Qdrant server or cluster."""
-
-from connector.stores.server.connection import connect
-from connector.stores.server.store import ServerStore
-
-__all__ = ["ServerStore", "connect"]

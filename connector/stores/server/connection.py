@@ -55,7 +55,7 @@ def connect(url: str, api_key: str | None = None) -> ServerStore:
         client.close()
         if isinstance(error, StoreUnavailable):
             raise
-        raise StoreUnavailable(f"what answers at {location} is no Qdrant server: {error}") from error
+        raise StoreUnavailable(f"what answers at {location} is not a Qdrant server: {error}") from error
     finally:
         probe.close()
     return ServerStore(client, url, owned=True)

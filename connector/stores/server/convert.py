@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
 from qdrant_client import models
 
-from connector.core.types import Float32, Sparse
-from connector.stores.base import Fused, Nearest, Point, Query
+from connector.stores.filters import Where
+from connector.stores.points import Nearest, Point, Query, listed
 from connector.stores.schema import Quantization, VectorSchema
 
 _QUANTIZATIONS: dict[Quantization, tuple[str, dict[str, str]]] = {
@@ -54,13 +55,8 @@ def added_vector(vector: VectorSchema | str) -> models.VectorNameConfig:
     if isinstance(vector, str):
         sparse = models.SparseVectorConfig(modifier=models.Modifier.IDF)
         return models.SparseVectorNameConfig(sparse=sparse)
-    dense = models.DenseVectorConfig(
-        size=vector.size,
-        distance=models.Distance.DOT,
-        datatype=models.VectorStorageDatatype(vector.datatype),
-        multivector_config=_MAX_SIM if vector.multivector else None,
-    )
-    return models.DenseVectorNameConfig(dense=dense)
+    alike = vector_params(vector).model_dump(include={*models.DenseVectorConfig.model_fields})
+    return models.DenseVectorNameConfig(dense=models.DenseVectorConfig.model_validate(alike))
 
 
 def hnsw(vector: VectorSchema) -> models.HnswConfigDiff | None:
@@ -75,9 +71,21 @@ def native(id_: Any) -> Any:
     return int(id_) if isinstance(id_, str) and id_.isascii() and id_.isdecimal() else id_
 
 
-def vectors_of(point: Point) -> dict[str, Any]:
-    """The vectors of a point."""
-    return {name: listed(vector) for name, vector in point.vectors.items()}
+def vectors_of(point: Point, prefix: str = "") -> dict[str, Any]:
+    """The vectors of a point, whose names there have a prefix."""
+    return {prefix + name: listed(models, vector) for name, vector in point.vectors.items()}
+
+
+def amendments(points: Sequence[Point], prefix: str) -> list[models.UpdateOperation]:
+    """What sets vectors and payload keys of points: first all vectors, then the payload of each point."""
+    rows = [
+        models.PointVectors(id=native(it.id), vector=vectors_of(it, prefix)) for it in points if it.vectors
+    ]
+    vectors = [models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=rows))]
+    payloads = [
+        models.SetPayload(payload=dict(it.payload), points=[native(it.id)]) for it in points if it.payload
+    ]
+    return [*(vectors if rows else []), *(models.SetPayloadOperation(set_payload=it) for it in payloads)]
 
 
 def point_struct(point: Point) -> models.PointStruct:
@@ -85,32 +93,16 @@ def point_struct(point: Point) -> models.PointStruct:
     return models.PointStruct(id=native(point.id), vector=vectors_of(point), payload=dict(point.payload))
 
 
-def listed(vector: Float32 | Sparse) -> Any:
-    """A vector as JSON has it."""
-    if isinstance(vector, Sparse):
-        return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
-    return vector.tolist()
+def asked(query: Query, filter: Where, filter_key: str = "filter", prefix: str = "") -> dict[str, Any]:
+    """A query and the stages before it, each with the filter.
 
-
-def parts(query: Query) -> dict[str, Any]:
-    """What a request and a prefetch have alike."""
+    Args:
+        query: what is asked.
+        filter, filter_key: what points have to match, and what a request, or a prefetch, calls it.
+        prefix: before the names of vectors.
+    """
+    stages = [models.Prefetch(**asked(it, filter, prefix=prefix)) for it in query.stages]
+    request = {"limit": query.limit, filter_key: filter, "prefetch": stages or None}
     if isinstance(query, Nearest):
-        return {"query": listed(query.vector), "using": query.using, "limit": query.limit}
-    return {"query": models.FusionQuery(fusion=models.Fusion(query.method)), "limit": query.limit}
-
-
-def search_params(query: Query) -> models.SearchParams | None:
-    """How many candidates of a quantized vector are scored again by the vectors themselves."""
-    if isinstance(query, Fused) or query.oversampling is None:
-        return None
-    return models.SearchParams(
-        quantization=models.QuantizationSearchParams(rescore=True, oversampling=query.oversampling)
-    )
-
-
-def prefetches(query: Query, filter: models.Filter | None) -> list[models.Prefetch] | None:
-    """The stages before a query, each with the filter."""
-    stages = [
-        models.Prefetch(**parts(it), filter=filter, prefetch=prefetches(it, filter)) for it in query.stages
-    ]
-    return stages or None
+        return request | {"query": listed(models, query.vector), "using": prefix + query.using}
+    return request | {"query": models.FusionQuery(fusion=models.Fusion(query.method))}

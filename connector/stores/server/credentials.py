@@ -20,7 +20,7 @@ _HIDDEN = "***"
 def api_key_from_environment(variable: str = KEY_VARIABLE) -> str | None:
     """The key in `QDRANT_API_KEY`, or in the file that `QDRANT_API_KEY_FILE` names; None if neither is set.
 
-    An empty variable counts as not set, and white space around the key is no part of it.
+    An empty variable counts as not set, and white space around the key is not a part of it.
 
     Args:
         variable: the first of the two, for another key.
@@ -42,7 +42,7 @@ def api_key_from_environment(variable: str = KEY_VARIABLE) -> str | None:
             f"{what} cannot be read ({error.strerror}); write the API key into it and allow reading"
         ) from error
     except UnicodeDecodeError:  # its text holds bytes of the file
-        raise InputError(f"{what} is no text; write the API key into it, and nothing else") from None
+        raise InputError(f"{what} is not a text; write the API key into it, and nothing else") from None
     if not key:
         raise InputError(f"{what} is empty; write the API key into it")
     return check_key(key, what)

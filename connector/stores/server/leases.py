@@ -24,7 +24,7 @@ from typing import Any
 from qdrant_client import models
 
 from connector.core.errors import ConnectorError, StoreLocked
-from connector.core.ids import point_id
+from connector.core.types import point_id
 from connector.stores.server.retry import Requests
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class ServerLease:
         with self._mutex:
             if not self._lost:
                 asked = _now()
-                self._update(ask, {"token": self._token})
+                self._write(ask, {"token": self._token})
                 self._lost = not self._is_ours(self._read(ask))
                 self._heard = asked
             return not self._lost
@@ -101,7 +101,7 @@ class ServerLease:
                     watched,
                 )
                 time.sleep(watched)
-                self._update(self._requests, holder)
+                self._write(self._requests, holder)
                 holder = self._insert()
         except BaseException:  # it may be ours already
             with contextlib.suppress(ConnectorError):
@@ -133,16 +133,13 @@ class ServerLease:
     def _insert(self) -> dict[str, Any]:
         """Take the key if it is free; gives what is there now."""
         for _ in range(_TRIES):
-            self._write(self._requests, models.UpdateMode.INSERT_ONLY)
+            self._write(self._requests)
             if there := self._read(self._requests):
                 return there
         return {}  # released, taken and released by others again and again
 
-    def _update(self, ask: Ask, there: Mapping[str, Any]) -> None:
-        """Take or renew the key if it is as it was seen."""
-        self._write(ask, models.UpdateMode.UPDATE_ONLY, models.Filter(must=_seen(there)))
-
-    def _write(self, ask: Ask, mode: models.UpdateMode, only: models.Filter | None = None) -> None:
+    def _write(self, ask: Ask, there: Mapping[str, Any] | None = None) -> None:
+        """Take the key if it is free; or take or renew it, if it is still as it was seen there."""
         payload = {
             "key": self._key,
             "token": self._token,
@@ -157,8 +154,8 @@ class ServerLease:
                 [models.PointStruct(id=self._id, vector={}, payload=payload | until)],
                 wait=True,
                 ordering=models.WriteOrdering.STRONG,
-                update_mode=mode,
-                update_filter=only,
+                update_mode=models.UpdateMode.UPDATE_ONLY if there else models.UpdateMode.INSERT_ONLY,
+                update_filter=models.Filter(must=_seen(there)) if there else None,
                 timeout=self._timeout,
             )
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
 
@@ -25,7 +24,7 @@ from tenacity import (
 )
 
 from connector.core.errors import ConnectorError, StoreError, StoreUnavailable
-from connector.stores.batching import Refusal
+from connector.stores.points import Refusal
 from connector.stores.server.credentials import Secrets, redacted
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ T = TypeVar("T")
 
 
 ATTEMPTS = 8
-"""Calls at most. Their pauses add up to about 50 s, in which a server that was started anew is up again."""
+"""Calls at most. Their pauses add up to about 50 s, in which a server that was restarted is up again."""
 
 
 SECONDS = 180.0
@@ -50,6 +49,10 @@ FIRST_PAUSE = 0.5
 
 
 LONGEST_PAUSE = 16.0
+
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Held for each call of a client without a server, which is not made for several threads."""
 
 
 class Requests:
@@ -72,7 +75,7 @@ class Requests:
         self.location = redacted(location)
         self.secrets = Secrets.of(client, location)
         self.local = isinstance(client._client, QdrantLocal)
-        self._turn = _turn(client) if self.local else nullcontext()
+        self._turn = _ONE_AT_A_TIME if self.local else nullcontext()
 
     def __call__(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """What a method of the client gives for these arguments."""
@@ -111,18 +114,6 @@ class Requests:
             logger.warning("%s: %s; trying again for up to %.0f s", self.location, text, SECONDS)
 
 
-_turns: weakref.WeakKeyDictionary[QdrantClient, threading.RLock] = weakref.WeakKeyDictionary()
-
-
-_turns_mutex = threading.Lock()
-
-
-def _turn(client: QdrantClient) -> AbstractContextManager[object]:
-    """Held for each call of a client without a server, which is not made for several threads."""
-    with _turns_mutex:
-        return _turns.setdefault(client, threading.RLock())
-
-
 def _wait(state: RetryCallState) -> float:
     pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE) + wait_random(0, FIRST_PAUSE)
     return max(pause(state), _failure(state).wait)
@@ -136,22 +127,13 @@ Kind = Literal["silent", "busy", "denied", "refused", "failed"]
 """No answer came; one that another try may change; the key is not taken; what was sent is not taken; else."""
 
 
-_BY_STATUS: dict[int, Kind] = {
-    **dict.fromkeys((408, 429, 500, 502, 503, 504), "busy"),
-    **dict.fromkeys((401, 403), "denied"),
-    **dict.fromkeys((400, 413, 422), "refused"),
+_KINDS: dict[int | str | None, Kind] = {
+    **dict.fromkeys(("UNAVAILABLE", "DEADLINE_EXCEEDED"), "silent"),
+    **dict.fromkeys((408, 429, 500, 502, 503, 504, "RESOURCE_EXHAUSTED"), "busy"),
+    **dict.fromkeys((401, 403, "UNAUTHENTICATED", "PERMISSION_DENIED"), "denied"),
+    **dict.fromkeys((400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE"), "refused"),  # or too large
 }
-
-
-_BY_CODE: dict[str, Kind] = {
-    "UNAVAILABLE": "silent",
-    "DEADLINE_EXCEEDED": "silent",
-    "RESOURCE_EXHAUSTED": "busy",
-    "UNAUTHENTICATED": "denied",
-    "PERMISSION_DENIED": "denied",
-    "INVALID_ARGUMENT": "refused",
-    "OUT_OF_RANGE": "refused",  # a request that is too large
-}
+"""By the status of HTTP and the code of gRPC; what is not here failed for good."""
 
 
 _MOST = 500
@@ -204,7 +186,7 @@ def failure_of(error: BaseException | None) -> Failure:
         return Failure("busy", f"429 {error}", getattr(error, "retry_after_s", 0.0), error)
     if isinstance(error, UnexpectedResponse):
         reason = error.content.decode(errors="replace") or error.reason_phrase
-        kind = _BY_STATUS.get(error.status_code or 0, "failed")
+        kind = _KINDS.get(error.status_code, "failed")
         return Failure(kind, f"{error.status_code} {reason}", cause=error)
     if isinstance(error, ResponseHandlingException):
         if isinstance(error.source, ValueError):  # its text holds parts of the answer, cut anywhere
@@ -212,7 +194,7 @@ def failure_of(error: BaseException | None) -> Failure:
         return Failure("silent", str(error.source) or repr(error.source), cause=error)
     if code := _grpc_code(error):
         details = getattr(error, "details", str)
-        return Failure(_BY_CODE.get(code, "failed"), f"{code} {details() or ''}", cause=error)
+        return Failure(_KINDS.get(code, "failed"), f"{code} {details() or ''}", cause=error)
     # The client and its local mode raise this for what a server answers 400.
     return Failure("refused" if isinstance(error, ValueError) else "failed", str(error), cause=error)
 

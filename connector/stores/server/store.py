@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 from qdrant_client import QdrantClient, models
 
-from connector.core.errors import CollectionError, CollectionExists, StoreError, StoreUnavailable
-from connector.core.ids import point_id
+from connector.core.errors import CollectionExists, StoreError, StoreUnavailable
 from connector.core.io import sealed, unsealed
-from connector.stores.base import Capabilities, Keys, Lease, PayloadKind, Point, Query, Record, Store, missing
-from connector.stores.batching import amend_there, batches, paged, write_in_order
+from connector.core.types import point_id
+from connector.stores.base import Capabilities, Lease, Store, missing
 from connector.stores.filters import Where
-from connector.stores.schema import CollectionSchema, VectorSchema
+from connector.stores.points import Keys, Point, Query, Record, amend_there, batches, paged, write_in_order
+from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
 from connector.stores.server import convert
 from connector.stores.server.leases import hold
 from connector.stores.server.retry import Requests
@@ -33,7 +33,8 @@ MAX_REQUEST_BYTES = 16 * 2**20
 _PAGE = 256
 
 
-_ARTIFACTS = "__artifacts"
+ARTIFACTS = "__artifacts"
+"""After a collection's name, that of the one with its artifacts."""
 
 
 _LEASES = "connector__leases"
@@ -55,6 +56,9 @@ class ServerStore(Store):
         owned: whether `close` closes the client too.
     """
 
+    _prefix = ""
+    """Before the names of vectors."""
+
     def __init__(self, client: QdrantClient, location: str, owned: bool = False) -> None:
         self._client, self._owned = client, owned
         self._call = Requests(client, location)
@@ -68,13 +72,13 @@ class ServerStore(Store):
         return self._call.location
 
     def __repr__(self) -> str:
-        return f"ServerStore({self.location!r})"
+        return f"{type(self).__name__}({self.location!r})"
 
     # Collections
 
     def names(self) -> list[str]:
         found = self._call(self._client.get_collections).collections
-        return sorted(it.name for it in found if not it.name.endswith(_ARTIFACTS) and it.name != _LEASES)
+        return sorted(it.name for it in found if not it.name.endswith(ARTIFACTS) and it.name != _LEASES)
 
     def aliases(self) -> dict[str, str]:
         found = self._call(self._client.get_aliases).aliases
@@ -124,29 +128,24 @@ class ServerStore(Store):
                 vectors_config={vector.name: convert.vector_params(vector) for vector in schema.vectors},
                 sparse_vectors_config=dict.fromkeys(schema.sparse, idf) or None,
                 metadata=dict(info),
-                shard_number=schema.copies.shards,
-                replication_factor=schema.copies.replicas,
-                write_consistency_factor=schema.copies.acknowledged,
+                **dict(schema.distribution),
             )
         except StoreUnavailable:
             raise
         except StoreError as error:
             if not self._there(name):
                 raise
-            if "uid" not in info or self._info(name).get("uid") != info["uid"]:
+            if "uid" not in info or self.info(name).get("uid") != info["uid"]:
                 raise exists from error
             # else the answer to an earlier attempt was lost
-        self._call(self._client.delete_collection, name + _ARTIFACTS)  # of a drop that was killed
+        self._call(self._client.delete_collection, name + ARTIFACTS)  # of a drop that was killed
 
     def drop(self, name: str) -> None:
         name = self._physical(name)
-        self._call(self._client.delete_collection, name + _ARTIFACTS)
+        self._call(self._client.delete_collection, name + ARTIFACTS)
         self._call(self._client.delete_collection, name)
 
     def info(self, name: str) -> dict[str, str]:
-        return self._info(name)
-
-    def _info(self, name: str) -> dict[str, str]:
         return dict(self._on(self._client.get_collection, name).config.metadata or {})
 
     def set_info(self, name: str, info: Mapping[str, str]) -> None:
@@ -160,14 +159,14 @@ class ServerStore(Store):
         return self.get_artifact(name, key)
 
     def _put_artifact(self, name: str, key: str, data: bytes, mode: models.UpdateMode) -> None:
-        home = self._physical(name) + _ARTIFACTS
+        home = self._physical(name) + ARTIFACTS
         self._make_payloads(home)
         payload = {"key": key, "data": base64.b64encode(sealed(data)).decode()}
         point = models.PointStruct(id=point_id(key, 0), vector={}, payload=payload)
         self._call(self._client.upsert, home, [point], wait=True, update_mode=mode)
 
     def get_artifact(self, name: str, key: str) -> bytes:
-        home, id_ = self._physical(name) + _ARTIFACTS, point_id(key, 0)
+        home, id_ = self._physical(name) + ARTIFACTS, point_id(key, 0)
         found = self._call(self._client.retrieve, home, [id_]) if self._there(home) else []
         if not found or not found[0].payload:
             raise StoreError(f"collection {name!r} at {self.location} has lost its {key}; restore a backup")
@@ -188,24 +187,7 @@ class ServerStore(Store):
     def amend(self, name: str, points: Sequence[Point]) -> None:
         def write(some: list[Point]) -> None:
             for batch in batches(some, MAX_REQUEST_BYTES):
-                operations: list[models.UpdateOperation] = []
-                rows = [
-                    models.PointVectors(id=convert.native(point.id), vector=convert.vectors_of(point))
-                    for point in batch
-                    if point.vectors
-                ]
-                if rows:
-                    vectors = models.UpdateVectors(points=rows)
-                    operations.append(models.UpdateVectorsOperation(update_vectors=vectors))
-                operations += [
-                    models.SetPayloadOperation(
-                        set_payload=models.SetPayload(
-                            payload=dict(point.payload), points=[convert.native(point.id)]
-                        )
-                    )
-                    for point in batch
-                    if point.payload
-                ]
+                operations = convert.amendments(batch, self._prefix)
                 self._on(self._client.batch_update_points, name, operations, wait=True)
 
         amend_there(points, lambda ids: self.retrieve(name, ids, []), write)
@@ -214,7 +196,7 @@ class ServerStore(Store):
         self, name: str, ids: Sequence[str], payload: Keys, vectors: Sequence[str] = ()
     ) -> dict[str, Record]:
         found = self._on(
-            self._client.retrieve, name, [convert.native(it) for it in ids], **_wanted(payload, vectors)
+            self._client.retrieve, name, [convert.native(it) for it in ids], **self._wanted(payload, vectors)
         )
         return {str(point.id): Record.of(point) for point in found}
 
@@ -224,66 +206,37 @@ class ServerStore(Store):
         response = self._on(
             self._client.query_points,
             name,
-            **convert.parts(query),
-            prefetch=convert.prefetches(query, filter),
-            query_filter=filter,
-            search_params=convert.search_params(query) if self.capabilities.quantizes else None,
-            **_wanted(payload, vectors),
+            **convert.asked(query, filter, "query_filter", self._prefix),
+            search_params=query.search_params(models) if self.capabilities.quantizes else None,
+            **self._wanted(payload, vectors),
         )
         return [Record.of(point) for point in response.points]
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> Iterator[Record]:
-        wanted = {"scroll_filter": filter, "limit": _PAGE, **_wanted(payload, vectors)}
+        wanted = {"scroll_filter": filter, "limit": _PAGE, **self._wanted(payload, vectors)}
         return paged(lambda offset: self._on(self._client.scroll, name, offset=offset, **wanted))
 
     def count(self, name: str, filter: Where = None) -> int:
         return int(self._on(self._client.count, name, count_filter=filter, exact=True).count)
 
-    def check_room(self, name: str, vectors: Collection[str]) -> None:
-        """Raises CollectionError unless another program's collection can have these vectors beside its own.
-
-        Args:
-            name: the collection.
-            vectors: the names of those that will be added.
-        """
-        params = self._on(self._client.get_collection, name).config.params
-        named = params.vectors if isinstance(params.vectors, dict) else {}
-        if taken := {*named, *(params.sparse_vectors or {})} & {*vectors}:
-            raise CollectionError(
-                f"collection {name!r} has a vector {min(taken)!r} of its own, which attaching would add; it "
-                "has to have another name"
-            )
-        if self._call.local and isinstance(params.vectors, models.VectorParams):
-            raise CollectionError(
-                f"collection {name!r} has an unnamed vector, which a client without a server takes no "
-                "more when others are beside it; use a server, or let its program give the vector a name"
-            )
-
-    def forget(self, name: str, keys: Sequence[str]) -> None:
-        """Take these payload keys away from every point."""
-        self._on(self._client.delete_payload, name, list(keys), models.Filter(), wait=True)
-
-    def drop_artifacts(self, name: str) -> None:
-        """Delete what was kept with a collection; there may be nothing."""
-        self._call(self._client.delete_collection, self._physical(name) + _ARTIFACTS)
-
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
-        name, key = self._physical(name), vector if isinstance(vector, str) else vector.name
+        name, key = self._physical(name), self._prefix + (vector if isinstance(vector, str) else vector.name)
         self._call(self._client.create_vector_name, name, key, convert.added_vector(vector))
         if isinstance(vector, VectorSchema) and vector.multivector:
             self._call(self._client.update_collection, name, vectors_config={key: _FLAT})
 
     def drop_vector(self, name: str, vector: str) -> None:
-        self._call(self._client.delete_vector_name, self._physical(name), vector)
+        self._call(self._client.delete_vector_name, self._physical(name), self._prefix + vector)
 
     def alter_vector(self, name: str, vector: VectorSchema) -> None:
         diff = models.VectorParamsDiff(
             hnsw_config=convert.hnsw(vector),
             quantization_config=convert.quantization(vector) or models.Disabled.DISABLED,
         )
-        self._call(self._client.update_collection, self._physical(name), vectors_config={vector.name: diff})
+        key = self._prefix + vector.name
+        self._call(self._client.update_collection, self._physical(name), vectors_config={key: diff})
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         if self.capabilities.indexes:
@@ -319,10 +272,7 @@ class ServerStore(Store):
                     self._check(name)
             raise
 
-
-def _wanted(payload: Keys, vectors: Sequence[str]) -> dict[str, Any]:
-    """The parts of points that are asked for."""
-    return {
-        "with_payload": True if payload is None else list(payload),
-        "with_vectors": list(vectors) or False,
-    }
+    def _wanted(self, payload: Keys, vectors: Sequence[str]) -> dict[str, Any]:
+        """The parts of points that are asked for."""
+        named = [self._prefix + it for it in vectors]
+        return {"with_payload": True if payload is None else list(payload), "with_vectors": named or False}

@@ -1,14 +1,131 @@
-"""Points in requests that the engine takes: cut by bytes, halved when it refuses one, always in order; and
-in pages as they are read."""
+"""Points: how they are written, read and asked for, whichever engine it is, and in what requests.
+
+Requests are cut by bytes, halved when the engine refuses one, always in order; points are read in pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
-from typing import Any
+import uuid
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
 
 from connector.core.errors import InputError, PointsRefused, StoreError
-from connector.core.types import Sparse
-from connector.stores.base import Point, Record
+from connector.core.types import Float32, Sparse
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is written: a UUID, named vectors ((d,) or (n, d) float32, or sparse) and a payload."""
+
+    id: str
+    vectors: Mapping[str, Float32 | Sparse]
+    payload: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Record:
+    """What is read: the parts of a point that were asked for, and its score where it was searched.
+
+    A search reads a hundred of these and needs the ids of ten, so the engine's own form is kept.
+    """
+
+    key: str | int | uuid.UUID
+    payload: dict[str, Any]
+    score: float = 0.0
+    vectors: dict[str, Float32] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, point: Any) -> Record:
+        """What an engine gives back."""
+        vectors = {name: np.asarray(it, np.float32) for name, it in (point.vector or {}).items()}
+        return cls(point.id, point.payload or {}, getattr(point, "score", 0.0), vectors)
+
+    @property
+    def id(self) -> str:
+        """The point's id."""
+        return str(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A query for the points nearest to a vector.
+
+    Args:
+        vector: (d,) float32; (m, d) for a multivector, scored by MaxSim; sparse for a sparse one.
+        using: the name of the vector.
+        limit: how many points.
+        prefetch: scores only the points that this query finds first.
+        oversampling: where the vector is quantized, how many times the limit is scored by the vectors
+            themselves.
+    """
+
+    vector: Float32 | Sparse
+    using: str
+    limit: int
+    prefetch: Query | None = None
+    oversampling: float | None = None
+
+    @property
+    def stages(self) -> tuple[Query, ...]:
+        """What finds the points that it scores; empty where it scores all."""
+        return () if self.prefetch is None else (self.prefetch,)
+
+    def search_params(self, engine: Any) -> Any:
+        """How many candidates of a quantized vector are scored again by the vectors themselves.
+
+        Args:
+            engine: as `listed` has it.
+        """
+        if self.oversampling is None:
+            return None
+        rescored = engine.QuantizationSearchParams(rescore=True, oversampling=self.oversampling)
+        return engine.SearchParams(quantization=rescored)
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """The points that several queries find, in one order.
+
+    Args:
+        queries: what finds them.
+        limit: how many points.
+        method: "rrf", reciprocal ranks, or "dbsf", scores made comparable by their distributions.
+    """
+
+    queries: tuple[Nearest, ...]
+    limit: int
+    method: Literal["rrf", "dbsf"] = "rrf"
+
+    @property
+    def stages(self) -> tuple[Query, ...]:
+        """What finds the points that it orders."""
+        return self.queries
+
+    def search_params(self, _: Any) -> None:
+        """Nothing is scored again; its queries have scored all."""
+
+
+Query = Nearest | Fused
+
+
+Keys = Sequence[str] | None
+"""Payload keys that are asked for; None for all."""
+
+
+def listed(engine: Any, vector: Float32 | Sparse) -> Any:
+    """A vector as an engine has it; also Edge takes lists in half the time that it takes arrays.
+
+    Args:
+        engine: whose classes are used: `qdrant_edge`, or `qdrant_client.models` for a server.
+        vector: (d,) or (n, d) float32, or sparse.
+    """
+    if isinstance(vector, Sparse):
+        return engine.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+    return vector.tolist()
+
 
 MAX_MULTIVECTOR_FLOATS = 1_048_576
 """Rows × width of one multivector that Qdrant takes. Edge does not check it, so we do."""

@@ -45,6 +45,21 @@ def next_version(store: Store, name: str) -> str:
     return f"{name}__v{max(numbers, default=0) + 1:04d}"
 
 
+def check_free(store: Store, name: str) -> None:
+    """Look whether a collection can be made of this name.
+
+    Raises:
+        InputError: the name cannot be used.
+        CollectionExists: it is taken.
+    """
+    check_name(name)
+    if name in names(store):
+        raise CollectionExists(
+            f"collection {name!r} exists in {store.location}; open it, give another name (to an import with "
+            "--as NAME), or drop it first (connector drop)"
+        )
+
+
 def first_version(store: Store, name: str) -> str:
     """The physical name of a collection that is to be made.
 
@@ -55,9 +70,7 @@ def first_version(store: Store, name: str) -> str:
         InputError: the name cannot be used.
         CollectionExists: it is taken.
     """
-    check_name(name)
-    if name in names(store):
-        raise CollectionExists(f"collection {name!r} exists in {store.location}; open it, or drop it first")
+    check_free(store, name)
     for left in versions(store, name):
         building = store.info(left).get("building")
         if building == _DROPPED or (not building and store.count(left) == 0):
