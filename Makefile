@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-slow lint types bench clean
+.PHONY: help setup demo test test-core test-slow lint types bench docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,5 +48,14 @@ types: $(READY)
 bench: $(READY)  ## run every benchmark; each prints ratios against its peer
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+$(VENV)/.docs: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev,docs]'
+	@touch $@
+
+docs: $(VENV)/.docs  ## build the documentation into the folder site
+	$(BIN)/python docs/scripts/command_reference.py
+	$(BIN)/python docs/scripts/pictures.py
+	$(BIN)/zensical build --clean --strict
+
 clean:  ## remove the virtual environment and what the demo made
-	rm -rf $(VENV) $(CORE) demo-qdrant *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CORE) site .cache demo-qdrant *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
