@@ -24,9 +24,8 @@ WIDTH = 100
 
 def commands(command: click.Command, parent: click.Context) -> Iterator[tuple[str, str]]:
     """The name of each command below one, with all words, and its help."""
-    with click.Context(
-        command, info_name=command.name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
-    ) as context:
+    settings = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    with click.Context(command, info_name=command.name, parent=parent, **settings) as context:
         yield context.command_path, command.get_help(context).rstrip()
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
@@ -37,7 +36,8 @@ def commands(command: click.Command, parent: click.Context) -> Iterator[tuple[st
 
 def reference() -> str:
     """The page."""
-    with click.Context(main, info_name="connector", terminal_width=WIDTH, max_content_width=WIDTH) as root:
+    settings = {**main.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    with click.Context(main, info_name="connector", **settings) as root:
         found = [("connector", main.get_help(root).rstrip())]
         for name in main.list_commands(root):
             below = main.get_command(root, name)

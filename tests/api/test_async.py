@@ -40,7 +40,7 @@ def test_it_has_the_methods_of_the_connector_with_the_same_arguments() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in vars(kind) if not name.startswith("_")}
 
-    assert public(AsyncConnector) == public(Connector) - {"collection", "encoder_of"} | {"run"}
+    assert public(AsyncConnector) == public(Connector) - {"collection", "encoder_of", "migrations"} | {"run"}
     for name in public(AsyncConnector) - {"run"}:
         ours, theirs = (inspect.getattr_static(kind, name) for kind in (AsyncConnector, Connector))
         if inspect.isfunction(theirs):
@@ -129,17 +129,6 @@ async def test_closed_connectors_and_wrong_clients_are_named(tmp_path: Path, enc
         await AsyncConnector.create("docs", client=client, model=encoder)
     with pytest.raises(StoreUnavailable, match="127"):
         await AsyncConnector.open("docs", url="http://127.0.0.1:9")
-
-
-async def test_a_hit_is_explained_by_the_thread_that_asks(
-    encoder: Encoder, documents: list[Document]
-) -> None:
-    client = QdrantClient(":memory:")
-    async with await AsyncConnector.create("docs", client=client, model=encoder) as connector:
-        await connector.ingest(documents)
-        hit = (await connector.search(QUERY, k=1))[0]
-        assert (await asyncio.to_thread(hit.explain)).id == "doc 7"
-        assert (await connector.explain(QUERY, hit)).score == pytest.approx(hit.score, abs=1e-5)
 
 
 async def test_a_connector_that_nobody_waits_for_any_more_is_closed(tmp_path: Path, encoder: Encoder) -> None:

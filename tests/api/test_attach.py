@@ -485,7 +485,7 @@ def test_names_that_are_taken_are_refused_before_anything_is_written(
 def test_a_text_field_of_our_own_is_refused(client: QdrantClient, encoder: Encoder) -> None:
     put(client, {1: langchain("otters", 1)})
     for field in ("late_hash", ""):
-        with pytest.raises(InputError, match="no payload key of the program's"):
+        with pytest.raises(InputError, match="not a payload key of the program's"):
             Connector.attach("docs", client=client, model=encoder, text_field=field)
     for field in (5, ["body"]):
         given: Any = field

@@ -190,7 +190,7 @@ def test_the_command_deletes_what_is_missing(source: Path, tmp_path: Path) -> No
     assert "nothing was done" in run("delete", *at, "--filter", even, code=1, text="n\n")
     assert json.loads(run("delete", *at, "--filter", even, "--yes", "--json")) == {"found": 6, "deleted": 6}
     assert "give one of --id" in run("delete", *at, code=2)
-    assert "no Qdrant filter" in run("delete", *at, "--filter", "{", code=1)
+    assert "not a Qdrant filter" in run("delete", *at, "--filter", "{", code=1)
     source.write_text("\n".join(source.read_text().split("\n")[:4]))
     assert "deleted missing" in run("ingest", source, *at, "--delete-missing")
     assert json.loads(run("stats", *at, "--json"))["documents"] == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -439,9 +440,9 @@ def test_a_link_in_place_of_the_artifacts(damaged: Path, tmp_path: Path) -> None
 
 def test_what_is_no_export(tmp_path: Path) -> None:
     for folder in (tmp_path / "missing", tmp_path):
-        refused(folder, tmp_path, "no export")
+        refused(folder, tmp_path, "not an export")
     (tmp_path / "manifest.json").write_text("[1]")
-    refused(tmp_path, tmp_path, "no manifest of an export")
+    refused(tmp_path, tmp_path, "not a manifest of an export")
     (tmp_path / "manifest.json").write_text("[" * 100_000)
     refused(tmp_path, tmp_path, "Invalid JSON")
 
@@ -486,7 +487,7 @@ def at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 CLAIMS = [
     (at("format", 2), "upgrade"),
     (at("format", "1"), "upgrade"),
-    (at("what", "a cake"), "no manifest"),
+    (at("what", "a cake"), "not a manifest"),
     (at("more", 1), "more"),
     (at("points", 3), "counts other points"),
     (at("documents", 3), "arrived"),
@@ -1023,16 +1024,15 @@ def test_the_commands(made: Callable[[str], Path], tmp_path: Path, encoder: Enco
         return result.stdout
 
     place = ("--collection", "docs", "--path", made("words"))
-    line = invoke(export_command, tmp_path / "out", *place)
-    assert line.startswith("Exported 'docs': 23 documents, ")
-    assert line.count("\n") == 1
+    assert re.search(r"collection +docs\n +documents +23\n", invoke(export_command, tmp_path / "out", *place))
     said = json.loads(invoke(export_command, tmp_path / "out", *place, "--json"))
     assert (said["documents"], said["files"]) == (23, len(tree(tmp_path / "out")))
     assert said["bytes"] == sum(tree(tmp_path / "out").values())
     edge = ("--path", tmp_path / "edge")
-    line = invoke(import_command, tmp_path / "out", *edge)
-    assert line.startswith("Imported 'docs': 23 documents, ")
-    assert invoke(import_command, tmp_path / "out", *edge).startswith("Imported 'docs': 23 documents, ")
+    for _ in range(2):
+        assert re.search(
+            r"collection +docs\n +documents +23\n", invoke(import_command, tmp_path / "out", *edge)
+        )
     told = json.loads(invoke(import_command, tmp_path / "out", *edge, "--as", "other", "--json"))
     assert told.keys() == said.keys()
     assert [told[key] for key in ("collection", "passages", "bytes")] == [

@@ -207,7 +207,7 @@ def test_a_folder_with_another_head_is_refused(
     with pytest.raises(InputError, match="holds a head for"):
         train_head([examples], tmp_path, HeadTraining(), encoder="0" * 16, model="other")
     (tmp_path / "head.json").write_text("[]")
-    with pytest.raises(InputError, match="no description"):
+    with pytest.raises(InputError, match="not a description"):
         trained(examples, tmp_path, encoder)
 
 

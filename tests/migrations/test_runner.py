@@ -391,7 +391,7 @@ def test_the_plan_of_the_way_back(docs: Connector, folder: Path) -> None:
     ("up", "match"),
     [
         ('ctx.reindex(recipe="nothing")', "recipe 'nothing' is not known"),
-        ('ctx.recode(codec="pca-64+binary")', "no beginning of pca-64"),
+        ('ctx.recode(codec="pca-64+binary")', "not a beginning of pca-64"),
         ('ctx.recode(recipe="colbert")', "reduced by ward-6, not by nothing"),
         ("ctx.recode()", "either a codec or a recipe"),
         ('ctx.add_vector("tokens", "x")', "'tokens' cannot be added"),

@@ -57,7 +57,7 @@ def test_a_key_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (None, "cannot be read.*write the API key"),
         (b"", "empty; write the API key"),
         (b" \n", "empty; write the API key"),
-        (b"\xff\xfek3y", "no text; write the API key"),
+        (b"\xff\xfek3y", "not a text; write the API key"),
         (b"k3y of two words", "white space"),
         ("k3ÿ".encode(), "beyond ASCII"),
         (b"k3y\n[other]\n", "white space"),

@@ -143,8 +143,9 @@ class Writer:
         report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
         if collection.recipe.layout != "dense":
             report.tokens_before += sum(map(len, embeddings))
+        reduced = pipeline.reduce(embeddings)
         self._waiting += window
-        self._reduced += pipeline.reduce(embeddings)
+        self._reduced += reduced
         if ready(collection.codec, self._reduced):
             self.flush()
 
