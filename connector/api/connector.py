@@ -52,6 +52,10 @@ class Connector:
     """
 
     def __init__(self, handle: CollectionHandle, created: bool = False) -> None:
+        if not isinstance(handle, CollectionHandle):
+            raise InputError(
+                f"Connector({handle!r:.40}) cannot be made so; call Connector.open_or_create, open or create"
+            )
         self.created = created
         self._handle = handle
         self._store = handle.collection.store
@@ -324,7 +328,8 @@ class Connector:
 
         Raises:
             DocumentError: a document cannot be taken; the ones before it are written.
-            InputError: the chunk sizes cannot be used.
+            InputError: the chunk sizes cannot be used; or no document came, and the missing ones, which are
+                all, were to be deleted.
         """
         self._check_open()
         self.collection.check_own("it writes them; attach again when it has")

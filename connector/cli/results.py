@@ -42,8 +42,8 @@ def ingest_json(report: IngestReport) -> dict[str, Any]:
 
 def ingest_lines(report: IngestReport, collection: str) -> Lines:
     """The report of an ingest."""
-    unchanged = f", {report.unchanged:,} were there unchanged" if report.unchanged else ""
-    updated = f", of {report.metadata_updated:,} only the metadata" if report.metadata_updated else ""
+    unchanged = f", {report.unchanged:,} are unchanged" if report.unchanged else ""
+    updated = f", {report.metadata_updated:,} got new metadata alone" if report.metadata_updated else ""
     yield f"{report.documents:,} documents into {collection!r}{updated}{unchanged}"
     content = ingest_json(report)
     yield facts({name: content[name] for name in _INGESTED if content[name]})

@@ -22,7 +22,7 @@ from connector.collection.documents.passages import Passage, checked, content_ha
 from connector.collection.documents.writer import EncoderOf, IngestReport, Writer
 from connector.collection.pipeline import WINDOW
 from connector.collection.versions.dual_write import check_payloads, delete, settle
-from connector.core.errors import CollectionNotFound, StoreError
+from connector.core.errors import CollectionNotFound, InputError, StoreError
 from connector.core.io import batched
 from connector.core.types import Document
 from connector.encoders import Encoder
@@ -59,6 +59,7 @@ def ingest(
     Raises:
         EncoderMismatch: the collection was made by another encoder.
         DocumentError: a document cannot be taken; those before it are written.
+        InputError: no document came, and the missing ones, which are all, were to be deleted.
     """
     with _writing[collection.store.location, collection.name]:
         collection.check_current()
@@ -175,8 +176,13 @@ class _Run:
         return relabelled
 
     def _delete_missing(self) -> None:
-        """Delete the documents that did not come."""
+        """Delete the documents that did not come; if none came, that is refused."""
         collection = self._writer.collection
+        if not self._seen and (there := collection.documents()):
+            raise InputError(
+                f"no document came, and delete_missing would delete all {there:,} of {collection.name!r}; "
+                "see what became of the source, or drop the collection"
+            )
         for gone in batched((id_ for id_, _ in scan(collection) if id_ not in self._seen), WINDOW):
             self._report.deleted_missing += delete(collection, gone, self._encoder_of)
             self._progress(self._report)

@@ -25,6 +25,8 @@ class Chunking:
     overlap: int = 0
 
     def __post_init__(self) -> None:
+        if self.tokens is not None and self.tokens < 1:
+            raise InputError(f"chunk tokens are {self.tokens}; give at least 1, or None to split no text")
         if self.tokens is None and self.overlap:
             raise InputError(f"chunk overlap is {self.overlap} but chunk tokens are not given; give both")
         if self.tokens is not None and not 0 <= self.overlap < self.tokens:

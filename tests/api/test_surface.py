@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import typing
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from connector import AsyncConnector, Connector, Document, Encoder, Hit, InputEr
 from connector.cli import main
 from connector.collection.search.options import SearchOptions
 from connector.core import errors
+from connector.encoders.chunking import Chunking
 
 EXTENSIONS = {"Codec", "Collection", "Manifest", "Migrations", "QueryReduction", "Reduction", "Store"}
 """What users of the library's parts meet: the types of their signatures are in their own packages."""
@@ -90,6 +92,30 @@ def test_defaults_are_the_same_in_python_commands_and_over_http() -> None:
         assert default == python[name], (where, name)
 
 
+FRAMEWORKS = {
+    "langchain": ("langchain_core", ["LateInteractionVectorStore"]),
+    "llama_index": ("llama_index.core", ["LateInteractionVectorStore", "LateInteractionRerank"]),
+    "haystack": ("haystack", ["LateInteractionDocumentStore", "LateInteractionRanker"]),
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_defaults_are_the_same_in_the_integrations(framework: str) -> None:
+    """But for `k` and `top_k`, which are the frameworks' own."""
+    package, names = FRAMEWORKS[framework]
+    pytest.importorskip(package)
+    module = importlib.import_module(f"connector.integrations.{framework}")
+    compared = set()
+    for kind in names:
+        python = inspect.signature(Reranker if "rank" in kind.lower() else Connector.open_or_create).parameters
+        framed = inspect.signature(getattr(module, kind).__init__).parameters
+        for name in python.keys() & framed.keys():
+            if framed[name].default is not inspect.Parameter.empty:
+                assert framed[name].default == python[name].default, (kind, name)
+                compared.add(name)
+    assert {"model", "recipe"} <= compared
+
+
 def _default(option: click.Parameter) -> Any:
     """What a command has where an option is left out."""
     if isinstance(option, click.Option) and option.is_flag:
@@ -149,3 +175,10 @@ def test_a_hit_is_a_plain_value() -> None:
     assert [name for name in dir(Hit) if not name.startswith("_")] == [
         *("id", "metadata", "parts", "passage", "score", "text", "title"),
     ]
+
+
+def test_a_connector_is_not_made_by_its_name() -> None:
+    with pytest.raises(InputError, match=r"Connector\('docs'\).*open_or_create"):
+        Connector("docs")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="chunk tokens are 0; give at least 1"):
+        Chunking(0)

@@ -101,7 +101,17 @@ def test_nothing_is_deleted_if_a_document_was_skipped(docs: Connector, documents
     assert len(ids(docs)) == 13
 
 
-def test_nothing_missing_is_deleted_if_the_source_fails(docs: Connector, documents: list[Document]) -> None:
+def test_not_all_is_deleted_because_nothing_came(docs: Connector) -> None:
+    there = docs.count()
+    for empty in ([], iter(())):
+        with pytest.raises(InputError, match=f"delete all {there} of"):
+            docs.ingest(empty, delete_missing=True)
+    assert docs.count() == there
+    docs.delete(list(ids(docs)))
+    assert docs.ingest([], delete_missing=True).deleted_missing == 0
+
+
+def test_nothing_is_deleted_if_the_source_fails(docs: Connector, documents: list[Document]) -> None:
     def source() -> Iterator[Document]:
         yield documents[0]
         raise OSError("the disk is gone")

@@ -118,12 +118,13 @@ class SearchOptions(BaseModel):
         if self.needs == FDE and recipe.fde is None:
             raise RecipeError(
                 f"recipe {recipe.name} stores no encoding to find candidates by (muvera); ingest into "
-                "another collection with --fde muvera"
+                'another collection whose recipe has fde="muvera" (--fde muvera)'
             )
         if self.needs == LEXICAL and recipe.lexical is None:
             raise RecipeError(
                 f"recipe {recipe.name} has no index of words to find candidates by ({self.candidates_by}); "
-                "ingest into another collection with --lexical LANGUAGE, such as --lexical english"
+                "ingest into another collection whose recipe has it, such as lexical='english' "
+                "(--lexical english)"
             )
         if recipe.layout == "dense" and self.cls_weight is not None:
             raise RecipeError(f"recipe {recipe.name} stores no tokens to mix with CLS; leave cls_weight out")

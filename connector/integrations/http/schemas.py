@@ -230,6 +230,7 @@ class IngestAnswer(BaseModel):
 
     documents: int = Field(description="Documents that were written.")
     unchanged: int = Field(description="Those that were there as they are.")
+    metadata_updated: int = Field(description="Those of which only the metadata was written.")
     passages: int = Field(description="Passages that were written.")
     truncated: int = Field(description="Passages that were longer than the model's window; split them.")
     tokens_lost: int = Field(description="The tokens beyond it.")

@@ -12,6 +12,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
 from connector.api.connector import Connector
+from connector.collection.documents.document_state import scan
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
 from connector.encoders import Encoder
@@ -157,7 +158,7 @@ class LateInteractionVectorStore(VectorStore):
             True.
         """
         if ids is None and not kwargs:
-            self.connector.ingest([], delete_missing=True)
+            self.connector.delete([id_ for id_, _ in scan(self.connector.collection)])
         else:
             self.connector.delete(ids, **kwargs)
         return True
