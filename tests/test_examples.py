@@ -39,14 +39,10 @@ def test_example(script: Path, tmp_path: Path) -> None:
     assert run.stdout
     assert run.stderr == ""
     assert not list(tmp_path.iterdir())
-
-
-def test_quickstart_finds_the_bee(tmp_path: Path) -> None:
-    script = ROOT / "examples" / "quickstart.py"
-    run = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    lines = run.stdout.splitlines()
-    assert lines[2].split()[1] == "bees:"
-    assert lines[-1] == "before 2021: glaciers"
+    if script.name == "quickstart.py":
+        lines = run.stdout.splitlines()
+        assert lines[2].split()[1] == "bees:"
+        assert lines[-1] == "before 2021: glaciers"
 
 
 class Endpoint(BaseHTTPRequestHandler):

@@ -107,7 +107,9 @@ def test_defaults_are_the_same_in_the_integrations(framework: str) -> None:
     module = importlib.import_module(f"connector.integrations.{framework}")
     compared = set()
     for kind in names:
-        python = inspect.signature(Reranker if "rank" in kind.lower() else Connector.open_or_create).parameters
+        python = inspect.signature(
+            Reranker if "rank" in kind.lower() else Connector.open_or_create
+        ).parameters
         framed = inspect.signature(getattr(module, kind).__init__).parameters
         for name in python.keys() & framed.keys():
             if framed[name].default is not inspect.Parameter.empty:

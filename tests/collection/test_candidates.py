@@ -195,7 +195,9 @@ def test_a_collection_without_words_says_how_to_get_some(
 ) -> None:
     connector = make(recipe(layout))
     connector.ingest(documents[:2])
-    with pytest.raises(ConnectorError, match=r"has no index of words .* such as --lexical english"):
+    with pytest.raises(
+        ConnectorError, match=r"has no index of words .* such as lexical=.english. \(--lexical english\)"
+    ):
         connector.search(QUERY, candidates_by=by, rerank=rerank)
     assert connector.search(QUERY)
 
