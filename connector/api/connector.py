@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
@@ -35,10 +36,21 @@ from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
 from connector.scoring.alignment import Alignment
-from connector.stores import Client, open_store
+from connector.stores import Client, Store, open_store
 from connector.stores.schema import Distribution
 
 logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def _opened(**place: Any) -> Iterator[Store]:
+    """The store at a place, which is closed again if the collection in it cannot be used."""
+    store = open_store(**place)
+    try:
+        yield store
+    except BaseException:
+        store.close()
+        raise
 
 
 class Connector:
@@ -100,8 +112,7 @@ class Connector:
         """
         check_name(name)
         chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
-        store = open_store(path=path, url=url, api_key=api_key, client=client)
-        try:
+        with _opened(path=path, url=url, api_key=api_key, client=client) as store:
             if name in names(store):
                 raise CollectionExists(f"collection {name!r} exists in {store.location}; open it instead")
             encoder = load_encoder(model, device)
@@ -117,9 +128,6 @@ class Connector:
                     logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
             collection = Collection.create(store, name, chosen, encoder, spread)
             return cls(CollectionHandle(collection, encoder, device), created=True)
-        except BaseException:
-            store.close()
-            raise
 
     @classmethod
     @checked
@@ -148,17 +156,13 @@ class Connector:
             CollectionNotFound: there is no such collection; those that are there are named.
             StoreError: the folder is locked, or no server answers.
         """
-        store = open_store(path=path, url=url, api_key=api_key, client=client)
-        try:
+        with _opened(path=path, url=url, api_key=api_key, client=client) as store:
             collection = Collection(store, name)
             if collection.metadata.attaching:
                 logger.warning(
                     "attaching to %r was cut off, and some texts are not found; attach again", name
                 )
             return cls(CollectionHandle(collection, model, device))
-        except BaseException:
-            store.close()
-            raise
 
     @classmethod
     @checked
@@ -183,13 +187,12 @@ class Connector:
             name: the collection's name.
             path, url, api_key, client: where it is, as in `create`.
             recipe: of a new collection, by default `default`; one that is there must have it, if it is given.
-            model: likewise.
+            model: of a new collection; of one that is there, where its model is now, as in `open`.
             device: such as "cpu" or "cuda"; by default the best there is.
             shard_number, replication_factor, write_consistency_factor: of a new collection on a cluster.
 
         Raises:
             InputError: the collection that is there has another recipe.
-            EncoderMismatch: it was made by another model.
             StoreError: the folder is locked, or no server answers.
         """
         given = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
@@ -255,15 +258,11 @@ class Connector:
             InputError: it is attached with another recipe or other fields.
             StoreError: another process attaches it, or the server fails.
         """
-        store = open_store(url=url, api_key=api_key, client=client)
-        try:
+        with _opened(url=url, api_key=api_key, client=client) as store:
             chosen = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
             fields = {"text_field": text_field, "metadata_field": metadata_field}
             collection, encoder = attach(store, name, chosen, model, device, progress=progress, **fields)
             return cls(CollectionHandle(collection, encoder, device))
-        except BaseException:
-            store.close()
-            raise
 
     @property
     def name(self) -> str:
@@ -563,13 +562,9 @@ class Connector:
             CollectionExists: the name is taken.
             StoreError: the folder is locked, or no server answers.
         """
-        store = open_store(path=path, url=url, api_key=api_key, client=client)
-        try:
+        with _opened(path=path, url=url, api_key=api_key, client=client) as store:
             collection = import_collection(store, folder, name, progress)
             return cls(CollectionHandle(collection, model, device), created=True)
-        except BaseException:
-            store.close()
-            raise
 
     def detach(self) -> None:
         """Take away what `attach` added to another program's collection, and close.

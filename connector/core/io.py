@@ -71,7 +71,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
             if len(batch) == size:
                 yield batch
                 batch = []
-    except Exception:
+    except Exception:  # raised again, behind what came before it
         if batch:
             yield batch
         raise

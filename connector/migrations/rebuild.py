@@ -180,8 +180,17 @@ def _found(recipe: str | Recipe | None, old: Recipe) -> Recipe:
     return get_recipe(recipe) if isinstance(recipe, str) else recipe or old
 
 
+class _Rebuilding(Step):
+    """A step that makes another version on every engine."""
+
+    route = "rebuild"
+
+    def apply(self, work: Work, collection: Collection, after: CollectionMetadata) -> None:
+        rebuild(work, collection, after, self.encoder(work, collection, after))
+
+
 @dataclass(frozen=True)
-class Reindex(Step):
+class Reindex(_Rebuilding):
     """Encode every text again, into another version.
 
     Args:
@@ -191,8 +200,6 @@ class Reindex(Step):
 
     recipe: str | Recipe | None = None
     model: str | None = None
-
-    route = "rebuild"
 
     def check(self, before: CollectionMetadata) -> CollectionMetadata:
         recipe, model = _found(self.recipe, before.recipe), self.model or before.model
@@ -209,7 +216,7 @@ class Reindex(Step):
 
 
 @dataclass(frozen=True)
-class Recode(Step):
+class Recode(_Rebuilding):
     """Make another version of the vectors that are stored, without encoding.
 
     Args:
@@ -219,8 +226,6 @@ class Recode(Step):
 
     codec: str | None = None
     recipe: str | Recipe | None = None
-
-    route = "rebuild"
 
     def check(self, before: CollectionMetadata) -> CollectionMetadata:
         after = with_recipe(before, self._recipe(before.recipe))

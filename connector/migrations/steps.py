@@ -274,9 +274,9 @@ class Step(ABC):
         """What encodes the texts of another version again; None makes it of what is stored."""
         return None
 
+    @abstractmethod
     def apply(self, work: Work, collection: Collection, after: CollectionMetadata) -> None:
-        """Do it where the points are, if no version is made; what was done before a cut is not done again."""
-        raise NotImplementedError
+        """Do it by its own route; what was done before a cut is not done again."""
 
 
 def _written(value: Any) -> str:
