@@ -26,7 +26,7 @@ from qdrant_client import QdrantClient, models
 from safetensors.numpy import load, save
 
 from connector import RECIPES, Connector, Document, Encoder, Recipe
-from connector.cli.commands.transfer import export_command, import_command
+from connector.cli import main
 from connector.collection.backup import (
     Manifest,
     export_collection,
@@ -1017,23 +1017,21 @@ def test_a_killed_import(exported: Path, tmp_path: Path, seed: int) -> None:
 
 
 def test_the_commands(made: Callable[[str], Path], tmp_path: Path, encoder: Encoder) -> None:
-    def invoke(command: Any, *words: Any) -> str:
-        result = CliRunner().invoke(command, [str(word) for word in words])
+    def invoke(*words: Any) -> str:
+        result = CliRunner().invoke(main, [str(word) for word in words])
         if result.exception is not None:
             raise result.exception
         return result.stdout
 
     place = ("--collection", "docs", "--path", made("words"))
-    assert re.search(r"collection +docs\n +documents +23\n", invoke(export_command, tmp_path / "out", *place))
-    said = json.loads(invoke(export_command, tmp_path / "out", *place, "--json"))
+    assert re.search(r"collection +docs\n +documents +23\n", invoke("export", tmp_path / "out", *place))
+    said = json.loads(invoke("export", tmp_path / "out", *place, "--json"))
     assert (said["documents"], said["files"]) == (23, len(tree(tmp_path / "out")))
     assert said["bytes"] == sum(tree(tmp_path / "out").values())
     edge = ("--path", tmp_path / "edge")
     for _ in range(2):
-        assert re.search(
-            r"collection +docs\n +documents +23\n", invoke(import_command, tmp_path / "out", *edge)
-        )
-    told = json.loads(invoke(import_command, tmp_path / "out", *edge, "--as", "other", "--json"))
+        assert re.search(r"collection +docs\n +documents +23\n", invoke("import", tmp_path / "out", *edge))
+    told = json.loads(invoke("import", tmp_path / "out", *edge, "--as", "other", "--json"))
     assert told.keys() == said.keys()
     assert [told[key] for key in ("collection", "passages", "bytes")] == [
         "other",
