@@ -85,9 +85,11 @@ from .encoders import Encoder as Encoder
 from .encoders import load_encoder as load_encoder
 from .evaluation.adaptation import Adaptation as Adaptation
 from .evaluation.adaptation import Measured as Measured
-from .evaluation.adaptation import Strategy as Strategy
 from .migrations import Migrations as Migrations
 from .scoring.alignment import TopK as TopK
 from .scoring.alignment import TopP as TopP
+from .scoring.feedback import Feedback as Feedback
+from .scoring.fusion import Fusion as Fusion
+from .scoring.strategy import Strategy as Strategy
 from .stores import Store as Store
 from .stores import open_store as open_store

@@ -22,7 +22,7 @@ from connector.collection.documents.writer import IngestReport
 from connector.collection.handle import CollectionHandle
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe, get_recipe
-from connector.collection.search.explain import best_passage, explain
+from connector.collection.search.explain import explain
 from connector.collection.search.options import SearchKeywords, search_options
 from connector.collection.search.search import fetch, rank
 from connector.collection.versions import dual_write
@@ -35,7 +35,6 @@ from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
-from connector.scoring.alignment import Alignment
 from connector.stores import Client, Store, open_store
 from connector.stores.schema import Distribution
 
@@ -379,8 +378,8 @@ class Connector:
         Args:
             query: not blank.
             k: how many documents.
-            options: `filter`, `rerank`, `candidates`, `candidates_by`, `cls_weight` and `alignment`, which
-                `SearchOptions` describes.
+            options: `filter`, `rerank`, `candidates`, `candidates_by`, `fusion`, `feedback`, `like`,
+                `unlike`, `search_again` and `alignment`, which `SearchOptions` describes.
 
         Returns:
             A list of hits; its `ms` says where the time went.
@@ -411,17 +410,15 @@ class Connector:
         self,
         query: str,
         hit: Hit | str,
-        *,
-        cls_weight: float | None = None,
-        alignment: str | Alignment | None = None,
+        **options: Unpack[SearchKeywords],
     ) -> Explanation:
         """Which words of the query and of a passage a score comes from.
 
         Args:
             query: not blank; of a hit, the query that found it.
             hit: a hit, or a document's id for its best passage.
-            cls_weight: for an id, as in `search`; a hit knows its own.
-            alignment: as in `search`; of a hit, the one that the search was given.
+            options: those of the search, which decide how passages are scored and what the candidates are
+                by which scores are scaled.
 
         Returns:
             Pairs of words with their parts, which sum to the score.
@@ -432,22 +429,19 @@ class Connector:
         """
         self._check_open()
         check_query(query)
-        options = search_options(cls_weight=cls_weight, alignment=alignment)
+        chosen = search_options(**options)
 
         def explained(collection: Collection) -> Explanation:
-            encoder, found = self._handle.encoder_of(collection), hit
-            embedding = encoder.encode_queries([query])[0]
-            if isinstance(found, str):
-                found = best_passage(collection, embedding, found, options, device=encoder.device)
-            return explain(collection, encoder, embedding, found, options.alignment)
+            encoder = self._handle.encoder_of(collection)
+            return explain(collection, encoder, encoder.encode_queries([query])[0], hit, chosen)
 
         return self._handle.read(explained)
 
     @checked
     def adapt(
-        self, examples: Iterable[tuple[str, str]], *, save: bool = False, candidates: int = 100
+        self, examples: Iterable[tuple[str, str]], *, save: bool = False, candidates: int | None = None
     ) -> Adaptation:
-        """Choose the alignment and the share of the CLS vectors by a few examples.
+        """Choose the alignment, the fusion and feedback by a few examples.
 
         Nothing but their queries is encoded, and no point is written.
 

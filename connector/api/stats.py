@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 
-from connector.collection.collection import Collection, scored_by
+from connector.collection.collection import Collection
 from connector.collection.documents.writer import WORD_BYTES
 from connector.stores.schema import CLS, FDE
 
@@ -70,7 +70,7 @@ def stats_of(collection: Collection) -> Stats:
         model=collection.metadata.model,
         recipe=collection.recipe.name,
         layout=collection.recipe.layout,
-        scored_by=scored_by(collection, collection.alignment, collection.cls_weight),
+        scored_by=collection.strategy.name,
         bytes_per_passage={name: round(size, 1) for name, size in sizes.items()},
         at_rest_bytes=disk,
         log_bytes=None if disk is None or rest is None else max(disk - rest, 0),

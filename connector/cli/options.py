@@ -283,11 +283,17 @@ def _search_option(name: str) -> click.Option:
     field = SearchOptions.model_fields[name]
     settings: dict[str, Any] = {"help": field.description, "default": field.default}
     kinds = get_args(field.annotation) if type(None) in get_args(field.annotation) else [field.annotation]
+    kinds = [kind for kind in kinds if kind is not type(None)]
     limits = {end: getattr(it, end) for it in field.metadata for end in ("ge", "le") if hasattr(it, end)}
-    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-    if choices:
-        settings["type"] = click.Choice([*choices, "none"] if type(None) in kinds else choices)
+    if all(get_origin(kind) is Literal for kind in kinds):
+        choices = [choice for kind in kinds for choice in get_args(kind)]
+        empty = len(kinds) < len(get_args(field.annotation)) and field.default is not None
+        settings["type"] = click.Choice([*choices, "none"] if empty else choices)
         settings["callback"] = lambda _ctx, _param, value: None if value == "none" else value
+    elif kinds == [bool]:
+        settings["is_flag"] = True
+    elif get_origin(kinds[0]) is tuple:
+        settings |= {"multiple": True, "metavar": "ID", "help": f"{field.description} May be repeated."}
     elif limits:
         kind = click.IntRange if int in kinds else click.FloatRange
         settings["type"] = kind(limits.get("ge"), limits.get("le"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,27 +128,26 @@ def adaptation_json(adaptation: Adaptation) -> dict[str, Any]:
 
 
 def _measured_json(result: Measured) -> dict[str, Any]:
-    alignment, weight = result.strategy.alignment, result.strategy.cls_weight
+    strategy = result.strategy
     return {
-        "alignment": None if alignment is None else alignment.spec,
-        "cls_weight": weight,
+        "alignment": strategy.alignment and strategy.alignment.spec,
+        "fusion": strategy.fusion.spec,
+        "feedback": strategy.feedback and strategy.feedback.spec,
         "nDCG@10": round(result.ndcg, 5),
     }
 
 
+_SHOWN = 20
+"""Strategies in the table."""
+
+
 def adaptation_lines(adaptation: Adaptation) -> Lines:
-    """nDCG@10 of all that was tried, an alignment a row; then what is chosen and what to expect of it."""
-    values: dict[str, dict[float, str]] = {}
-    for result in adaptation.results:
-        alignment, weight = result.strategy.alignment, result.strategy.cls_weight
-        name = "maxsim" if alignment is None else alignment.spec
-        values.setdefault(name, {})[-1 if weight is None else weight] = f"{result.ndcg:.4f}"
-    weights = sorted({weight for row in values.values() for weight in row})
-    names = sorted(values, key=lambda name: ("%" in name, float(re.sub("[^0-9.]", "", name) or 0)))
+    """nDCG@10 of the best that was tried; then what is chosen and what to expect of it."""
+    best = sorted(adaptation.results, key=lambda result: -result.ndcg)[:_SHOWN]
     yield table(
-        ((name, *(values[name].get(weight, "") for weight in weights)) for name in names),
-        "<" + ">" * len(weights),
-        ("nDCG@10", *("no CLS" if weight < 0 else f"CLS {weight:g}" for weight in weights)),
+        ((result.strategy.name, f"{result.ndcg:.4f}") for result in best),
+        "<>",
+        (f"best of {len(adaptation.results)}", "nDCG@10"),
     )
     before, chosen = adaptation.before, adaptation.chosen
     changed = chosen is not before

@@ -15,6 +15,7 @@ from qdrant_client import models
 
 from connector.collection.metadata import (
     DECISIVE,
+    SCORING,
     CollectionMetadata,
     StoredFrequencies,
     new_metadata,
@@ -28,7 +29,10 @@ from connector.core.errors import CollectionError, CollectionExists, EncoderMism
 from connector.core.types import Float32, point_id
 from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
+from connector.scoring.feedback import parse_feedback
+from connector.scoring.fusion import parse_fusion
 from connector.scoring.muvera import Muvera
+from connector.scoring.strategy import Strategy, weighted
 from connector.stores import Store
 from connector.stores.external import seen_through
 from connector.stores.schema import CollectionSchema, Distribution
@@ -178,39 +182,49 @@ class Collection:
         return codec
 
     @property
-    def cls_weight(self) -> float | None:
-        """The share of the CLS vectors in a score; None where tokens alone decide."""
-        return self.metadata.adapted_weight if self.adapted else self.own_scoring[1]
-
-    @property
-    def alignment(self) -> Alignment | None:
-        """How tokens are scored; None is MaxSim."""
-        return self.metadata.alignment if self.adapted else self.own_scoring[0]
+    def strategy(self) -> Strategy:
+        """How candidates are scored."""
+        own, now = self.own_scoring, self.metadata
+        if not self.adapted:
+            return own
+        fusion = now.fusion
+        if fusion is None:
+            fusion = weighted(now.adapted_weight) if now.alignment is not None else own.fusion
+        alignment = own.alignment if now.alignment is None else now.alignment
+        return Strategy(alignment, fusion, now.feedback)
 
     @property
     def adapted(self) -> bool:
         """Whether it is scored otherwise than it was made for."""
-        return self.metadata.alignment is not None
+        return any(getattr(self.metadata, key) is not None for key in SCORING)
 
     @cached_property
-    def own_scoring(self) -> tuple[Alignment | None, float | None]:
-        """Alignment and share of the CLS vectors that the collection was made for."""
-        if self.recipe.alignment is not None:
-            return parse_alignment(self.recipe.alignment), self.metadata.cls_weight
-        return TopK(1) if self.recipe.saliency else None, self.metadata.cls_weight
+    def own_scoring(self) -> Strategy:
+        """What the collection was made for."""
+        recipe = self.recipe
+        alignment: Alignment | None = TopK(1) if recipe.saliency else None
+        if recipe.alignment is not None:
+            alignment = parse_alignment(recipe.alignment)
+        fusion = weighted(1.0 if recipe.layout == "dense" else self.metadata.cls_weight)
+        return Strategy(
+            alignment,
+            fusion if recipe.fusion is None else parse_fusion(recipe.fusion),
+            None if recipe.feedback is None else parse_feedback(recipe.feedback),
+        )
 
-    def adapt(self, alignment: Alignment | None, cls_weight: float | None = None) -> None:
-        """Score by another alignment and another share of the CLS vectors from now on.
+    def adapt(self, scoring: Strategy | None) -> None:
+        """Score otherwise from now on.
 
         No point is written. Searches of this object and of those that open the collection later follow it.
 
         Args:
-            alignment: None goes back to what the collection was made for.
-            cls_weight: the share.
+            scoring: None goes back to what the collection was made for.
         """
         self.check_current()
-        weight = None if alignment is None else cls_weight
-        self.write_metadata(alignment=alignment, adapted_weight=weight)
+        values = dict[str, Any](dict.fromkeys(SCORING))
+        if scoring is not None:
+            values |= {"alignment": scoring.alignment, "fusion": scoring.fusion, "feedback": scoring.feedback}
+        self.write_metadata(**values)
 
     @cached_property
     def pipeline(self) -> PassagePipeline:
@@ -302,15 +316,3 @@ class Collection:
         self.write_metadata(codec=codec.fingerprint)
         self._codec = codec
         return codec
-
-
-def scored_by(collection: Collection, alignment: Alignment | None, cls_weight: float | None) -> str | None:
-    """What the tokens of a collection are scored by, for a person; None if it stores none."""
-    if collection.recipe.layout == "dense":
-        return None
-    parts = ["MaxSim" if alignment is None else alignment.spec]
-    if collection.recipe.saliency:
-        parts.append("saliency")
-    if cls_weight is not None:
-        parts.append(f"CLS with weight {cls_weight:g}")
-    return ", ".join(parts)

@@ -24,6 +24,8 @@ from connector.core.errors import CollectionError, own_words
 from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.scoring.alignment import TopK, TopP, parse_alignment
+from connector.scoring.feedback import Feedback, parse_feedback
+from connector.scoring.fusion import Fusion, parse_fusion
 from connector.scoring.muvera import Muvera
 from connector.stores import PayloadKind, Store
 from connector.stores.external import Layout
@@ -52,7 +54,11 @@ LEDGER = "migration"
 """How the keys of the migrations' ledger begin, see `connector.migrations.revisions`."""
 
 
-DECISIVE = ("uid", "recipe", "alignment", "adapted_weight", "filling")
+SCORING = ("alignment", "adapted_weight", "fusion", "feedback")
+"""Keys that say how an adapted collection is scored."""
+
+
+DECISIVE = ("uid", "recipe", *SCORING, "filling")
 """Keys that decide how a collection is written and searched."""
 
 
@@ -70,7 +76,8 @@ class CollectionMetadata(BaseModel):
         codec: the fitted codec's fingerprint; missing until the first documents come.
         cls_weight: share of the CLS vectors in the score, if the encoder's checkpoint has one.
         alignment: how tokens are scored, if the collection was adapted.
-        adapted_weight: share of the CLS vectors that goes with it.
+        adapted_weight: share of the CLS vectors that went with it in version 0.1.
+        fusion, feedback: how parts make a score and what first hits add, if the collection was adapted.
         frequencies: how many passages the token frequencies count, if the recipe asks for them.
         hnsw, copies: the graph of the CLS vectors and how a cluster spreads it, if given.
         indexes: indexed payload keys and their kinds.
@@ -100,6 +107,8 @@ class CollectionMetadata(BaseModel):
     cls_weight: float | None = None
     alignment: Annotated[TopK | TopP | None, BeforeValidator(lambda it: it and parse_alignment(it))] = None
     adapted_weight: float | None = None
+    fusion: Annotated[Fusion | None, BeforeValidator(lambda it: it and parse_fusion(it))] = None
+    feedback: Annotated[Feedback | None, BeforeValidator(lambda it: it and parse_feedback(it))] = None
     frequencies: int | None = None
     hnsw: Json[Hnsw] | None = None
     copies: Json[Distribution] | None = None
@@ -185,7 +194,7 @@ def _text(value: Any) -> str:
             return "1"
         case BaseModel():
             return value.model_dump_json()
-        case TopK() | TopP():
+        case TopK() | TopP() | Fusion() | Feedback():
             return value.spec
         case Mapping():
             return json.dumps(dict(value), sort_keys=True)

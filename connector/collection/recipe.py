@@ -23,6 +23,8 @@ from connector.compression.reduction.base import Need
 from connector.core.errors import RecipeError, first_problem, one_line
 from connector.scoring.alignment import parse_alignment
 from connector.scoring.bm25 import BM25
+from connector.scoring.feedback import parse_feedback
+from connector.scoring.fusion import parse_fusion
 from connector.stores.schema import Layout, Quantization
 
 
@@ -54,6 +56,12 @@ class Recipe(BaseModel):
         oversampling: with quantization, how many times k passages are scored again.
         lexical: language of an index of words (BM25), such as "english"; None for no index. Candidates may
             then come by words, too.
+        length_penalty: a of the score of a passage's tokens, their mean similarity less a · ln(stored rows):
+            longer passages have more rows to be alike by.
+        fusion: how the scores of tokens, words and the CLS vector make one, such as
+            "minmax:tokens=1,bm25=0.5,cls=0.5"; None is tokens alone, or what the model was trained with.
+        feedback: what the first two hits of a query add to the score of passages like them, such as
+            "codes=3"; None for nothing.
         fde: "muvera" stores a fixed dimensional encoding of the tokens beside the CLS vector, by which
             candidates may come, too.
     """
@@ -74,6 +82,9 @@ class Recipe(BaseModel):
     quantization: Quantization | None = None
     oversampling: float = Field(default=2.0, ge=1, allow_inf_nan=False)
     lexical: str | None = None
+    length_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    fusion: str | None = None
+    feedback: str | None = None
     fde: Literal["muvera"] | None = None
 
     @model_validator(mode="after")
@@ -83,7 +94,7 @@ class Recipe(BaseModel):
                 f"layout {self.layout} with codec {self.codec}: tokens need a codec, and only the layout of "
                 "recipe dense, which stores none, goes without one"
             )
-        for field in ("reduction", "query_reduction", "alignment", "saliency", "fde"):
+        for field in ("reduction", "query_reduction", "alignment", "saliency", "length_penalty", "fde"):
             if self.layout == "dense" and (part := getattr(self, field)):
                 raise ValueError(
                     f"layout dense stores no tokens, so there is nothing for {field} {part} to do"
@@ -116,6 +127,12 @@ class Recipe(BaseModel):
             parse_alignment(self.alignment)
         if self.lexical is not None:
             BM25(self.lexical)
+        if self.fusion is not None and parse_fusion(self.fusion).tokens and self.layout == "dense":
+            raise ValueError(f"layout dense stores no tokens for fusion {self.fusion}; leave tokens out")
+        if self.feedback is not None and parse_feedback(self.feedback).codes and self.layout != "codes":
+            raise ValueError(
+                f"layout {self.layout} has no codes for feedback {self.feedback}; give cls, such as cls=1"
+            )
         return self
 
     def varied(self, **parts: str | bool | None) -> Recipe:

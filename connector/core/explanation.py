@@ -39,7 +39,8 @@ class Pair:
     """A part of a score: a token of the query and a stored row of the passage that it is aligned with.
 
     Args:
-        kind: "tokens", or "cls" for the CLS vectors.
+        kind: "tokens"; "words", of BM25; "cls", the CLS vectors; "feedback", a hit, or a liked document,
+            that speaks for what is like it.
         query: the word that the query's token is a piece of.
         passage: all words that the row stands for: several where tokens were merged.
         spread: the share of the part that each of these words has, Σ = 1. A merged row is the mean of its
@@ -49,7 +50,7 @@ class Pair:
         share: the part over the score; 0 where the score is 0.
     """
 
-    kind: Literal["tokens", "cls"]
+    kind: Literal["tokens", "words", "cls", "feedback"]
     query: Word
     passage: tuple[Word, ...]
     spread: tuple[float, ...]

@@ -9,7 +9,7 @@ import datetime
 import math
 import reprlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -254,6 +254,29 @@ def unit(vectors: NDArray[np.floating]) -> Float32:
 
 
 @dataclass(frozen=True, slots=True)
+class ScorePart:
+    """One part of a score, which is Σ weight · scaled over its parts.
+
+    Args:
+        score: as it was computed.
+        scaled: the same on the scale of the candidates.
+        weight: what it counts.
+        low, high: the scores that are scaled to 0 and 1; None where it is scaled by ranks.
+    """
+
+    score: float
+    scaled: float
+    weight: float
+    low: float | None
+    high: float | None
+
+    @property
+    def value(self) -> float:
+        """What it adds to the score."""
+        return self.weight * self.scaled
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One found document.
 
@@ -264,9 +287,10 @@ class Hit:
         title: the document's title, if any.
         metadata: the document's metadata.
         passage: number of the best passage in the document; 0 unless the document was split.
-        parts: the parts of the score by name, where they were computed: "cls" (inner product of the CLS
-            vectors), "maxsim" or "aligned" and, where it is mixed with CLS, "mixed"; where nothing reranks,
-            the score by which the hit was found: "cls", "bm25", "rrf", "dbsf" or "fde".
+        parts: the parts of the score by name: "tokens" (MaxSim, its mean a query token, or the aligned
+            score), "bm25" (words), "cls" (inner product of the CLS vectors), "feedback_codes",
+            "feedback_cls"; where candidates keep the order in which they were found, the one score by which
+            they were: "cls", "bm25", "rrf", "dbsf" or "fde".
     """
 
     id: str
@@ -275,7 +299,7 @@ class Hit:
     title: str | None
     metadata: dict[str, Any]
     passage: int
-    parts: dict[str, float]
+    parts: dict[str, ScorePart]
 
 
 class Hits(list[Hit]):
@@ -284,11 +308,14 @@ class Hits(list[Hit]):
     Attributes:
         ms: milliseconds spent in "encode", "candidates", "rerank" and in "total". Where Qdrant
             reranks, it does so in the request for candidates, and "rerank" is 0.
+        missing: parts of the score that the collection cannot give, such as "bm25" while its words are
+            being added; the others were fused without them.
     """
 
-    def __init__(self, hits: list[Hit], ms: dict[str, float]) -> None:
+    def __init__(self, hits: list[Hit], ms: dict[str, float], missing: Sequence[str] = ()) -> None:
         super().__init__(hits)
         self.ms = ms
+        self.missing = tuple(missing)
 
 
 _POINT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "qdrant-late-interaction")

@@ -1,8 +1,9 @@
 """How a collection's tokens are best scored for a task, found out from a few queries and their answers.
 
-Candidates are found and read once a query; then they are scored by every strategy, an alignment and a
-share of the CLS vectors. No weight changes and no point is written. Source: Qian et al.,
-"Multi-Vector Retrieval as Sparse Alignment" (ALIGNER), 2022, which chooses each task's alignment so.
+Candidates are found and read once a query; then they are scored by every strategy: an alignment, a fusion of
+tokens, words and CLS vectors, and feedback. No weight of the model changes and no point is written. Source:
+Qian et al., "Multi-Vector Retrieval as Sparse Alignment" (ALIGNER), 2022, which chooses each task's alignment
+so.
 
 Of few examples the best strategy is mostly the luckiest one, so `pick` asks for more than a better mean.
 """
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import states
-from connector.collection.search.candidates import Plan
+from connector.collection.search.candidates import Found, Plan
 from connector.collection.search.options import SearchOptions
-from connector.collection.search.search import rank
+from connector.collection.search.scored import Scored
 from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding
 from connector.encoders import Encoder
@@ -28,7 +29,10 @@ from connector.evaluation.beir import judged_examples
 from connector.evaluation.metrics import DEPTH, Float64, ndcg
 from connector.evaluation.ranking import Ranking, best_first
 from connector.scoring.alignment import Alignment, TopK, TopP
-from connector.stores import Record
+from connector.scoring.feedback import Feedback
+from connector.scoring.fusion import Fusion
+from connector.scoring.strategy import TOKENS_ALONE, Strategy, weighted
+from connector.stores.schema import LEXICAL
 
 TOP_K = (1, 2, 4, 6, 8)
 
@@ -38,56 +42,65 @@ TOP_P = (0.5, 1, 1.5, 2)
 
 
 CLS_WEIGHTS = (0, 0.25, 0.5)
+"""Of a score that is not scaled, w · CLS + (1 − w) · tokens."""
+
+
+WEIGHTS = (0, 0.25, 0.5, 1)
+"""Of words and of CLS vectors, beside tokens, where each is scaled."""
+
+
+FEEDBACK: tuple[Feedback | None, ...] = (None, Feedback(codes=1), Feedback(codes=3))
 
 
 _NAMED = 5
 """How many unknown ids an error names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A way to score: w·CLS + (1 − w)·aligned, both means of cosines.
-
-    Args:
-        alignment: which tokens count; None is the sum of MaxSim, which only a collection whose model came
-            with a share of CLS mixes.
-        cls_weight: w; None is 0.
-    """
-
-    alignment: Alignment | None
-    cls_weight: float | None = None
-
-    @property
-    def name(self) -> str:
-        """For a person, such as "top-2, CLS 0.25"."""
-        tokens = "maxsim" if self.alignment is None else self.alignment.spec
-        return tokens if self.cls_weight is None else f"{tokens}, CLS {self.cls_weight:g}"
-
-    def steps(self, other: Strategy) -> int:
-        """How many changes apart they are: places in `TOP_K`, in `TOP_P` and in `CLS_WEIGHTS`.
-
-        The shares begin beside top-1, on its other side. Different strategies are at least 1 apart.
-        """
-        if self == other:
-            return 0
-        mine, yours = self._place, other._place
-        return max(1, abs(mine[0] - yours[0]) + abs(mine[1] - yours[1]))
-
-    @property
-    def _place(self) -> tuple[int, int]:
-        share = bisect_left(CLS_WEIGHTS, self.cls_weight or 0)
-        if isinstance(self.alignment, TopP):
-            return -1 - bisect_left(TOP_P, self.alignment.percent), share
-        return bisect_left(TOP_K, 1 if self.alignment is None else self.alignment.k), share
-
-
 ALIGNMENTS: tuple[Alignment, ...] = (*map(TopK, TOP_K), *map(TopP, TOP_P))
 
 
-STRATEGIES: tuple[Strategy, ...] = tuple(
-    Strategy(alignment, weight or None) for weight in CLS_WEIGHTS for alignment in ALIGNMENTS
-)
-"""What is tried, less CLS before more, counts before shares, small before large."""
+def steps_between(one: Strategy, other: Strategy) -> int:
+    """How many changes apart two strategies are: places in `TOP_K`, in `TOP_P` and among the weights.
+
+    The shares begin beside top-1, on its other side. Different strategies are at least 1 apart.
+    """
+    if one == other:
+        return 0
+    places = zip(_places(one), _places(other), strict=True)
+    return max(1, sum(abs(mine - yours) for mine, yours in places))
+
+
+def _places(strategy: Strategy) -> tuple[int, ...]:
+    alignment, fusion = strategy.alignment, strategy.fusion
+    if isinstance(alignment, TopP):
+        spread = -1 - bisect_left(TOP_P, alignment.percent)
+    else:
+        spread = bisect_left(TOP_K, 1 if alignment is None else alignment.k)
+    weights = CLS_WEIGHTS if fusion.method == "sum" else WEIGHTS
+    feedback = 0.0 if strategy.feedback is None else strategy.feedback.codes
+    speaking = bisect_left([0.0, 1.0, 3.0], feedback)
+    return spread, bisect_left(weights, fusion.bm25), bisect_left(weights, fusion.cls), speaking
+
+
+def strategies_from(start: Strategy, words: bool = False, codes: bool = False) -> list[Strategy]:
+    """What is tried: this one first, then by their steps from it.
+
+    Args:
+        start: what the collection is made for. Where it is not scaled, each alignment with each share of the
+            CLS vectors; else one thing at a time is changed: alignment, weights, feedback.
+        words: whether the collection has an index of words.
+        codes: whether it has codes for feedback.
+    """
+    if start.fusion.method == "sum":
+        found = [Strategy(alignment, weighted(share)) for share in CLS_WEIGHTS for alignment in ALIGNMENTS]
+    else:
+        weights = [(bm25, cls) for bm25 in (WEIGHTS if words else (0,)) for cls in WEIGHTS]
+        fusions = [replace(start.fusion, tokens=1.0, bm25=bm25, cls=cls) for bm25, cls in weights]
+        found = [replace(start, alignment=alignment) for alignment in ALIGNMENTS if alignment != TopK(1)]
+        found += [replace(start, fusion=fusion) for fusion in fusions]
+        found += [replace(start, feedback=feedback) for feedback in (FEEDBACK if codes else ())]
+    others = [strategy for strategy in dict.fromkeys(found) if strategy != start]
+    return [start, *sorted(others, key=lambda it: steps_between(start, it))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +143,7 @@ def adapt(
     examples: Iterable[tuple[str, str]],
     *,
     save: bool = False,
-    candidates: int = 100,
+    candidates: int | None = None,
 ) -> Adaptation:
     """Choose a strategy by examples, and with `save` score by it from now on.
 
@@ -140,7 +153,7 @@ def adapt(
         examples: pairs of a query and the id of a document that answers it, of at least two queries; a query
             with several answers comes several times.
         save: whether to store the choice with the collection, `Collection.adapt`.
-        candidates: passages found for each query, as in a search; at least 10 are.
+        candidates: passages found for each query, as in a search; at least 10 are. None: as many.
 
     Raises:
         InputError: the examples cannot be used, or none of them has its answer among the candidates.
@@ -149,11 +162,13 @@ def adapt(
     if collection.recipe.layout == "dense":
         raise CollectionError(
             f"collection {collection.name!r} stores no tokens to align; ingest into another collection with "
-            "--recipe default or compact"
+            "--recipe default"
         )
     relevant = judged_examples(examples).qrels
     _check_known(collection, [answer for answers in relevant.values() for answer in answers])
-    strategies = strategies_from(made_for(collection))
+    codes = collection.recipe.layout == "codes"
+    words = collection.recipe.lexical is not None and collection.metadata.filling != LEXICAL
+    strategies = strategies_from(made_for(collection), words, codes)
     embeddings = encoder.encode_queries(list(relevant))
     columns, missing = [], []
     for (query, answers), embedding in zip(relevant.items(), embeddings, strict=True):
@@ -163,18 +178,16 @@ def adapt(
             missing.append(query)
     if len(missing) == len(relevant):
         raise InputError(
-            f"none of the {len(relevant)} queries has an answer among its {candidates} candidates, so there "
+            f"none of the {len(relevant)} queries has an answer among its candidates, so there "
             "is nothing to choose by; give more candidates (--candidates), or other examples"
         )
     values = np.stack(columns, axis=1)
     steps = steps_from(strategies)
     results = tuple(map(Measured, strategies, map(float, values.mean(axis=1))))
     best = results[pick(values, steps)]
-    changes = save and (collection.adapted if best is results[0] else best.strategy != current(collection))
-    if changes and best is results[0]:
-        collection.adapt(None)
-    elif changes:
-        collection.adapt(best.strategy.alignment, best.strategy.cls_weight)
+    changes = save and (collection.adapted if best is results[0] else best.strategy != collection.strategy)
+    if changes:
+        collection.adapt(None if best is results[0] else best.strategy)
     return Adaptation(
         results, results[0], best, leave_one_out(values, steps), len(relevant), tuple(missing), changes
     )
@@ -185,26 +198,15 @@ def made_for(collection: Collection) -> Strategy:
 
     Steps count from there, so that adapting again by the same examples chooses the same.
     """
-    alignment, weight = collection.own_scoring
-    if alignment is None and not weight:
-        alignment = TopK(1)  # MaxSim, and the same order
-    return Strategy(alignment, weight or None)
-
-
-def current(collection: Collection) -> Strategy:
-    """What a collection is scored by now."""
-    return Strategy(collection.alignment, collection.cls_weight)
-
-
-def strategies_from(start: Strategy) -> list[Strategy]:
-    """All strategies, this one first, then by their steps from it; of as many steps as in `STRATEGIES`."""
-    others = [strategy for strategy in STRATEGIES if strategy != start]
-    return [start, *sorted(others, key=start.steps)]
+    own = collection.own_scoring
+    if own.alignment is None and own.fusion == TOKENS_ALONE:
+        return replace(own, alignment=TopK(1))  # MaxSim, and the same order
+    return own
 
 
 def steps_from(strategies: Sequence[Strategy]) -> NDArray[np.int64]:
     """(S,) of each strategy the steps from the first."""
-    return np.array([strategies[0].steps(strategy) for strategy in strategies])
+    return np.array([steps_between(strategies[0], strategy) for strategy in strategies])
 
 
 def pick(values: Float64, steps: NDArray[np.int64]) -> int:
@@ -237,36 +239,45 @@ def leave_one_out(values: Float64, steps: NDArray[np.int64]) -> float:
 
 
 def _rankings(
-    collection: Collection, query: Embedding, strategies: Sequence[Strategy], candidates: int, device: str
+    collection: Collection,
+    query: Embedding,
+    strategies: Sequence[Strategy],
+    candidates: int | None,
+    device: str,
 ) -> list[Ranking]:
     """Of each strategy the ids of one query's candidate documents, best first."""
     options = SearchOptions(k=DEPTH, candidates=candidates, rerank="client")
-    found = rank(collection, query, options, device=device).found
     plan = Plan.of(collection, query, options, device)
+    weighs = {name for strategy in strategies for name in strategy.fusion.weights}
+    found = replace(plan, fusion=Fusion("minmax", **dict.fromkeys(weighs, 1.0))).candidates(
+        plan.limit, plan.limit
+    )
     rankings = []
     for strategy in strategies:
-        scored = scores_by(plan, strategy, found)
-        passages = [(record.payload["id"], record.payload["passage"]) for record, _ in scored]
-        rankings.append(best_first(passages, [score for _, score in scored]))
+        scored = scored_by(plan, strategy, found)
+        passages = [(record.payload["id"], record.payload["passage"]) for record in scored.found.records]
+        rankings.append(best_first(passages, scored.totals.tolist()))
     return rankings
 
 
-def scores_by(plan: Plan, strategy: Strategy, found: list[Record]) -> list[tuple[Record, float]]:
-    """Candidates and their scores by a strategy, as a search gives them.
+def scored_by(plan: Plan, strategy: Strategy, found: Found) -> Scored:
+    """Candidates scored by a strategy, as a search scores them.
 
     Args:
         plan: of a search whose candidates the client scores.
         strategy: takes the place of how the plan scores.
-        found: the plan's candidates.
+        found: the plan's candidates, with the score of each part that a strategy weighs.
     """
-    plan = replace(plan, alignment=strategy.alignment, weight=strategy.cls_weight)
+    feedback = "none" if strategy.feedback is None else strategy.feedback
+    options = plan.options.model_copy(update={"feedback": feedback})
+    plan = replace(plan, options=options, alignment=strategy.alignment, fusion=strategy.fusion)
     recipe = plan.collection.recipe
     folded = recipe.layout == "multivector" and recipe.saliency
-    if found and folded and strategy == Strategy(TopK(1)):  # Qdrant's own, over rows as long as salient
-        plan = replace(plan, mode="server")
-        found = plan.candidates(len(found), len(found))
-    parts = plan.parts(found)
-    return [(record, list(part.values())[-1]) for record, part in zip(found, parts, strict=True)]
+    if found.records and folded and (strategy.alignment, strategy.fusion) == (TopK(1), TOKENS_ALONE):
+        plan = replace(plan, mode="server")  # Qdrant's own, over rows as long as salient
+        found = plan.candidates(plan.limit, plan.limit)
+        return Scored.of(plan, found)
+    return Scored.of(plan, plan.rescored(found)).with_feedback(plan)
 
 
 def _check_known(collection: Collection, answers: Sequence[str]) -> None:

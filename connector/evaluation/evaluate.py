@@ -12,10 +12,11 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from connector.collection.collection import Collection, scored_by
+from connector.collection.collection import Collection
 from connector.collection.documents.writer import IngestReport
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe
+from connector.collection.search.candidates import POOL, strategy_of
 from connector.collection.search.options import SearchKeywords, SearchOptions, search_options
 from connector.collection.search.search import fetch, rank
 from connector.core.sources import Source
@@ -92,7 +93,7 @@ def evaluate(
         InputError: an option of the search cannot be used.
         SourceError: the folder is not in this layout.
     """
-    given = {"candidates": 200, **search}
+    given = {"candidates": POOL, **search}
     options = search_options(**given, k=given["candidates"])
     options.check(recipe)
     judged = load_judged(folder, split)
@@ -102,11 +103,7 @@ def evaluate(
     with temporary_collection(recipe, encoder) as collection:
         report = ingest(collection, used, source, chunking=Chunking(), skip_bad=skip_bad, progress=progress)
         seconds = report.seconds + (cached.spared if cached else 0.0)
-        scored = scored_by(
-            collection,
-            options.alignment or collection.alignment,
-            collection.cls_weight if options.cls_weight is None else options.cls_weight,
-        )
+        scored = strategy_of(collection, options).name
         at_rest = _at_rest(collection, report.passages)
         queries = used.encode_queries(list(judged.queries.values()))
         found = list(searches(collection, queries, options, encoder.device))

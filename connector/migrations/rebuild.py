@@ -15,7 +15,7 @@ from typing import Any
 from connector.collection.collection import CANARIES_FILE, Collection
 from connector.collection.documents.document_state import read, unmake
 from connector.collection.documents.writer import IngestReport, Writer
-from connector.collection.metadata import CollectionMetadata, new_metadata
+from connector.collection.metadata import SCORING, CollectionMetadata, new_metadata
 from connector.collection.pipeline import WINDOW
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.versions import transcode
@@ -36,7 +36,7 @@ _AGAIN = ", again"
 _WORKING = ("building", "rebuild", "frozen", "filling")
 
 
-_OF_CONTENT = ("codec", "alignment", "adapted_weight", "frequencies", "canaries", "imported", *_WORKING)
+_OF_CONTENT = ("codec", *SCORING, "frequencies", "canaries", "imported", *_WORKING)
 """What a new version does not have from the one that it is made of."""
 
 
@@ -70,7 +70,7 @@ def rebuild(work: Work, source: Collection, after: CollectionMetadata, encoder: 
     now, made = source.read_metadata(), target.read_metadata()
     values: dict[str, Any] = {**now.ledger, **dict.fromkeys(_WORKING)}
     if made.route == "stored" and target.recipe.layout != "dense":  # tokens are scored as they were
-        values |= {"alignment": now.alignment, "adapted_weight": now.adapted_weight}
+        values |= {key: getattr(now, key) for key in SCORING}
     target.write_metadata(**values | dict(work.finish))
     work.store.switch(work.name, target.physical)
     source.write_metadata(rebuild=None)

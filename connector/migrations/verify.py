@@ -15,8 +15,8 @@ from connector.collection.documents.passages import points_of
 from connector.collection.documents.writer import EncoderOf
 from connector.collection.handle import OpenCollection
 from connector.collection.pipeline import WINDOW
-from connector.collection.search.candidates import codec_of, stored
 from connector.collection.search.search import rank
+from connector.collection.search.stored_tokens import codec_of, stored
 from connector.collection.versions import transcode
 from connector.collection.versions.catalog import versions_of
 from connector.collection.versions.dual_write import carry

@@ -132,6 +132,20 @@ class Store(Protocol):
         The filter applies to every stage of the query.
         """
 
+    def search_together(
+        self,
+        name: str,
+        queries: Sequence[Query],
+        *,
+        payload: Keys,
+        vectors: Sequence[str] = (),
+        filter: Where = None,
+    ) -> list[list[Record]]:
+        """What `search` gives for several queries with one filter, in one request.
+
+        The payload keys and vectors are read with the points of the first query alone.
+        """
+
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> Iterator[Record]:

@@ -200,15 +200,21 @@ class AttachedStore(ServerStore):
         found = super().retrieve(name, known, self._keys(payload), vectors)
         return {key: self._ours(record, payload) for key, record in found.items()}
 
-    def search(
-        self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
-    ) -> list[Record]:
+    def search_together(
+        self,
+        name: str,
+        queries: Sequence[Query],
+        *,
+        payload: Keys,
+        vectors: Sequence[str] = (),
+        filter: Where = None,
+    ) -> list[list[Record]]:
         """As every store does, but passing over points whose payload the program has replaced since."""
         keys, where = self._keys(payload), self._filter(filter)
-        found = super().search(name, query, payload=keys, vectors=vectors, filter=where)
+        first, *others = super().search_together(name, queries, payload=keys, vectors=vectors, filter=where)
         wanted = {OWN + key for key in payload or () if key not in _THEIRS}
-        whole = [it for it in found if wanted <= it.payload.keys() and len(it.vectors) == len(vectors)]
-        return [self._ours(record, payload) for record in whole]
+        whole = [it for it in first if wanted <= it.payload.keys() and len(it.vectors) == len(vectors)]
+        return [[self._ours(record, payload) for record in whole], *others]
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None

@@ -57,7 +57,7 @@ class Nearest:
         vector: (d,) float32; (m, d) for a multivector, scored by MaxSim; sparse for a sparse one.
         using: the name of the vector.
         limit: how many points.
-        prefetch: scores only the points that this query finds first.
+        prefetch: scores only the points that these queries find first; none for all points.
         oversampling: where the vector is quantized, how many times the limit is scored by the vectors
             themselves.
     """
@@ -65,13 +65,13 @@ class Nearest:
     vector: Float32 | Sparse
     using: str
     limit: int
-    prefetch: Query | None = None
+    prefetch: tuple[Query, ...] = ()
     oversampling: float | None = None
 
     @property
     def stages(self) -> tuple[Query, ...]:
         """What finds the points that it scores; empty where it scores all."""
-        return () if self.prefetch is None else (self.prefetch,)
+        return self.prefetch
 
     def search_params(self, engine: Any) -> Any:
         """How many candidates of a quantized vector are scored again by the vectors themselves.

@@ -298,7 +298,7 @@ def test_search_returns_only_what_was_asked_for(store: Store, name: str) -> None
 
 def test_search_of_an_empty_collection_finds_nothing(store: Store, name: str) -> None:
     query = points(1)[0]
-    by_tokens = Nearest(query.vectors["tokens"], "tokens", 3, prefetch=nearest(query, 3))
+    by_tokens = Nearest(query.vectors["tokens"], "tokens", 3, prefetch=(nearest(query, 3),))
     assert store.search(name, nearest(query, 3), payload=[]) == []
     assert store.search(name, by_tokens, payload=[]) == []
 
@@ -315,7 +315,7 @@ def test_engine_maxsim_over_prefetched_points_is_maxsim(
     store.upsert(name, written)
     prefetch = Nearest(cls.astype(np.float32), "cls", 50)
     found = store.search(
-        name, Nearest(tokens.astype(np.float32), "tokens", 20, prefetch=prefetch), payload=["n"]
+        name, Nearest(tokens.astype(np.float32), "tokens", 20, prefetch=(prefetch,)), payload=["n"]
     )
     near = np.argsort([-(point.vectors["cls"] @ cls) for point in written])[:50]
     scores = {int(n): maxsim(tokens, written[n].vectors["tokens"]) for n in near}
@@ -330,7 +330,7 @@ def test_engine_maxsim_over_prefetched_points_is_maxsim(
 def test_the_filter_applies_before_the_limit_of_every_stage(store: Store, name: str) -> None:
     store.upsert(name, points(60))
     query = points(1)[0]
-    by_tokens = Nearest(query.vectors["tokens"], "tokens", 30, prefetch=nearest(query, 30))
+    by_tokens = Nearest(query.vectors["tokens"], "tokens", 30, prefetch=(nearest(query, 30),))
     for nearest_points in (nearest(query, 30), by_tokens):
         found = store.search(name, nearest_points, payload=["metadata"], filter=odd())
         assert len(found) == 30
@@ -499,22 +499,42 @@ def test_a_fused_query_may_come_first(worded: Store, name: str, method: str) -> 
     within = found_by(worded, name, both)
     tokens = points(9, seed=2)[4].vectors["tokens"]
     assert not isinstance(tokens, Sparse)
-    found = found_by(worded, name, Nearest(tokens, "tokens", 60, both))
+    found = found_by(worded, name, Nearest(tokens, "tokens", 60, (both,)))
     expected = {number: maxsim(tokens, points(60)[number].vectors["tokens"]) for number in within}
     assert found == pytest.approx(expected, abs=1e-3)
-    assert found_by(worded, name, replace(by_cls, limit=3, prefetch=both)).keys() <= within.keys()
-    filtered = found_by(worded, name, Nearest(tokens, "tokens", 60, both), odd())
+    assert found_by(worded, name, replace(by_cls, limit=3, prefetch=(both,))).keys() <= within.keys()
+    filtered = found_by(worded, name, Nearest(tokens, "tokens", 60, (both,)), odd())
     assert filtered.keys() == found_by(worded, name, both, odd()).keys()
     assert all(number % 2 for number in filtered)
+
+
+def test_several_queries_score_the_points_that_any_of_them_finds(worded: Store, name: str) -> None:
+    """One request gives the score in each of two vectors of every point that either finds."""
+    by_cls = Nearest(points(1, seed=1)[0].vectors["cls"], "cls", 10)
+    by_words = Nearest(words(3, 7), "lexical", 10)
+    pool = {**found_by(worded, name, by_cls), **found_by(worded, name, by_words)}.keys()
+    both = (by_cls, by_words)
+    scored = [replace(query, limit=20, prefetch=both) for query in both]
+    first, second = worded.search_together(name, scored, payload=["n"], vectors=["cls"])
+    assert {it.payload["n"] for it in first} == pool
+    everywhere = found_by(worded, name, replace(by_cls, limit=60))
+    assert {it.payload["n"]: it.score for it in first} == pytest.approx({it: everywhere[it] for it in pool})
+    assert all(it.vectors.keys() == {"cls"} for it in first)
+    numbers = {it.key: it.payload["n"] for it in first}
+    worded_scores = found_by(worded, name, replace(by_words, limit=60))
+    assert {numbers[it.key]: it.score for it in second} == pytest.approx(
+        {it: worded_scores[it] for it in pool if it in worded_scores}
+    )
+    assert all((it.payload, it.vectors) == ({}, {}) for it in second)
 
 
 @pytest.mark.parametrize("method", FUSIONS)
 def test_prefetches_may_be_nested(worded: Store, name: str, method: str) -> None:
     """Tokens among the best ten by CLS of the twenty that are fused."""
     by_cls, _, both = fused(method, 20)
-    ten = replace(by_cls, limit=10, prefetch=both)
+    ten = replace(by_cls, limit=10, prefetch=(both,))
     tokens = points(9, seed=2)[4].vectors["tokens"]
-    found = found_by(worded, name, Nearest(tokens, "tokens", 60, ten))
+    found = found_by(worded, name, Nearest(tokens, "tokens", 60, (ten,)))
     assert found.keys() == found_by(worded, name, ten).keys()
     assert len(found) == 10
 
@@ -884,7 +904,7 @@ def test_the_best_of_quantized_tokens_are_scored_again_by_the_tokens(
     scores = {point.payload["n"]: maxsim(tokens, point.vectors["tokens"]) for point in written}
     best = sorted(scores, key=lambda number: -scores[number])[:10]
     for _ in range(2):
-        by_tokens = Nearest(tokens, "tokens", 10, nearest(query, 200), oversampling=20)
+        by_tokens = Nearest(tokens, "tokens", 10, (nearest(query, 200),), oversampling=20)
         found = found_by(edge_store, "quantized", by_tokens)
         assert list(found) == best
         assert found == pytest.approx({number: scores[number] for number in best}, abs=1e-5)
@@ -910,7 +930,7 @@ def test_vectors_of_qdrants_own_types_come_back_within_a_bound(
             assert stored.shape == np.shape(vector)
             assert np.linalg.norm(stored - vector, axis=-1).max() < bound
     tokens: Any = query.vectors["tokens"]
-    found = found_by(edge_store, "turbo", Nearest(tokens, "tokens", 100, nearest(query, 100)))
+    found = found_by(edge_store, "turbo", Nearest(tokens, "tokens", 100, (nearest(query, 100),)))
     for number, score in found.items():
         exact = maxsim(tokens, written[number].vectors["tokens"])
         assert score == pytest.approx(exact, abs=bound * len(tokens))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @main.command(
     "evaluate",
     cls=options.SearchCommand,
-    search=["candidates", "candidates_by", "alignment", "cls_weight"],
+    search=["candidates", "candidates_by", "alignment", "fusion", "feedback"],
     context_settings={"default_map": {"candidates": 200}},
 )
 @click.argument("folder", type=options.PATH)
@@ -75,13 +75,18 @@ def evaluate_command(
 @click.option("--reset", is_flag=True, help="Instead: score again as the collection was made for.")
 @options.json
 def adapt_command(
-    connector: Connector, examples: Path | None, candidates: int, save: bool, reset: bool, as_json: bool
+    connector: Connector,
+    examples: Path | None,
+    candidates: int | None,
+    save: bool,
+    reset: bool,
+    as_json: bool,
 ) -> None:
-    """Choose how tokens are scored by a few examples; 8 will do, and more find smaller gains.
+    """Choose how passages are scored by a few examples; 8 will do, and more find smaller gains.
 
-    Tries how many tokens of a passage each token of a query is compared with, and how much CLS counts. What
-    the collection was made for stays unless the examples speak clearly for something else. Nothing but the
-    queries is encoded.
+    Tries how many tokens of a passage each token of a query is compared with, how much words and CLS vectors
+    count, and feedback. What the collection was made for stays unless the examples speak clearly for
+    something else. Nothing but the queries is encoded.
 
     A query with several answers stands on several lines, or on one of a .jsonl file with "ids", a list. The
     leave-one-out estimate is what to expect for other queries: each example is measured by what the others

@@ -16,11 +16,10 @@ from connector.cli.results import hits_json, hits_lines
 if TYPE_CHECKING:
     from connector.api.connector import Connector
 
-FINDING = ["k", "candidates", "candidates_by"]
-SCORING = ["alignment", "cls_weight"]
+AS = ["candidates", "candidates_by", "fusion", "feedback", "like", "unlike", "search_again", "alignment"]
 
 
-@main.command("search", cls=options.SearchCommand, search=[*FINDING, *SCORING, "rerank", "filter"])
+@main.command("search", cls=options.SearchCommand, search=["k", *AS, "rerank", "filter"])
 @click.argument("query")
 @options.opened()
 @options.json
@@ -43,7 +42,7 @@ def stats_command(connector: Connector, as_json: bool) -> None:
     output(as_json, dataclasses.asdict(connector.stats()))
 
 
-@main.command("explain", cls=options.SearchCommand, search=SCORING)
+@main.command("explain", cls=options.SearchCommand, search=[*AS, "filter"])
 @click.argument("query")
 @click.option("--id", "document", required=True, metavar="ID", help="Id of the document to explain.")
 @options.opened()

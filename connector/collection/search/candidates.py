@@ -1,22 +1,26 @@
-"""What finds candidates, what is read of them, and what their scores are made of."""
+"""What finds candidates, what is read of them, and the parts of their scores."""
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from qdrant_client import models
 
 from connector.collection.collection import Collection
 from connector.collection.pipeline import QueryTokens, StoredTokens, scores
 from connector.collection.search.options import CandidatesBy, SearchOptions
-from connector.compression.codecs import Codec
-from connector.core.errors import CollectionError, InputError
-from connector.core.types import Embedding, Float32
+from connector.collection.search.stored_tokens import codec_of, keys_of, stored
+from connector.core.errors import CollectionError
+from connector.core.types import Embedding, Float32, Sparse
 from connector.scoring.alignment import Alignment, TopK
+from connector.scoring.feedback import By, Feedback
+from connector.scoring.fusion import PARTS, Float64, Fusion
+from connector.scoring.strategy import Strategy
 from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
 from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS, Layout
@@ -40,135 +44,282 @@ _FOUND_BY: dict[CandidatesBy, str] = {
 _KEYS = ["id", "passage"]
 
 
+CANDIDATES, POOL = 100, 200
+"""Passages that each query finds: where scores do not depend on the other candidates, and where they do."""
+
+
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Passages, and the parts of their scores.
+
+    Args:
+        records: the passages.
+        raw: (P,) of each part its scores, not scaled.
+        tokens: what is stored of their tokens; None where this process does not score them.
+    """
+
+    records: list[Record]
+    raw: dict[str, Float64]
+    tokens: StoredTokens | None = None
+
+    def vectors(self, by: By, collection: Collection) -> Float32:
+        """(P, d) a vector of each passage: its CLS vector, or the mean of its stored token vectors."""
+        if by == "cls":
+            return np.stack([record.vectors[CLS] for record in self.records])
+        if self.tokens is None:
+            raise CollectionError(f"collection {collection.name!r} keeps no codes; give feedback by cls")
+        return codec_of(collection).means(self.tokens.rows, self.tokens.lengths)
+
+
+@dataclass(frozen=True)
 class Plan:
     """How one query is searched.
 
     Args:
         collection: made by the encoder of the query.
         query: the encoded query.
-        options: as given; `weight` and `alignment` are what they come to in this collection.
-        mode: what reranks: Qdrant, this process, or None.
-        weight: share of the CLS vectors in the score.
+        options: as given; the other arguments are what they come to in this collection.
+        mode: what scores tokens: Qdrant, this process, or None.
+        fusion: how parts make the score; None where candidates keep the order in which they are found.
+        by: what finds candidates; "union" takes those that CLS vectors and those that words find.
         alignment: how tokens are scored; None is MaxSim.
         device: where this process scores.
         query_tokens: the query's rows in the scored space; None if no token is scored.
+        missing: parts that the fusion weighs and the collection cannot give yet.
+        further: also finds candidates.
     """
 
     collection: Collection
     query: Embedding
     options: SearchOptions
     mode: Mode
-    weight: float | None
+    fusion: Fusion | None
+    by: CandidatesBy
     alignment: Alignment | None
     device: str
     query_tokens: QueryTokens | None
+    missing: tuple[str, ...] = ()
+    further: Nearest | None = None
 
     @classmethod
     def of(cls, collection: Collection, query: Embedding, options: SearchOptions, device: str) -> Plan:
         """The plan for a query.
 
         Raises:
-            InputError: options contradict each other.
-            CollectionError: the collection cannot be searched so.
+            RecipeError: the collection's recipe cannot be searched so.
+            CollectionError: the collection cannot be, or not yet.
         """
         options.check(collection.recipe)
-        if options.needs is not None and options.needs == collection.metadata.filling:
+        filling = collection.metadata.filling
+        if options.needs is not None and options.needs == filling:
             raise CollectionError(
                 f"the vector {options.needs!r} of {collection.name!r} is being added; find candidates "
                 "by something else until the migration has ended"
             )
-        for name in ("alignment", "cls_weight"):
-            if options.rerank is None and getattr(options, name) is not None:
-                raise InputError(
-                    f"{name} is {getattr(options, name)}, but without a rerank no token is scored"
-                )
-        weight = collection.cls_weight if options.cls_weight is None else options.cls_weight
-        alignment = collection.alignment if options.alignment is None else options.alignment
-        mode = _mode(collection, options, weight, alignment)
+        strategy = strategy_of(collection, options)
+        fusion: Fusion | None = strategy.fusion
+        alignment = strategy.alignment
+        mode = _mode(collection, options, alignment) if fusion and fusion.tokens else None
+        missing: tuple[str, ...] = ()
+        if fusion and fusion.bm25 and (collection.recipe.lexical is None or filling == LEXICAL):
+            fusion, missing = fusion.without("bm25"), ("bm25",)
+        if fusion and mode is None:
+            fusion = fusion.without("tokens")
+        by = options.candidates_by or ("union" if fusion and fusion.bm25 else "dense")
+        if mode is None and options.candidates_by and options.fusion is None:
+            fusion = None
         # Without a fitted codec nothing was ever written.
         ready = query_tokens(collection, query) if mode is not None and codec_of(collection).fitted else None
-        return cls(collection, query, options, mode, weight, alignment, device, ready)
+        return cls(collection, query, options, mode, fusion, by, alignment, device, ready, missing)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to find, as no token was ever written."""
         return self.mode is not None and self.query_tokens is None
 
-    def candidates(self, limit: int, wanted: int) -> list[Record]:
-        """The best `wanted` of `limit` candidates, in one request, with all that scoring them needs."""
-        collection, source, where = self.collection, self._source(limit), self.options.filter
-        keys, vectors = list(_KEYS), list[str]()
-        if self.mode == "server" and self.query_tokens is not None:
-            oversampling = None if collection.recipe.quantization is None else collection.recipe.oversampling
-            source = Nearest(self.query_tokens.weighted, TOKENS, wanted, source, oversampling)
-        elif self.mode == "client":
-            if self.options.candidates_by != "dense":  # the score of the CLS vectors is part of the final one
-                source = Nearest(self.query.cls, CLS, limit, source)
-            more, vectors = keys_of(collection)
-            keys += more
-        else:  # each of several queries finds `limit`, as their ranks are compared
-            source = replace(source, limit=wanted)
-        return collection.store.search(
-            collection.physical,
-            source,
-            payload=keys,
-            vectors=vectors,
-            filter=None if where is None else on_metadata(where),
-        )
+    @property
+    def pooled(self) -> bool:
+        """Whether a score depends on the other candidates."""
+        return self.fusion is not None and (self.fusion.method != "sum" or bool(self.feeds_back))
 
-    def _source(self, limit: int) -> Query:
-        by = self.options.candidates_by
+    @property
+    def limit(self) -> int:
+        """Passages that each query for candidates finds at first."""
+        given = self.options.candidates or (POOL if self.pooled else CANDIDATES)
+        return max(given, self.options.k)
+
+    @property
+    def feedback(self) -> Feedback | None:
+        """What first hits, or liked documents, add to the score."""
+        chosen = None if self.fusion is None else strategy_of(self.collection, self.options).feedback
+        if chosen is None and (self.options.like or self.options.unlike):
+            return Feedback(codes=1) if self._coded else Feedback(cls=1)
+        return chosen
+
+    @property
+    def feeds_back(self) -> dict[By, float]:
+        """The vectors that they speak by, and what each kind weighs."""
+        weights = {} if self.feedback is None else self.feedback.weights
+        return {by: weight for by, weight in weights.items() if by == "cls" or self._coded}
+
+    @property
+    def _coded(self) -> bool:
+        """Whether codes of the candidates are read."""
+        return self.mode == "client" and self.collection.recipe.layout == "codes"
+
+    @cached_property
+    def words(self) -> Sparse:
+        """The query's words."""
+        return self.collection.pipeline.words.query(self.query.text)
+
+    def candidates(self, limit: int, wanted: int) -> Found:
+        """The candidates, with all that scoring them needs, in one request.
+
+        Args:
+            limit: passages that each query finds.
+            wanted: how many are needed where the engine has put them in order.
+        """
+        where = None if self.options.filter is None else on_metadata(self.options.filter)
+        return self._read(self._pool(limit), wanted, where)
+
+    def among(self, ids: Sequence[str]) -> Found:
+        """These points, scored as candidates are."""
+        where = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
+        return self._read((), len(ids), where)
+
+    def _pool(self, limit: int) -> tuple[Query, ...]:
+        """What finds candidates."""
         by_cls = Nearest(self.query.cls, CLS, limit)
-        if by == "dense":
-            return by_cls
-        if by == "muvera":
-            query = (
-                query_tokens(self.collection, self.query) if self.query_tokens is None else self.query_tokens
-            )
-            return Nearest(self.collection.muvera.query(query.weighted), FDE, limit)
-        by_words = Nearest(self.collection.pipeline.words.query(self.query.text), LEXICAL, limit)
-        if by == "lexical":
-            return by_words
-        return Fused((by_cls, by_words), limit, "rrf" if by == "hybrid" else "dbsf")
+        more = () if self.further is None else (self.further,)
+        if self.by == "dense":
+            return (by_cls, *more)
+        if self.by == "muvera":
+            query = self.query_tokens or query_tokens(self.collection, self.query)
+            return (Nearest(self.collection.muvera.query(query.weighted), FDE, limit), *more)
+        by_words = Nearest(self.words, LEXICAL, limit)
+        if self.by == "lexical":
+            return (by_words, *more)
+        if self.by == "union":
+            return (by_cls, by_words, *more) if len(self.words) else (by_cls, *more)
+        return (Fused((by_cls, by_words), limit, "rrf" if self.by == "hybrid" else "dbsf"), *more)
 
-    def parts(self, found: list[Record]) -> list[dict[str, float]]:
-        """The parts of each candidate's score; the last one is what it is ordered by."""
-        if self.mode is None:
-            return [{_FOUND_BY[self.options.candidates_by]: record.score} for record in found]
-        if self.query_tokens is None or not found:
-            return []
-        if self.mode == "server":
-            if self.alignment is None or self.collection.recipe.saliency:
-                return [{"maxsim": record.score} for record in found]
-            return [{"aligned": record.score / self.query_tokens.weight} for record in found]
-        by = "maxsim" if self.alignment is None else "aligned"
-        passages = stored(self.collection, found)
+    def _read(self, pool: tuple[Query, ...], wanted: int, where: models.Filter | None) -> Found:
+        store, physical = self.collection.store, self.collection.physical
+        if self.fusion is None:
+            first = pool[0] if pool else Nearest(self.query.cls, CLS, wanted)
+            records = store.search(physical, replace(first, limit=wanted), payload=_KEYS, filter=where)
+            return Found(records, {_FOUND_BY[self.by]: _scores(records)})
+        keys, vectors = self._wanted()
+        queries = self._queries(pool, wanted)
+        records, *others = store.search_together(
+            physical, list(queries.values()), payload=keys, vectors=vectors, filter=where
+        )
+        own, *names = queries
+        there = [{record.key: record.score for record in found} for found in others]
+        whole = [scored for name, scored in zip(names, there, strict=True) if name != "bm25"]
+        if whole:  # one that was written or deleted in between has not all its parts
+            records = [it for it in records if all(it.key in scored for scored in whole)]
+        raw = {own: _scores(records)}
+        for name, scored in zip(names, there, strict=True):  # a passage without such words is not found
+            raw[name] = np.array([scored.get(record.key, 0.0) for record in records])
+        tokens = None
+        if self.mode == "client":
+            tokens = stored(self.collection, records) if records else None
+            raw["tokens"] = self._scored(tokens) if tokens is not None else np.zeros(0)
+        elif self.mode == "server":
+            raw["tokens"] = self._by_server(records, raw["tokens"])
+        return Found(records, {name: raw[name] for name in PARTS if name in self.fusion.weights}, tokens)
+
+    def _wanted(self) -> tuple[list[str], list[str]]:
+        """The payload keys and vectors that scoring needs."""
+        more, vectors = keys_of(self.collection) if self.mode == "client" else (list[str](), list[str]())
+        if self.mode == "server" and self.collection.recipe.length_penalty:
+            more = [*more, "rows"]
+        return _KEYS + more, vectors + ([CLS] if "cls" in self.feeds_back else [])
+
+    def _queries(self, pool: tuple[Query, ...], wanted: int) -> dict[str, Query]:
+        """What gives the parts that Qdrant computes, the first one for all candidates."""
+        size = sum(it.limit for it in pool) or wanted
+        queries: dict[str, Query] = {}
+        weights = {} if self.fusion is None else self.fusion.weights
+        alone = not self.pooled and self.mode != "client" and len(weights) == 1
+        if self.mode == "server" and self.query_tokens is not None:
+            recipe = self.collection.recipe
+            oversampling = None if recipe.quantization is None else recipe.oversampling
+            most = wanted if alone else size
+            queries["tokens"] = Nearest(self.query_tokens.weighted, TOKENS, most, pool, oversampling)
+        if "cls" in weights or not queries:
+            by_cls = Nearest(self.query.cls, CLS, size)
+            plain = len(pool) == 1 and self.by == "dense"
+            queries["cls"] = replace(by_cls, prefetch=() if plain else pool)
+            if alone:
+                queries["cls"] = replace(queries["cls"], limit=min(size, wanted))
+        if "bm25" in weights and len(self.words):
+            queries["bm25"] = Nearest(self.words, LEXICAL, size, pool)
+        return queries
+
+    def rescored(self, found: Found) -> Found:
+        """Candidates whose tokens this process scores, by this plan's alignment."""
+        if found.tokens is None:
+            return found
+        return replace(found, raw={**found.raw, "tokens": self._scored(found.tokens)})
+
+    def _scored(self, passages: StoredTokens) -> Float64:
+        """(P,) the scores of tokens, here."""
+        if self.query_tokens is None:
+            return np.zeros(len(passages.lengths))
         scored = scores(codec_of(self.collection), self.query_tokens, passages, self.alignment, self.device)
-        parts = [{"cls": record.score, by: float(score)} for record, score in zip(found, scored, strict=True)]
-        if self.weight is not None:
-            for part in parts:
-                part["mixed"] = self.weight * part["cls"] + (1 - self.weight) * part[by]
-        return parts
+        if self.alignment is None:
+            scored = scored / self.divisor(self.query_tokens)
+        return scored.astype(np.float64) - self._penalty(passages.lengths)
+
+    def divisor(self, asked: QueryTokens) -> float:
+        """What a sum of maxima is divided by: nothing, or what the query's tokens weigh."""
+        aligned = self.alignment is not None and not self.collection.recipe.saliency
+        scaled = self.fusion is not None and self.fusion.method != "sum"
+        return asked.weight if aligned or scaled or self.collection.recipe.length_penalty else 1.0
+
+    def _by_server(self, records: list[Record], scored: Float64) -> Float64:
+        """(P,) the scores of tokens that Qdrant gave, on the scale of those that are computed here."""
+        if self.query_tokens is not None:
+            scored = scored / self.divisor(self.query_tokens)
+        if not self.collection.recipe.length_penalty:
+            return scored
+        return scored - self._penalty(np.array([record.payload.get("rows", 1) for record in records]))
+
+    def _penalty(self, rows: NDArray[np.integer]) -> Float64:
+        """(P,) what passages of so many rows lose."""
+        penalty: Float64 = self.collection.recipe.length_penalty * np.log(rows)
+        return penalty
 
 
-def _mode(
-    collection: Collection, options: SearchOptions, weight: float | None, alignment: Alignment | None
-) -> Mode:
+def strategy_of(collection: Collection, options: SearchOptions) -> Strategy:
+    """How candidates are scored: as the options say, and else as the collection is."""
+    own, feedback = collection.strategy, options.feedback
+    return Strategy(
+        options.alignment or own.alignment,
+        options.fusion or own.fusion,
+        own.feedback if feedback is None else None if feedback == "none" else feedback,
+    )
+
+
+def _scores(records: Sequence[Record]) -> Float64:
+    return np.array([record.score for record in records], np.float64)
+
+
+def _mode(collection: Collection, options: SearchOptions, alignment: Alignment | None) -> Mode:
     maxsim = alignment is None or alignment == TopK(1)
     layout, rerank = collection.recipe.layout, options.rerank
     if rerank == "auto":
         mode = _AUTO[layout]
-        return "client" if mode == "server" and (weight is not None or not maxsim) else mode
+        return "client" if mode == "server" and not maxsim else mode
     if rerank is not None and layout == "dense":
         raise CollectionError(
             f"collection {collection.name!r} stores no tokens to rerank by; leave rerank out"
         )
     if rerank == "server":
         problem = None
-        if weight is not None:
-            problem = "is to be scored by CLS and tokens together, which Qdrant does not do"
-        elif alignment is not None and not maxsim:
+        if alignment is not None and not maxsim:
             problem = f"is to be scored by {alignment.spec}, and Qdrant has MaxSim alone"
         elif layout == "codes":
             problem = "stores codes, which Qdrant cannot score"
@@ -180,56 +331,3 @@ def _mode(
 def query_tokens(collection: Collection, query: Embedding) -> QueryTokens:
     """The rows of an encoded query that its collection asks with, and their weights."""
     return collection.query_pipeline(query, codec_of(collection))
-
-
-def keys_of(collection: Collection) -> tuple[list[str], list[str]]:
-    """The payload keys and the vectors that `stored` wants of each record."""
-    recipe = collection.recipe
-    if recipe.layout == "multivector":
-        return [], [TOKENS]
-    return ["codes", "saliency"] if recipe.saliency else ["codes"], []
-
-
-def stored(collection: Collection, records: Sequence[Record]) -> StoredTokens:
-    """What is stored of these passages' tokens; at least one passage.
-
-    Raises:
-        CollectionError: they are not of this collection any more.
-    """
-    try:
-        if collection.recipe.layout == "codes":
-            return _from_payload(collection, records)
-        vectors = [record.vectors[TOKENS] for record in records]
-    except KeyError:
-        raise collection.replaced() from None
-    lengths = np.array([len(it) for it in vectors])
-    rows = np.concatenate(vectors)
-    return StoredTokens(rows, lengths, None) if not collection.recipe.saliency else _unfolded(rows, lengths)
-
-
-def _from_payload(collection: Collection, records: Sequence[Record]) -> StoredTokens:
-    blobs = [binascii.a2b_base64(record.payload["codes"]) for record in records]
-    lengths = np.array([len(blob) for blob in blobs]) // codec_of(collection).stored_row_bytes
-    rows, saliency = codec_of(collection).stored(b"".join(blobs)), None
-    if collection.recipe.saliency:
-        kept = b"".join(binascii.a2b_base64(record.payload["saliency"]) for record in records)
-        saliency = np.frombuffer(kept, np.uint8)
-    return StoredTokens(rows, lengths, saliency)
-
-
-def _unfolded(rows: Float32, lengths: NDArray[np.int64]) -> StoredTokens:
-    """Unit rows and their saliency again."""
-    norms = np.linalg.norm(rows, axis=1)
-    saliency = np.rint(np.minimum(norms, 1) * 255).astype(np.uint8)
-    return StoredTokens(rows / np.maximum(norms, 1e-6)[:, None], lengths, saliency)
-
-
-def codec_of(collection: Collection) -> Codec:
-    """The codec of a collection that stores tokens.
-
-    Raises:
-        CollectionError: it stores none.
-    """
-    if collection.codec is None:
-        raise CollectionError(f"collection {collection.name!r} stores no tokens")
-    return collection.codec

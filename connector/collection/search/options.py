@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
@@ -18,14 +19,16 @@ from qdrant_client import models
 
 from connector.collection.recipe import Recipe
 from connector.core.arguments import invalid
-from connector.core.errors import RecipeError
+from connector.core.errors import InputError, RecipeError
 from connector.scoring.alignment import Alignment, TopK, TopP, parse_alignment
+from connector.scoring.feedback import Feedback, parse_feedback
+from connector.scoring.fusion import Fusion, parse_fusion
 from connector.stores.schema import FDE, LEXICAL
 
 Rerank = Literal["auto", "client", "server"]
 
 
-CandidatesBy = Literal["dense", "lexical", "hybrid", "hybrid-dbsf", "muvera"]
+CandidatesBy = Literal["dense", "lexical", "union", "hybrid", "hybrid-dbsf", "muvera"]
 
 
 def _number(value: Any) -> Any:
@@ -45,14 +48,33 @@ def _alignment(value: Any) -> Any:
     return None if value is None else parse_alignment(value)
 
 
+_TEXT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+
+
+def _fusion(value: Any) -> Any:
+    return None if value is None else parse_fusion(value)
+
+
+def _feedback(value: Any) -> Any:
+    return value if value in (None, "none") else parse_feedback(value)
+
+
+def _ids(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | set | frozenset) else value
+
+
 class SearchKeywords(TypedDict, total=False):
     """What `Connector.search` takes by name; `SearchOptions` says what each is."""
 
     filter: models.Filter | None
     rerank: Rerank | None
-    candidates: int
-    candidates_by: CandidatesBy
-    cls_weight: float | None
+    candidates: int | None
+    candidates_by: CandidatesBy | None
+    fusion: str | Fusion | None
+    feedback: str | Feedback | None
+    like: Sequence[str]
+    unlike: Sequence[str]
+    search_again: bool
     alignment: str | Alignment | None
 
 
@@ -65,13 +87,21 @@ class SearchOptions(BaseModel):
         rerank: "server": Qdrant scores MaxSim (layout multivector); "client": this process scores
             (multivector and codes); None: candidates keep the order in which they were found; "auto":
             server where it can, else client, else None.
-        candidates: passages found and reranked; at least k are.
-        candidates_by: what finds them. "dense": the CLS vectors; "lexical": BM25; "hybrid": both, fused by
-            reciprocal ranks; "hybrid-dbsf": both, fused by the distributions of their scores; "muvera": fixed
-            dimensional encodings of the tokens. All but the first need a recipe with an index of words,
-            `lexical`, or the last one with encodings, `fde`.
-        cls_weight: w of the score w·CLS + (1 − w)·tokens, from 0 to 1; None: the collection's, what it was
-            adapted to or its model was trained with, which for most is tokens alone. Only the client mixes.
+        candidates: passages that each way of finding them finds; None is 200 where scores are scaled by the
+            candidates, else 100. At least k are found.
+        candidates_by: what finds them. "dense": the CLS vectors; "lexical": BM25; "union": those that the
+            CLS vectors find and those that BM25 finds; "hybrid": as many of both, fused by reciprocal ranks;
+            "hybrid-dbsf": fused by the distributions of their scores; "muvera": fixed dimensional encodings
+            of the tokens. None is "union" where words count in the score, else "dense". All but the first
+            need a recipe with an index of words, `lexical`, or the last one with encodings, `fde`.
+        fusion: how the scores of tokens, words and CLS vectors make one, such as
+            "minmax:tokens=1,bm25=0.5,cls=0.5"; None: the collection's.
+        feedback: what the first two hits add to the score of those that are like them, such as "codes=3";
+            "none" for nothing; None: the collection's.
+        like, unlike: ids of documents, such as hits that a reader has chosen or put away; what is like the
+            first and not like the others comes first. They take the place of feedback.
+        search_again: whether to look once more for candidates, by the CLS vectors of the first two hits: for
+            those who read fifty hits.
         alignment: how tokens are scored: "top-1" (MaxSim over the number of query tokens), "top-4",
             "top-1.5%", …; None: the collection's.
     """
@@ -86,19 +116,37 @@ class SearchOptions(BaseModel):
         default="auto",
         description="What scores candidates: this process, Qdrant (MaxSim over multivectors), or nothing.",
     )
-    candidates: Annotated[int, BeforeValidator(_number)] = Field(
-        default=100, ge=1, description="Passages to find and rerank; at least as many as hits."
-    )
-    candidates_by: CandidatesBy = Field(
-        default="dense",
-        description="What finds them: CLS vectors, words (BM25), both (fused by ranks or scores) or MUVERA.",
-    )
-    cls_weight: Annotated[float | None, BeforeValidator(_number)] = Field(
+    candidates: Annotated[int | None, BeforeValidator(_number)] = Field(
         default=None,
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="w of the score w·CLS + (1 − w)·tokens; by default the collection's.",
+        ge=1,
+        description="Passages that each way of finding them finds, at least as many as hits; by default 200 "
+        "where scores are scaled by the candidates, else 100.",
+    )
+    candidates_by: CandidatesBy | None = Field(
+        default=None,
+        description="What finds them: CLS vectors, words (BM25), the union of both, both in one order by "
+        "ranks or scores, or MUVERA; by default the union where words count in the score, else CLS vectors.",
+    )
+    fusion: Annotated[Fusion | None, BeforeValidator(_fusion), WithJsonSchema(_TEXT_SCHEMA)] = Field(
+        default=None,
+        description='How parts make the score, such as "minmax:tokens=1,bm25=0.5,cls=0.5"; by default the '
+        "collection's.",
+    )
+    feedback: Annotated[
+        Feedback | Literal["none"] | None, BeforeValidator(_feedback), WithJsonSchema(_TEXT_SCHEMA)
+    ] = Field(
+        default=None,
+        description='What the first two hits add to what is like them, such as "codes=3", or "none"; by '
+        "default the collection's.",
+    )
+    like: Annotated[tuple[str, ...], BeforeValidator(_ids)] = Field(
+        default=(), description="Ids of documents that hits should be like."
+    )
+    unlike: Annotated[tuple[str, ...], BeforeValidator(_ids)] = Field(
+        default=(), description="Ids of documents that hits should not be like."
+    )
+    search_again: bool = Field(
+        default=False, description="Look once more for candidates, by the CLS vectors of the first two hits."
     )
     alignment: Annotated[
         TopK | TopP | None, BeforeValidator(_alignment), WithJsonSchema(_ALIGNMENT_SCHEMA)
@@ -111,7 +159,8 @@ class SearchOptions(BaseModel):
     @property
     def needs(self) -> str | None:
         """The vector without which candidates cannot be found so, beside the CLS vectors."""
-        return {"dense": None, "muvera": FDE}.get(self.candidates_by, LEXICAL)
+        found_by: dict[CandidatesBy | None, str | None] = {None: None, "dense": None, "muvera": FDE}
+        return found_by.get(self.candidates_by, LEXICAL)
 
     def check(self, recipe: Recipe) -> None:
         """Raises RecipeError unless collections of this recipe can be searched so."""
@@ -126,8 +175,23 @@ class SearchOptions(BaseModel):
                 "ingest into another collection whose recipe has it, such as lexical='english' "
                 "(--lexical english)"
             )
-        if recipe.layout == "dense" and self.cls_weight is not None:
-            raise RecipeError(f"recipe {recipe.name} stores no tokens to mix with CLS; leave cls_weight out")
+        if self.fusion is not None and self.fusion.bm25 and recipe.lexical is None:
+            raise RecipeError(
+                f"recipe {recipe.name} has no index of words for fusion {self.fusion.spec}; leave bm25 out, "
+                "or ingest into another collection whose recipe has it, such as lexical='english' "
+                "(--lexical english)"
+            )
+        if self.fusion is not None and self.fusion.tokens and recipe.layout == "dense":
+            raise RecipeError(
+                f"recipe {recipe.name} stores no tokens for fusion {self.fusion.spec}; leave tokens out"
+            )
+        if isinstance(self.feedback, Feedback) and self.feedback.codes and recipe.layout != "codes":
+            raise RecipeError(
+                f"recipe {recipe.name} has layout {recipe.layout}, without codes for feedback "
+                f"{self.feedback.spec}; give it by cls, such as cls=1"
+            )
+        if both := set(self.like) & set(self.unlike):
+            raise InputError(f"document {min(both)!r} is both liked and disliked; leave it out of one")
         if recipe.layout == "dense" and self.alignment is not None:
             raise RecipeError(f"recipe {recipe.name} stores no tokens to align; leave alignment out")
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from connector.collection.collection import Collection
-from connector.collection.search.candidates import Plan
+from connector.collection.search.candidates import Found, Plan
 from connector.collection.search.options import SearchOptions
-from connector.core.types import Embedding, Hit, Hits
-from connector.scoring.alignment import Alignment
-from connector.stores import Record
+from connector.collection.search.scored import Scored
+from connector.core.types import Embedding, Hit, Hits, unit
+from connector.stores import Nearest, Record
+from connector.stores.schema import CLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +21,25 @@ class Ranking:
     """Candidates and their order, before their texts are fetched.
 
     Args:
-        found: the candidate passages.
-        parts: the parts of each one's score; the last part is what it is ordered by.
+        plan: how they were searched.
+        scored: the candidate passages and their scores.
         order: numbers of the best passages of the best documents, best first.
-        ms: milliseconds for "candidates" and "rerank".
-        alignment: how tokens were scored; None for MaxSim, or if none were.
+        ms: milliseconds for "candidates", "rerank" and "feedback".
     """
 
-    found: list[Record]
-    parts: list[dict[str, float]]
+    plan: Plan
+    scored: Scored
     order: list[int]
     ms: dict[str, float]
-    alignment: Alignment | None = None
+
+    @property
+    def found(self) -> list[Record]:
+        """The candidate passages."""
+        return self.scored.found.records
 
     def scores(self) -> dict[str, float]:
         """Document id to score, best first."""
-        return {self.found[i].payload["id"]: _score(self.parts[i]) for i in self.order}
+        return {self.found[i].payload["id"]: float(self.scored.totals[i]) for i in self.order}
 
 
 def rank(
@@ -53,24 +59,56 @@ def rank(
     """
     options = options or SearchOptions()
     plan = Plan.of(collection, query, options, device)
-    ms = {"candidates": 0.0, "rerank": 0.0}
+    clock = _Clock()
     if plan.empty:
-        return Ranking([], [], [], ms)
-    limit = max(options.candidates, options.k)
-    wanted = limit if plan.mode == "client" else options.k  # Qdrant has sorted out the others
+        return Ranking(plan, Scored(Found([], {}), {}, {}), [], clock.ms)
+    ranking = _ranked(plan, clock)
+    if options.search_again and (further := _like_the_first(ranking)) is not None:
+        return _ranked(replace(plan, further=further), clock)
+    return ranking
+
+
+def _ranked(plan: Plan, clock: _Clock) -> Ranking:
+    k, limit = plan.options.k, plan.limit
+    wanted = limit if plan.mode == "client" or plan.pooled else k  # Qdrant has sorted out the others
     while True:
-        started = time.perf_counter()
         found = plan.candidates(limit, wanted)
-        fetched = time.perf_counter()
-        parts = plan.parts(found)
-        order = _best_passages(found, parts, options.k)
-        ms["candidates"] += 1e3 * (fetched - started)
-        ms["rerank"] += 1e3 * (time.perf_counter() - fetched)
-        if len(order) == options.k or len(found) < wanted:
-            return Ranking(found, parts, order, ms, plan.alignment)
+        clock.lap("candidates")
+        scored = Scored.of(plan, found)
+        clock.lap("rerank")
+        scored = scored.with_feedback(plan)
+        clock.lap("feedback")
+        order = _best_passages(scored, k)
+        if plan.pooled or len(order) == k or len(found.records) < wanted:
+            return Ranking(plan, scored, order, clock.ms)
         if wanted == limit:  # the passages were of fewer than k documents
             limit *= 2
         wanted = limit
+
+
+class _Clock:
+    """Milliseconds of each stage of a search."""
+
+    def __init__(self) -> None:
+        self.ms = {"candidates": 0.0, "rerank": 0.0, "feedback": 0.0}
+        self._then = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last call for a stage."""
+        now = time.perf_counter()
+        self.ms[stage] += 1e3 * (now - self._then)
+        self._then = now
+
+
+def _like_the_first(ranking: Ranking) -> Nearest | None:
+    """What finds passages whose CLS vectors are like those of the first two hits; None if there are fewer."""
+    plan, first = ranking.plan, [ranking.found[i].id for i in ranking.order[:2]]
+    if len(first) < 2:
+        return None
+    there = plan.collection.store.retrieve(plan.collection.physical, first, [], [CLS])
+    if not there:
+        return None
+    return Nearest(unit(np.mean([it.vectors[CLS] for it in there.values()], axis=0)), CLS, plan.limit)
 
 
 def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
@@ -78,46 +116,43 @@ def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
     started = time.perf_counter()
     hits = _hits(collection, ranking, k)
     ms = ranking.ms | {"candidates": ranking.ms["candidates"] + 1e3 * (time.perf_counter() - started)}
-    return Hits(hits, {"encode": 0.0, **ms, "total": sum(ms.values())})
+    return Hits(hits, {"encode": 0.0, **ms, "total": sum(ms.values())}, ranking.plan.missing)
 
 
-def _best_passages(found: list[Record], parts: list[dict[str, float]], k: int) -> list[int]:
+def _best_passages(scored: Scored, k: int) -> list[int]:
     """Numbers of the candidates to return: the best passage of each of the k best documents."""
-    ranked = sorted(
-        range(len(found)),
-        key=lambda i: (-_score(parts[i]), found[i].payload["id"], found[i].payload["passage"]),
-    )
     best: dict[str, int] = {}
-    for i in ranked:
-        best.setdefault(found[i].payload["id"], i)
+    for i in scored.order():
+        best.setdefault(scored.found.records[i].payload["id"], i)
         if len(best) == k:
             break
     return list(best.values())
 
 
-def _score(parts: dict[str, float]) -> float:
-    return list(parts.values())[-1]
-
-
 def _hits(collection: Collection, ranking: Ranking, k: int) -> list[Hit]:
-    found = [(ranking.found[i], ranking.parts[i]) for i in ranking.order[:k]]
-    if not found:
+    order = ranking.order[:k]
+    if not order:
         return []
     texts = collection.store.retrieve(
-        collection.physical, [record.id for record, _ in found], ["text", "title", "metadata"]
+        collection.physical, [ranking.found[i].id for i in order], ["text", "title", "metadata"]
     )
     # A passage may have been deleted, or marked as unfinished, since the candidates were found.
-    found = [pair for pair in found if pair[0].id in texts]
     return [
-        Hit(
-            id=record.payload["id"],
-            score=_score(parts),
-            text=texts[record.id].payload["text"],
-            title=texts[record.id].payload.get("title"),
-            metadata=texts[record.id].payload.get("metadata") or {},
-            passage=record.payload["passage"],
-            parts=parts,
-        )
-        for record, parts in found
-        if "text" in texts[record.id].payload
+        hit_of(ranking.scored, i, texts[ranking.found[i].id])
+        for i in order
+        if "text" in (texts[ranking.found[i].id].payload if ranking.found[i].id in texts else {})
     ]
+
+
+def hit_of(scored: Scored, number: int, text: Record) -> Hit:
+    """A passage as a hit, with its text."""
+    payload = scored.found.records[number].payload
+    return Hit(
+        id=payload["id"],
+        score=float(scored.totals[number]),
+        text=text.payload["text"],
+        title=text.payload.get("title"),
+        metadata=text.payload.get("metadata") or {},
+        passage=payload["passage"],
+        parts=scored.parts(number),
+    )

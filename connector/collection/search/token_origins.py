@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
 from connector.collection.pipeline import PassagePipeline, StoredTokens
-from connector.collection.search.candidates import codec_of
+from connector.collection.search.stored_tokens import codec_of
 from connector.compression.reduction import Reduction, TokenPooling
 from connector.compression.reduction.base import Labels, Rows, assign, regroup
 from connector.core.errors import CollectionError

@@ -11,7 +11,7 @@ from connector.collection.documents.passages import Passage, text_of
 from connector.collection.documents.writer import EncoderOf
 from connector.collection.pipeline import WINDOW, CodedPassage
 from connector.collection.recipe import Recipe
-from connector.collection.search.candidates import codec_of, keys_of, stored
+from connector.collection.search.stored_tokens import codec_of, keys_of, stored
 from connector.compression.codecs import Codec
 from connector.compression.codecs.scalar_quantization import TURBO, Datatype
 from connector.core.errors import CollectionError

@@ -209,6 +209,17 @@ class Codec:
         self._fitted_width()
         return self._quantizer.decode(codes)
 
+    def means(self, codes: NDArray[Any], lengths: NDArray[np.integer]) -> Float32:
+        """(P, d) float32 means of the decoded rows of each passage.
+
+        Args:
+            codes: (N, …) stored rows, one passage after another.
+            lengths: (P,) rows of each passage, each at least 1, Σ = N.
+        """
+        self._fitted_width()
+        means: Float32 = self._quantizer.sums(codes, lengths) / np.asarray(lengths, np.float32)[:, None]
+        return means
+
     def encode_query(self, tokens: Float32) -> Float32:
         """(m, w) float32 query tokens to (m, d) float32 in the scored space."""
         self._check_width(tokens)

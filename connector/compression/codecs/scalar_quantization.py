@@ -73,6 +73,11 @@ class Quantizer(Part):
     def decode(self, codes: NDArray[Any]) -> Float32:
         """The stored form back to (n, d) float32."""
 
+    def sums(self, codes: NDArray[Any], lengths: NDArray[np.integer]) -> Float32:
+        """(P, d) of (N, …) stored rows of P passages, Σ lengths = N, each passage's sum of decoded rows."""
+        sums: Float32 = np.add.reduceat(self.decode(codes), np.cumsum(lengths) - lengths, axis=0)
+        return sums
+
     def scorer(self, query: Float32, device: str) -> Scorer:
         """Inner products of stored rows with (m, d) query vectors, as `decode(codes) @ query.T` has them."""
         return products(query, self.decode, device)
@@ -149,8 +154,24 @@ class Signs(Quantizer):
         vectors: Float32 = _signs(8 * codes.shape[1])[unpack(codes, 1)]
         return vectors
 
+    def sums(self, codes: NDArray[Any], lengths: NDArray[np.integer]) -> Float32:
+        # Eight counts are added at a time, bytes of one number; a byte holds the bits of 255 rows.
+        pieces = -(-lengths // _BYTE)
+        first = np.repeat(np.cumsum(lengths) - lengths, pieces)
+        within = np.arange(len(first)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        eights = np.unpackbits(codes, axis=1).view(np.uint64)
+        counts = np.add.reduceat(eights, first + _BYTE * within, axis=0).view(np.uint8)
+        ones = np.add.reduceat(counts.astype(np.float32), np.cumsum(pieces) - pieces, axis=0)
+        low, high = _signs(ones.shape[1])
+        sums: Float32 = ones * (high - low) + lengths[:, None].astype(np.float32) * low
+        return sums
+
     def scorer(self, query: Float32, device: str) -> Scorer:
         return lookups(byte_tables(query, _signs(query.shape[1])), byte_places, device)
+
+
+_BYTE = 255
+"""The largest number in one."""
 
 
 class Hamming(Signs):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.compression.codecs import scalar_quantization as packing
-from connector.compression.codecs.projection import Projection, Rotation
+from connector.compression.codecs.projection import Linear, Rotation
 from connector.compression.codecs.scalar_quantization import Ending, Quantizer
 from connector.core.errors import RecipeError, require
 from connector.core.io import Arrays
@@ -191,7 +191,7 @@ def _nearest(rows: Float32, book: Float32) -> NDArray[np.intp]:
     return np.concatenate([np.empty(0, np.intp), *found])
 
 
-class OPQ(Projection):
+class OPQ(Linear):
     """The rotation under which product quantization errs least.
 
     Ge, He, Ke and Sun, "Optimized Product Quantization", TPAMI 2014, the non-parametric solution, by faiss.

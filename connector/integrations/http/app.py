@@ -30,6 +30,7 @@ from connector.integrations.http.schemas import (
     Limits,
     SearchAnswer,
     SearchRequest,
+    options_of,
     searched,
 )
 from connector.integrations.http.server import LOOPBACK, Workers
@@ -136,7 +137,7 @@ def page(name: str) -> str:
 def _explained(connector: Connector, asked: ExplainRequest) -> Explanation:
     if not connector.matching_ids([asked.id]):
         raise HTTPException(404, "the collection holds no document of this id; give one that a search finds")
-    return connector.explain(asked.query, asked.id, cls_weight=asked.cls_weight, alignment=asked.alignment)
+    return connector.explain(asked.query, asked.id, **options_of(asked))
 
 
 def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Event) -> IngestReport:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -18,7 +17,6 @@ from connector.collection.search.options import SearchOptions
 from connector.core.errors import CollectionError, InputError, StoreError, one_line
 from connector.core.explanation import Explanation, Word
 from connector.core.types import Hit, passage_text
-from connector.scoring.alignment import Alignment
 from connector.stores.schema import CLS, FDE
 
 MIB = 2**20
@@ -81,11 +79,6 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def _option(name: str) -> Any:
-    """A field as a search has it."""
-    return copy(SearchOptions.model_fields[name])
-
-
 def _not_deep(value: Any) -> Any:
     """Refuse what would take all of the stack when it is gone through."""
     level, depth = [value], 0
@@ -125,8 +118,12 @@ class SearchRequest(SearchOptions):
         description="A filter of Qdrant's on keys of the metadata.",
         examples=[{"must": [{"key": "year", "match": {"value": 2021}}]}],
     )
-    candidates: int = Field(
-        default=100, ge=1, le=MAX_CANDIDATES, description="How many passages are found to be scored."
+    candidates: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="How many passages each way of finding them finds; by default 200, or 100 where scores "
+        "are not scaled by the candidates.",
     )
     explain: bool = Field(default=False, description="Whether to say of each hit which words matched.")
 
@@ -158,7 +155,8 @@ class HitAnswer(Hit):
         title: the document's title, if it has one.
         metadata: the document's metadata.
         passage: number of the passage in its document, from 0.
-        parts: the parts of the score by name; the last one is the score.
+        parts: the parts of the score by name, each with its score, that on the candidates' scale, and its
+            weight; the sum of the products is the score.
         bytes: what the passage's vectors take in the store; null if it was deleted in the meantime.
         matches: with `explain`, the words that the score comes from, in the order of the text.
         unexplained: with `explain`, why there are no matches.
@@ -175,6 +173,7 @@ class Milliseconds(BaseModel):
     encode: float = Field(description="Encoding the query.")
     candidates: float = Field(description="Finding candidates, and fetching the texts of hits.")
     rerank: float = Field(description="Scoring the candidates; 0 where Qdrant does so as it finds them.")
+    feedback: float = Field(description="What the first hits, or liked ones, add.")
     total: float = Field(description="The sum of these.")
     explain: float | None = Field(description="With `explain`: finding the words, beside the total.")
 
@@ -184,15 +183,19 @@ class SearchAnswer(BaseModel):
 
     hits: list[HitAnswer]
     ms: Milliseconds
+    missing: list[str] = Field(
+        description="Parts of the score that the collection cannot give yet, such as bm25."
+    )
 
 
-class ExplainRequest(_Request):
-    """A query and a document."""
+class ExplainRequest(SearchOptions):
+    """A query, how it is searched, and a document."""
 
     query: _Query
     id: _Id = Field(description="The id of a document of the collection.", examples=["bees"])
-    cls_weight: float | None = _option("cls_weight")
-    alignment: Alignment | None = _option("alignment")
+    filter: Annotated[models.Filter | None, BeforeValidator(_not_deep)] = Field(
+        default=None, description="The filter of the search."
+    )
 
 
 class DocumentBody(_Request):
@@ -254,9 +257,7 @@ class HealthAnswer(BaseModel):
 
 def searched(connector: Connector, asked: SearchRequest) -> SearchAnswer:
     """The answer to a search."""
-    hits = connector.search(
-        asked.query, **{name: getattr(asked, name) for name in SearchOptions.model_fields}
-    )
+    hits = connector.search(asked.query, asked.k, **options_of(asked))
     sizes = stored_bytes(connector, hits)
     started = time.perf_counter()
     explained = [_matches(connector, asked, hit) if asked.explain else (None, None) for hit in hits]
@@ -270,7 +271,12 @@ def searched(connector: Connector, asked: SearchRequest) -> SearchAnswer:
         )
         for hit, size, (found, unexplained) in zip(hits, sizes, explained, strict=True)
     ]
-    return SearchAnswer(hits=answers, ms=Milliseconds(**hits.ms, explain=spent))
+    return SearchAnswer(hits=answers, ms=Milliseconds(**hits.ms, explain=spent), missing=list(hits.missing))
+
+
+def options_of(asked: SearchOptions) -> Any:
+    """The options of a search that a request has, without k."""
+    return {name: getattr(asked, name) for name in SearchOptions.model_fields if name != "k"}
 
 
 def stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]:
@@ -294,7 +300,7 @@ def stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]:
 def _matches(connector: Connector, asked: SearchRequest, hit: Hit) -> tuple[list[Match] | None, str | None]:
     """Which words matched, or why nobody knows: other hits may still have theirs."""
     try:
-        explanation = connector.explain(asked.query, hit, alignment=asked.alignment)
+        explanation = connector.explain(asked.query, hit, **options_of(asked))
         return matches(explanation, hit.title, hit.text), None
     except (InputError, CollectionError) as error:
         return None, one_line(str(error))

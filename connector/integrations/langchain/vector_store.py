@@ -21,7 +21,7 @@ from connector.integrations.common import Held, awaited
 from connector.integrations.langchain.documents import of_texts, restored, stored
 
 # Parts of scores that have no upper bound, or none that means the same for every query.
-_UNBOUNDED = {"maxsim", "bm25", "rrf", "dbsf", "fde"}
+_UNBOUNDED = {"bm25", "rrf", "dbsf", "fde"}
 
 
 class LateInteractionVectorStore(VectorStore):
@@ -223,4 +223,4 @@ def _bounding(connector: Connector, options: dict[str, Any]) -> dict[str, Any]:
         return {}
     if collection.recipe.saliency:  # Qdrant would sum what it weighs
         return {"rerank": "client"}
-    return {"alignment": "top-1"} if collection.alignment is None else {}
+    return {"alignment": "top-1"} if collection.strategy.alignment is None else {}

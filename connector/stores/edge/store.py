@@ -201,6 +201,21 @@ class EdgeStore(Store):
             found = _engine(shard.search, edge.SearchRequest(**request))
         return [Record.of(point) for point in found]
 
+    def search_together(
+        self,
+        name: str,
+        queries: Sequence[Query],
+        *,
+        payload: Keys,
+        vectors: Sequence[str] = (),
+        filter: Where = None,
+    ) -> list[list[Record]]:
+        first, *others = queries
+        return [
+            self.search(name, first, payload=payload, vectors=vectors, filter=filter),
+            *(self.search(name, query, payload=[], filter=filter) for query in others),
+        ]
+
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> Iterator[Record]:

@@ -93,16 +93,16 @@ def point_struct(point: Point) -> models.PointStruct:
     return models.PointStruct(id=native(point.id), vector=vectors_of(point), payload=dict(point.payload))
 
 
-def asked(query: Query, filter: Where, filter_key: str = "filter", prefix: str = "") -> dict[str, Any]:
+def asked(query: Query, filter: Where, prefix: str = "") -> dict[str, Any]:
     """A query and the stages before it, each with the filter.
 
     Args:
         query: what is asked.
-        filter, filter_key: what points have to match, and what a request, or a prefetch, calls it.
+        filter: what points have to match.
         prefix: before the names of vectors.
     """
     stages = [models.Prefetch(**asked(it, filter, prefix=prefix)) for it in query.stages]
-    request = {"limit": query.limit, filter_key: filter, "prefetch": stages or None}
+    request = {"limit": query.limit, "filter": filter, "prefetch": stages or None}
     if isinstance(query, Nearest):
         return request | {"query": listed(models, query.vector), "using": prefix + query.using}
     return request | {"query": models.FusionQuery(fusion=models.Fusion(query.method))}

@@ -203,14 +203,32 @@ class ServerStore(Store):
     def search(
         self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> list[Record]:
-        response = self._on(
-            self._client.query_points,
-            name,
-            **convert.asked(query, filter, "query_filter", self._prefix),
-            search_params=query.search_params(models) if self.capabilities.quantizes else None,
-            **self._wanted(payload, vectors),
-        )
-        return [Record.of(point) for point in response.points]
+        (found,) = self.search_together(name, [query], payload=payload, vectors=vectors, filter=filter)
+        return found
+
+    def search_together(
+        self,
+        name: str,
+        queries: Sequence[Query],
+        *,
+        payload: Keys,
+        vectors: Sequence[str] = (),
+        filter: Where = None,
+    ) -> list[list[Record]]:
+        requests = []
+        for number, query in enumerate(queries):
+            asked = convert.asked(query, filter, prefix=self._prefix)
+            named = [] if number else [self._prefix + it for it in vectors]
+            requests.append(
+                models.QueryRequest(
+                    **asked,
+                    params=query.search_params(models) if self.capabilities.quantizes else None,
+                    with_payload=[] if number else True if payload is None else list(payload),
+                    with_vector=named or False,
+                )
+            )
+        responses = self._on(self._client.query_batch_points, name, requests)
+        return [[Record.of(point) for point in response.points] for response in responses]
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
