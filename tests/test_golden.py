@@ -54,7 +54,9 @@ def test_what_is_stored_and_found_is_what_it_was(name: str, remembering: Any, tm
     exact, hits = contents.pop("exact"), contents.pop("hits")
     arrays = {file: it.pop("exact") for file, it in contents["artifacts"].items()}
     codec = contents["metadata"].pop("codec", None)  # a digest of the codec's arrays
-    assert Recipe(**contents["metadata"].pop("recipe")) == recipe  # parts of today mean nothing else if unsaid
+    assert (
+        Recipe(**contents["metadata"].pop("recipe")) == recipe
+    )  # parts of today mean nothing else if unsaid
     for key, value in contents.items():
         wanted = recorded[key]
         if key == "artifacts":

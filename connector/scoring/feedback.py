@@ -49,7 +49,7 @@ class Feedback:
                 f"feedback weighs codes {self.codes:g} and cls {self.cls:g}; give one a finite weight above "
                 "0, or say none"
             )
-        if self.hits < 2 or self.hits != int(self.hits):
+        if self.hits < 2:
             raise RecipeError(f"feedback by {self.hits:g} hits; give a whole number of at least 2")
 
     @property
@@ -61,7 +61,7 @@ class Feedback:
     def spec(self) -> str:
         """As recipes name it: "codes=3" or "codes=1.5,cls=1.5,hits=3"."""
         parts = [f"{name}={weight:.12g}" for name, weight in self.weights.items()]
-        return ",".join(parts + ([f"hits={self.hits}"] if self.hits != HITS else []))
+        return ",".join(parts + ([f"hits={self.hits:g}"] if self.hits != HITS else []))
 
 
 def parse_feedback(spec: str | Feedback) -> Feedback:
@@ -73,7 +73,10 @@ def parse_feedback(spec: str | Feedback) -> Feedback:
     if isinstance(spec, Feedback):
         return spec
     given = parse_weights("feedback", spec, str(spec), (*get_args(By), "hits"), "codes=3")
-    return Feedback(given.get("codes", 0.0), given.get("cls", 0.0), int(given.get("hits", HITS)))
+    hits = given.pop("hits", HITS)
+    if hits % 1:
+        raise RecipeError(f"feedback by {hits:g} hits; give a whole number of at least 2")
+    return Feedback(**given, hits=int(hits))
 
 
 def agreement(vectors: Float32) -> float:

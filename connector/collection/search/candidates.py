@@ -19,7 +19,7 @@ from connector.core.errors import CollectionError
 from connector.core.types import Embedding, Float32, Sparse
 from connector.scoring.alignment import Alignment, TopK
 from connector.scoring.feedback import By, Feedback
-from connector.scoring.fusion import PARTS, Float64, Fusion
+from connector.scoring.fusion import Float64, Fusion
 from connector.scoring.strategy import Strategy
 from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
@@ -228,7 +228,8 @@ class Plan:
             raw["tokens"] = self._scored(tokens) if tokens is not None else np.zeros(0)
         elif self.mode == "server":
             raw["tokens"] = self._by_server(records, raw["tokens"])
-        return Found(records, {name: raw[name] for name in PARTS if name in self.fusion.weights}, tokens)
+        none = np.zeros(len(records))  # words, where the query has none
+        return Found(records, {name: raw.get(name, none) for name in self.fusion.weights}, tokens)
 
     def _wanted(self) -> tuple[list[str], list[str]]:
         """The payload keys and vectors that scoring needs."""

@@ -165,13 +165,15 @@ def _word_pairs(plan: Plan, query: Embedding, hit: Hit) -> list[Pair]:
     collection, bm25 = plan.collection, plan.collection.pipeline.words
     asked, text = plan.words, passage_text(hit.title, hit.text)
     terms = [Sparse(asked.indices[i : i + 1], asked.values[i : i + 1]) for i in range(len(asked))]
-    if not terms:
-        return []
     point = models.Filter(must=[models.HasIdCondition(has_id=[collection.point_id(hit.id, hit.passage)])])
     queries = [Nearest(term, LEXICAL, 1) for term in terms]
-    found = collection.store.search_together(collection.physical, queries, payload=[], filter=point)
+    store, physical = collection.store, collection.physical
+    found = store.search_together(physical, queries, payload=[], filter=point) if terms else []
     added = {int(term.indices[0]): it[0].score for term, it in zip(terms, found, strict=True) if it}
-    parts = _summing_to(np.array(list(added.values())), hit.parts["bm25"].value)
+    value = hit.parts["bm25"].value
+    if not added:  # and yet it adds something, where 0 is not scaled to 0
+        return [Pair("words", WHOLE, (WHOLE,), (1.0,), 0.0, value, 0.0)] if value else []
+    parts = _summing_to(np.array(list(added.values())), value)
     asking, there = _places(bm25, query.text), _places(bm25, text)
     pairs = []
     for (term, score), part in zip(added.items(), parts.tolist(), strict=True):

@@ -15,13 +15,11 @@ from connector.api.connector import Connector
 from connector.collection.documents.document_state import scan
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
+from connector.core.types import Hit
 from connector.encoders import Encoder
 from connector.integrations import common
 from connector.integrations.common import Held, awaited
 from connector.integrations.langchain.documents import of_texts, restored, stored
-
-# Parts of scores that have no upper bound, or none that means the same for every query.
-_UNBOUNDED = {"bm25", "rrf", "dbsf", "fde"}
 
 
 class LateInteractionVectorStore(VectorStore):
@@ -185,16 +183,13 @@ class LateInteractionVectorStore(VectorStore):
         The score is the mean, over the query's tokens, of the similarity to the document's most similar one:
         MaxSim over the number of query tokens, or what else the collection aligns by. Where only CLS vectors
         score, as in recipe dense, it is their similarity. Negative ones count as 0. The order is that of
-        `similarity_search`, unless a layout multivector with saliency makes Qdrant score otherwise there.
+        `similarity_search`, which words, feedback and the scale of the candidates decide, too.
 
         Raises:
             InputError: the options ask for a score that has no bounds, such as that of BM25.
         """
         hits = self.connector.search(query, k, **_bounding(self.connector, kwargs) | kwargs)
-        if unbounded := _UNBOUNDED.intersection(part for hit in hits for part in hit.parts):
-            scores = ", ".join(sorted(unbounded))
-            raise InputError(f"scores of {scores} are not from 0 to 1; leave rerank and alignment out")
-        return [(restored(hit), min(max(hit.score, 0.0), 1.0)) for hit in hits]
+        return [(restored(hit), min(max(_similarity(hit), 0.0), 1.0)) for hit in hits]
 
     aadd_documents = awaited(add_documents)
     aadd_texts = awaited(add_texts)
@@ -214,6 +209,17 @@ class LateInteractionVectorStore(VectorStore):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _similarity(hit: Hit) -> float:
+    """The part of a score that is a mean of cosines, or all of it if that is one."""
+    if hit.parts.keys() <= {"tokens", "cls"} and all(it.high == 1 for it in hit.parts.values()):
+        return hit.score  # which is not scaled
+    for name in ("tokens", "cls"):
+        if name in hit.parts:
+            return hit.parts[name].score
+    found = ", ".join(hit.parts)
+    raise InputError(f"scores of {found} are not from 0 to 1; leave rerank, candidates_by and fusion out")
 
 
 def _bounding(connector: Connector, options: dict[str, Any]) -> dict[str, Any]:
