@@ -142,7 +142,7 @@ def usable(recipe: Recipe, encoder: Encoder) -> Recipe | str:
     if recipe.salient and recipe.head == OWN and shipped_for(encoder.fingerprint) is None:
         return "saliency-K, as no head comes for the model; train one, and give it with --head"
     try:
-        chosen = recipe.for_model(encoder.fingerprint)
+        chosen = recipe.for_model(encoder.fingerprint, encoder.late_interaction)
         chosen.make_codec().check(encoder.token_width)
     except (RecipeError, MissingExtra) as error:
         return f"{recipe.codec}: {error}"
