@@ -204,7 +204,7 @@ _PARTS = {
     ),
     "query_rows": (
         "ROWS",
-        "What a query asks with: own words, all tokens, or auto, as the model was trained.",
+        "Which rows of a query ask: own, all, or auto, as the model was trained.",
     ),
     "query_reduction": ("STEPS", "In place of the recipe's, such as icf-8, or none."),
     "query_weights": ("WEIGHTS", "What query tokens weigh: 1, sqrt-idf or idf."),

@@ -189,22 +189,14 @@ class Recipe(BaseModel):
         return self.saliency or "saliency" in self.needs
 
     def with_rows(self, late_interaction: bool) -> Recipe:
-        """The recipe with the rows of a query that "auto" stands for.
-
-        Args:
-            late_interaction: whether the encoder was trained so.
-        """
+        """The recipe with the rows of a query that "auto" stands for, by whether the encoder was trained so."""
         if self.query_rows != "auto":
             return self
         return self.model_copy(update={"query_rows": "all" if late_interaction else "own"})
 
     def for_model(self, fingerprint: str, late_interaction: bool = False) -> Recipe:
-        """The recipe for an encoder: the head that comes for it, if any, in place of "own", and the rows of a
-        query in place of "auto".
-
-        Args:
-            fingerprint: the encoder's.
-            late_interaction: whether it was trained so.
+        """The recipe for the encoder with this fingerprint, trained as late interaction or not: its own head,
+        if any, in place of "own", and the rows of a query in place of "auto".
 
         Raises:
             RecipeError: the recipe weighs tokens, and no head comes for this model.

@@ -98,7 +98,10 @@ def smallest_alike(trials: Sequence[Trial], chosen: Trial) -> Trial:
     return next((it for it in smaller if interval(np.subtract(it.values, chosen.values))[1] >= 0), chosen)
 
 
-_SCORED = ("reduction", "codec", "head", "saliency", "layout", "alignment", "cls", "query_reduction")
+_SCORED = (
+    *("reduction", "codec", "head", "saliency", "layout", "alignment", "cls"),
+    *("query_rows", "query_reduction", "query_weights"),
+)
 """What of a recipe decides a trial."""
 
 
