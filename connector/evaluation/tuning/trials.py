@@ -77,7 +77,7 @@ def interval(values: Sequence[float] | Float64) -> tuple[float, float]:
 def frontier(trials: Iterable[Trial]) -> list[Trial]:
     """Those that no other trial beats with as few bytes, fewest bytes first."""
     found: list[Trial] = []
-    for trial in sorted(trials, key=lambda it: (it.bytes_per_passage, -it.mean)):
+    for trial in sorted(trials, key=lambda it: (it.bytes_per_passage, -it.mean, it.recipe.name)):
         if not found or trial.mean > found[-1].mean:
             found.append(trial)
     return found
