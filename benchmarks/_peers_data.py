@@ -61,6 +61,7 @@ class Loaded:
         self.name, self.fingerprint = encoder.name, encoder.fingerprint
         self.cls_width, self.token_width = encoder.cls_width, encoder.token_width
         self.device, self.cls_weight, self.reduction = "cpu", encoder.cls_weight, encoder.reduction
+        self.late_interaction, self.token_ids = encoder.late_interaction, encoder.token_ids
 
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
         del attention  # where a recipe needs it, `load` has asked for it

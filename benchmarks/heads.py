@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,14 +153,14 @@ def aligner(tasks: Sequence[Task], head: str) -> None:
 
 def by_aligner(task: Task, head: str, kept: str, asked: str) -> float:
     weigh, reduce = Saliency(head), parse_reduction(f"saliency-{kept}")
-    reduce_query: Callable[[Embedding], Any] = parse_query_reduction(f"saliency-{asked}")
+    reduce_query = parse_query_reduction(f"saliency-{asked}")
     passages = [reduce(it) for it in weigh(task.passages, "document")]
     codec = fitted("linear-128+binary", head, passages, saliency=True)
     table = stored(codec, passages)
 
     def score(query: str, found: list[int]) -> Float32:
         (salient,) = weigh([task.queries[query]], "query")
-        reduced, _ = reduce_query(salient)
+        reduced = reduce_query(salient)
         rows, lengths, saliency = table.of(found)
         scorer = codec.scorer(codec.encode_query(reduced.tokens))
         return aligned(scorer, rows, lengths, TopK(1), reduced.saliency, saliency)

@@ -13,12 +13,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from _rerank import Task, ndcg, tasks
 
 from connector import Embedding
-from connector.compression.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
+from connector.compression.reduction import (
+    Frequencies,
+    QueryWeights,
+    Setting,
+    parse_query_reduction,
+    parse_reduction,
+    query_weights,
+)
 from connector.core.types import Float32
 from connector.scoring.maxsim import maxsim, products
 
@@ -35,7 +43,8 @@ SIZED = [
     "whole-words+ward-to-{}",
 ]
 UNSIZED = ["punctuation", "stopwords-en", "whole-words"]
-QUERY = ["icf-50%", "icf-25%", "icf-10%", "idf-weight"]
+QUERY = ["icf-50%", "icf-25%", "icf-10%"]
+WEIGHTS: list[QueryWeights] = ["sqrt-idf", "idf"]
 UNTRAINED = ["unused-K", "contextual-stopwords"]
 
 
@@ -70,8 +79,14 @@ def cell(task: Task, setting: Setting, spec: str) -> str:
 def query_cell(task: Task, setting: Setting, spec: str) -> str:
     """nDCG@10 and rows a query asks with."""
     reduction = parse_query_reduction(spec, setting)
-    rows = float(np.mean([len(reduction(query)[0]) for query in task.queries.values()]))
-    return f"{quality(task, task.passages, reduction):.3f} ({rows:.0f})"
+    rows = float(np.mean([len(reduction(query)) for query in task.queries.values()]))
+    return f"{quality(task, task.passages, lambda query: (reduction(query), None)):.3f} ({rows:.0f})"
+
+
+def weights_cell(task: Task, setting: Setting, name: QueryWeights) -> str:
+    """nDCG@10 where query tokens weigh so."""
+    weigh = partial(query_weights, weights=name, frequencies=setting.frequencies)
+    return f"{quality(task, task.passages, lambda query: (query, weigh(query))):.3f}"
 
 
 def row(*cells: str) -> None:
@@ -90,6 +105,8 @@ def table(task: Task) -> None:
         row(spec, cell(task, setting, spec), "", "")
     for spec in QUERY:
         row(f"query: {spec}", query_cell(task, setting, spec), "", "")
+    for name in WEIGHTS:
+        row(f"query weights: {name}", weights_cell(task, setting, name), "", "")
     for spec in UNTRAINED:
         row(spec, "not run: needs a trained model", "", "")
     print()

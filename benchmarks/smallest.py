@@ -82,7 +82,7 @@ def measured(task: Task, encoder: CachedEncoder) -> dict[str, tuple[float, float
     texts = [passage.text for passage in task.passages]
     found = {}
     for name, recipe in STEPS.items():
-        (coded,) = code(texts, encoder, [recipe.for_model(encoder.fingerprint)])
+        (coded,) = code(texts, encoder, [recipe.for_model(encoder.fingerprint, encoder.late_interaction)])
         found[name] = coded.bytes_per_passage, ndcg(task, scorer(task, coded))
         print(f"{task.name}: {name}: {found[name]}", file=sys.stderr)
     return found

@@ -89,6 +89,7 @@ class AsyncConnector:
     get = _awaited(Connector.get)
     ingest = _awaited(Connector.ingest)
     matching_ids = _awaited(Connector.matching_ids)
+    recount = _awaited(Connector.recount)
     refresh = _awaited(Connector.refresh)
     search = _awaited(Connector.search)
     stats = _awaited(Connector.stats)

@@ -78,7 +78,7 @@ def plan(
     points, filled, started = store.count(physical), here.count(physical, _FILLED), time.perf_counter()
     size = 4.0 * encoder.cls_width
     if texts and recipe.codec is not None:
-        (coded,) = code(texts, encoder, [recipe.for_model(encoder.fingerprint)])
+        (coded,) = code(texts, encoder, [recipe.for_model(encoder.fingerprint, encoder.late_interaction)])
         size = coded.bytes_per_passage
     seconds = (time.perf_counter() - started) * (points - filled) / max(len(texts), 1)
     text = texts[0] if texts else ""
@@ -180,7 +180,8 @@ def check_recipe(collection: Collection, recipe: Recipe | None, has: str, remedy
     """
     if recipe is None:
         return
-    others = collection.recipe.differences(recipe.for_model(collection.metadata.encoder))
+    made = collection.metadata
+    others = collection.recipe.differences(recipe.for_model(made.encoder, made.late_interaction))
     if others:
         raise InputError(
             f"collection {collection.name!r} {has} recipe {collection.recipe.name!r}, not {recipe.name!r} "

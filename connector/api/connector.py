@@ -17,6 +17,7 @@ from connector.api.attach import attach, check_recipe, detach
 from connector.api.stats import Stats, stats_of
 from connector.collection.backup import Manifest, export_collection, import_collection
 from connector.collection.collection import Collection
+from connector.collection.documents.counts import mend, recount
 from connector.collection.documents.document_state import checked_ids, documents_of, matching
 from connector.collection.documents.writer import IngestReport
 from connector.collection.handle import CollectionHandle
@@ -28,7 +29,7 @@ from connector.collection.search.search import fetch, rank
 from connector.collection.versions import dual_write
 from connector.collection.versions.aliases import check_name, drop_all, names
 from connector.core.arguments import checked
-from connector.core.errors import CollectionExists, CollectionNotFound, InputError
+from connector.core.errors import CollectionExists, CollectionNotFound, ConnectorError, InputError
 from connector.core.explanation import Explanation
 from connector.core.types import Document, Hit, Hits, check_text
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
@@ -359,7 +360,34 @@ class Connector:
         self._check_open()
         collection = self._handle.refresh()
         collection.check_own("it deletes them")
-        return dual_write.delete(collection, self.matching_ids(ids, filter=filter), self._handle.encoder_of)
+        deleted = dual_write.delete(
+            collection, self.matching_ids(ids, filter=filter), self._handle.encoder_of
+        )
+        try:
+            mend(self._handle.refresh(), self._handle.encoder_of)
+        except (
+            ConnectorError
+        ) as error:  # such as a model that is not here: the documents are gone all the same
+            logger.warning("tokens of %r are not counted again: %s", self.name, error)
+        return deleted
+
+    def recount(self) -> int:
+        """Count again in how many passages each token is, by which queries and passages are weighed.
+
+        Texts are tokenized, not encoded. An ingest counts what it writes, and what is replaced or deleted
+        stays counted until that is a fifth of the collection; then this happens by itself.
+
+        Returns:
+            How many passages are counted; 0 if the recipe weighs nothing by counts, and none are kept.
+
+        Raises:
+            ModelError: the collection's model cannot be loaded.
+        """
+        self._check_open()
+        collection = self._handle.refresh()
+        if not collection.frequencies.needed:
+            return 0
+        return recount(collection, self._handle.encoder_of(collection))
 
     @checked
     def matching_ids(

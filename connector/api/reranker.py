@@ -107,9 +107,11 @@ class Reranker:
 
 def _usable(recipe: str | Recipe | None, encoder: Encoder) -> Recipe:
     if recipe is None:
-        chosen = RECIPES["default"].for_model(encoder.fingerprint)
+        chosen = RECIPES["default"].for_model(encoder.fingerprint, encoder.late_interaction)
         return RECIPES["colbert"] if chosen.make_codec().learns else chosen
-    chosen = (get_recipe(recipe) if isinstance(recipe, str) else recipe).for_model(encoder.fingerprint)
+    chosen = (get_recipe(recipe) if isinstance(recipe, str) else recipe).for_model(
+        encoder.fingerprint, encoder.late_interaction
+    )
     codec = chosen.make_codec()
     codec.check(encoder.token_width)
     if codec.learns or "frequencies" in chosen.needs:

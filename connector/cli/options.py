@@ -202,7 +202,12 @@ _PARTS = {
         "STEPS",
         "In place of the recipe's, such as punctuation+ward-4, or none; see `connector reductions`.",
     ),
-    "query_reduction": ("STEPS", "In place of the recipe's, such as idf-weight, or none."),
+    "query_rows": (
+        "ROWS",
+        "Which rows of a query ask: own, all, or auto, as the model was trained.",
+    ),
+    "query_reduction": ("STEPS", "In place of the recipe's, such as icf-8, or none."),
+    "query_weights": ("WEIGHTS", "What query tokens weigh: 1, sqrt-idf or idf."),
     "codec": ("PARTS", "Such as pca-128+residual-2; see `connector codecs`."),
     "head": ("DIR", "Folder of a trained head, for linear-D in a codec and saliency."),
     "fde": ("muvera", "Store MUVERA encodings, too, for --candidates-by muvera."),

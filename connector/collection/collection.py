@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +34,7 @@ from connector.scoring.feedback import parse_feedback
 from connector.scoring.fusion import parse_fusion
 from connector.scoring.muvera import Muvera
 from connector.scoring.strategy import Strategy, weighted
-from connector.stores import Store
+from connector.stores import Record, Store
 from connector.stores.external import seen_through
 from connector.stores.schema import CollectionSchema, Distribution
 
@@ -234,7 +235,7 @@ class Collection:
     @property
     def query_pipeline(self) -> QueryPipeline:
         """What makes of queries what the collection is asked with, with the frequencies that are stored."""
-        if "frequencies" in self._queries.reduction.needs:
+        if "frequencies" in self.recipe.query_needs:
             self.frequencies.refresh()
         return self._queries
 
@@ -263,6 +264,10 @@ class Collection:
     def passages(self) -> int:
         """How many passages it holds."""
         return self.store.count(self.physical, _numbered())
+
+    def scroll_passages(self, keys: Sequence[str]) -> Iterator[Record]:
+        """The passages that it holds, with these payload keys."""
+        return self.store.scroll(self.physical, keys, filter=_numbered())
 
     @cached_property
     def vector_bytes(self) -> dict[str, int]:

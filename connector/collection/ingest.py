@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from connector.collection.collection import Collection
+from connector.collection.documents.counts import mend, writing
 from connector.collection.documents.document_state import State, read, relabel, scan, states, unmake
 from connector.collection.documents.passages import Passage, checked, content_hash, split_document
 from connector.collection.documents.writer import EncoderOf, IngestReport, Writer
@@ -29,10 +28,6 @@ from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
 
 logger = logging.getLogger(__name__)
-
-
-_writing: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
-"""One run at a time writes to a collection: two that mixed their passages of a document would spoil it."""
 
 
 def ingest(
@@ -61,13 +56,16 @@ def ingest(
         DocumentError: a document cannot be taken; those before it are written.
         InputError: no document came, and the missing ones, which are all, were to be deleted.
     """
-    with _writing[collection.store.location, collection.name]:
+    with writing[collection.store.location, collection.name]:
         collection.check_current()
         check_payloads(collection)
         encoder_of = encoder if callable(encoder) else _only(encoder)
         report = IngestReport()
         run = _Run(collection, encoder_of, report, chunking, progress)
-        return run(documents, skip_bad, delete_missing)
+        run(documents, skip_bad, delete_missing)
+        with contextlib.suppress(CollectionNotFound):  # another version has taken its place
+            mend(run.collection, encoder_of)
+        return report
 
 
 def _only(encoder: Encoder) -> EncoderOf:
@@ -97,6 +95,11 @@ class _Run:
         self._chunking = chunking
         self._progress = progress or (lambda _: None)
         self._seen: set[str] = set()
+
+    @property
+    def collection(self) -> Collection:
+        """What it writes to now."""
+        return self._writer.collection
 
     def __call__(self, documents: Iterable[Document], skip_bad: bool, delete_missing: bool) -> IngestReport:
         report, writer = self._report, self._writer

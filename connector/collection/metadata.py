@@ -74,6 +74,7 @@ class CollectionMetadata(BaseModel):
         recipe: what is stored, for that encoder.
         uid: drawn when the collection was made; another one of the same name has another.
         codec: the fitted codec's fingerprint; missing until the first documents come.
+        late_interaction: whether the encoder was trained to be scored by its tokens.
         cls_weight: share of the CLS vectors in the score, if the encoder's checkpoint has one.
         alignment: how tokens are scored, if the collection was adapted.
         adapted_weight: share of the CLS vectors that went with it in version 0.1.
@@ -104,6 +105,7 @@ class CollectionMetadata(BaseModel):
     recipe: Annotated[Recipe, BeforeValidator(lambda it: load_recipe(it) if isinstance(it, str) else it)]
     uid: str
     codec: str | None = None
+    late_interaction: bool = False
     cls_weight: float | None = None
     alignment: Annotated[TopK | TopP | None, BeforeValidator(lambda it: it and parse_alignment(it))] = None
     adapted_weight: float | None = None
@@ -214,7 +216,7 @@ def new_metadata(recipe: Recipe, encoder: Encoder, **more: Any) -> CollectionMet
     Raises:
         RecipeError: the recipe and the encoder do not go together.
     """
-    recipe = recipe.for_model(encoder.fingerprint)
+    recipe = recipe.for_model(encoder.fingerprint, encoder.late_interaction)
     if recipe.codec is not None:
         codec = recipe.make_codec()
         codec.check(encoder.token_width)
@@ -239,6 +241,7 @@ def new_metadata(recipe: Recipe, encoder: Encoder, **more: Any) -> CollectionMet
         token_width=encoder.token_width,
         recipe=recipe,
         uid=uuid.uuid4().hex,
+        late_interaction=encoder.late_interaction,
         cls_weight=encoder.cls_weight,
         **more,
     )
@@ -275,6 +278,7 @@ class StoredFrequencies:
         needed: whether anything asks for them; if not, nothing is counted or stored.
 
     Attributes:
+        needed: as given.
         for_passages: what ingest counts, and reduces passages by.
         for_queries: what queries are reduced by; searches read these while an ingest counts the others.
     """
@@ -282,7 +286,7 @@ class StoredFrequencies:
     def __init__(self, store: Store, physical: str, needed: bool) -> None:
         self._store = store
         self._physical = physical
-        self._needed = needed
+        self.needed = needed
         self.for_passages = Frequencies()
         self.for_queries = Frequencies()
 
@@ -294,33 +298,44 @@ class StoredFrequencies:
             more: whether the passages counted before wait to be stored, too. Else what was counted and not
                 stored is forgotten, as passages that are never written do not count.
         """
-        if self._needed:
+        if self.needed:
             if not more:
                 self._read(self.for_passages)
             self.for_passages.add(embeddings)
 
     def store(self) -> None:
         """Store what was counted."""
-        if self._needed:
+        if self.needed:
             self._store.put_artifact(self._physical, FREQUENCIES_FILE, self.for_passages.save())
             self._store.set_info(self._physical, {"frequencies": str(self.for_passages.passages)})
 
     def stored(self) -> Frequencies:
         """What is stored now."""
-        return self._read(Frequencies()) if self._needed else Frequencies()
+        return self._read(Frequencies()) if self.needed else Frequencies()
 
     def refresh(self) -> None:
         """Read what queries are reduced by, if passages were counted since."""
         if self._passages != str(self.for_queries.passages):
             self._read(self.for_queries)
 
+    def replace(self, counted: Frequencies) -> None:
+        """Store what was counted of all passages in place of everything that was counted before."""
+        self.for_passages.load(counted.save())
+        self.store()
+        self.for_queries.load(counted.save())
+
     def copy_to(self, other: StoredFrequencies) -> None:
         """Give another version what is stored, if it is needed there."""
         passages = self._passages
-        if other._needed and passages:
+        if other.needed and passages:
             data = self._store.get_artifact(self._physical, FREQUENCIES_FILE)
             self._store.put_artifact(other._physical, FREQUENCIES_FILE, data)
             self._store.set_info(other._physical, {"frequencies": passages})
+
+    @property
+    def counted(self) -> int:
+        """How many passages are counted, as it is stored."""
+        return int(self._passages or 0)
 
     @property
     def _passages(self) -> str | None:

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from connector.collection.recipe import Recipe
 from connector.compression.codecs import Codec
-from connector.compression.reduction import Frequencies, QueryReduction, Reduction, Setting
+from connector.compression.reduction import (
+    Frequencies,
+    QueryReduction,
+    Reduction,
+    Setting,
+    own_rows,
+    query_weights,
+)
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Embedding, Float32
 from connector.encoders import Encoder
@@ -220,22 +227,26 @@ def ready(codec: Codec | None, waiting: Sequence[Embedding]) -> bool:
 
 
 class QueryPipeline:
-    """Queries as a recipe asks with them.
+    """Queries as a recipe asks with them: their rows are chosen, then reduced, then weighed.
 
     Args:
         recipe: for the encoder's model.
-        frequencies: of the corpus's tokens, for reductions by them.
+        frequencies: of the corpus's tokens, for reductions and weights by them.
     """
 
     def __init__(self, recipe: Recipe, frequencies: Frequencies | None = None) -> None:
         self.recipe = recipe
-        self.reduction: QueryReduction = recipe.make_query_reduction(frequencies)
+        self._frequencies = frequencies or Frequencies()
+        self.reduction: QueryReduction = recipe.make_query_reduction(self._frequencies)
 
     def __call__(self, query: Embedding, codec: Codec) -> QueryTokens:
         """What an encoded query asks with, in the scored space of a fitted codec."""
         if self.recipe.salient:
             (query,) = codec.saliency([query], "query")
-        query, weights = self.reduction(query)
+        if self.recipe.query_rows == "own":
+            query = own_rows(query)
+        query = self.reduction(query)
+        weights = query_weights(query, self.recipe.query_weights, self._frequencies)
         if self.recipe.saliency and query.saliency is not None:
             weights = query.saliency if weights is None else weights * query.saliency
         return QueryTokens(query, codec.encode_query(query.tokens), weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,18 +14,33 @@ from connector.compression.heads import OWN, head_folder, shipped_for
 from connector.compression.reduction import (
     Frequencies,
     QueryReduction,
+    QueryRows,
+    QueryWeights,
     Reduction,
     Setting,
     parse_query_reduction,
     parse_reduction,
 )
 from connector.compression.reduction.base import Need
+from connector.compression.reduction.query_weighting import without_idf_step
 from connector.core.errors import RecipeError, first_problem, one_line
 from connector.scoring.alignment import parse_alignment
 from connector.scoring.bm25 import BM25
 from connector.scoring.feedback import parse_feedback
 from connector.scoring.fusion import parse_fusion
 from connector.stores.schema import Layout, Quantization
+
+_OF_TOKENS = (
+    "reduction",
+    "query_rows",
+    "query_reduction",
+    "query_weights",
+    "alignment",
+    "saliency",
+    "length_penalty",
+    "fde",
+)
+"""Fields that say nothing where no tokens are stored."""
 
 
 class Recipe(BaseModel):
@@ -40,8 +55,13 @@ class Recipe(BaseModel):
             payload, which only this library scores.
         reduction: which token vectors of a passage are kept or merged, such as "ward-4" or
             "punctuation+idf-50%"; None keeps all.
-        query_reduction: which tokens of a query are asked with and what they weigh, such as
-            "idf-weight"; None asks with all alike.
+        query_rows: which rows of a query there are: "own" leaves special tokens, the prompt, markers and
+            expansion out, "all" takes what the encoder makes; "auto" is "all" for encoders that were trained
+            as late interaction, else "own". A query that has nothing of its own asks with all.
+        query_reduction: which of them are asked with, such as "icf-8"; None asks with each.
+        query_weights: what those weigh: "1" all alike, "idf" by the inverse document frequency of the token
+            in the collection, "sqrt-idf" by the root of that (Archish, Garg, Shiragur and Kayal,
+            Incorporating Token Importance in Multi-Vector Retrieval, 2025).
         codec: a codec such as "pca-128+float16"; None in the dense layout.
         head: the trained head that a codec with "linear-D" and saliency take over when the codec is fitted: a
             folder, the name of a head that comes with this library, or "own": the one that comes for the
@@ -73,7 +93,9 @@ class Recipe(BaseModel):
     source: str = ""
     layout: Layout
     reduction: str | None = None
+    query_rows: QueryRows = "all"
     query_reduction: str | None = None
+    query_weights: QueryWeights = "1"
     codec: str | None = None
     head: str | None = None
     alignment: str | None = None
@@ -87,6 +109,11 @@ class Recipe(BaseModel):
     feedback: str | None = None
     fde: Literal["muvera"] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_old(cls, data: Any) -> Any:
+        return without_idf_step(data) if isinstance(data, dict) else data
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if (self.codec is None) != (self.layout == "dense"):
@@ -94,8 +121,9 @@ class Recipe(BaseModel):
                 f"layout {self.layout} with codec {self.codec}: tokens need a codec, and only the layout of "
                 "recipe dense, which stores none, goes without one"
             )
-        for field in ("reduction", "query_reduction", "alignment", "saliency", "length_penalty", "fde"):
-            if self.layout == "dense" and (part := getattr(self, field)):
+        for field in _OF_TOKENS:
+            default = type(self).model_fields[field].default
+            if self.layout == "dense" and (part := getattr(self, field)) != default:
                 raise ValueError(
                     f"layout dense stores no tokens, so there is nothing for {field} {part} to do"
                 )
@@ -168,20 +196,36 @@ class Recipe(BaseModel):
 
     @cached_property
     def needs(self) -> frozenset[Need]:
-        """What the reductions of both sides ask for beside vectors and ids."""
-        return self.make_reduction().needs | self.make_query_reduction().needs
+        """What passages and queries are made with beside vectors and ids."""
+        return self.make_reduction().needs | self.query_needs
+
+    @property
+    def query_needs(self) -> frozenset[Need]:
+        """What queries are made with beside vectors and ids."""
+        weighed: frozenset[Need] = frozenset() if self.query_weights == "1" else frozenset({"frequencies"})
+        return self.make_query_reduction().needs | weighed
 
     @property
     def salient(self) -> bool:
         """Whether anything asks how salient tokens are."""
         return self.saliency or "saliency" in self.needs
 
-    def for_model(self, fingerprint: str) -> Recipe:
-        """The recipe for the encoder with this fingerprint: its own head, if any, in place of "own".
+    def with_rows(self, late_interaction: bool) -> Recipe:
+        """The recipe with the rows of a query that "auto" stands for, by whether the encoder was trained so."""
+        if self.query_rows != "auto":
+            return self
+        return self.model_copy(update={"query_rows": "all" if late_interaction else "own"})
+
+    def for_model(self, fingerprint: str, late_interaction: bool = False) -> Recipe:
+        """The recipe for the encoder with this fingerprint, trained as late interaction or not: its own head,
+        if any, in place of "own", and the rows of a query in place of "auto".
 
         Raises:
             RecipeError: the recipe weighs tokens, and no head comes for this model.
         """
+        return self.with_rows(late_interaction)._with_head(fingerprint)
+
+    def _with_head(self, fingerprint: str) -> Recipe:
         if self.head != OWN:
             return self
         if not self._projects and not self.salient:

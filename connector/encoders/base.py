@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from connector.core.types import Embedding
+from connector.core.types import Embedding, Int32
 
 
 @runtime_checkable
@@ -40,6 +40,11 @@ class Encoder(Protocol):
     def reduction(self) -> str | None:
         """What the checkpoint itself reduces passages with; None where it leaves every token."""
 
+    @property
+    def late_interaction(self) -> bool:
+        """Whether it was trained to be scored by its tokens, as ColBERT was: then every row of a query asks,
+        its markers and its expansion too. No part of the fingerprint."""
+
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
         """One embedding a text, in order.
 
@@ -53,6 +58,17 @@ class Encoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
         """One embedding a query, in order."""
+
+    def token_ids(self, texts: Sequence[str]) -> list[Int32]:
+        """What `encode_documents` would say of each text's tokens, without encoding it.
+
+        Args:
+            texts: any.
+
+        Returns:
+            One (n,) int32 a text, in order: the ids, special tokens among them, of what is left when the text
+            is cut to the encoder's window. Rows that the checkpoint's own reduction drops are still there.
+        """
 
     def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
         """Character spans of chunks of at most `tokens` tokens that begin and end between words.

@@ -49,7 +49,8 @@ class CachedEncoder:
         self.name, self.fingerprint, self.device = encoder.name, encoder.fingerprint, encoder.device
         self.cls_width, self.token_width = encoder.cls_width, encoder.token_width
         self.cls_weight, self.reduction = encoder.cls_weight, encoder.reduction
-        self.split = encoder.split
+        self.late_interaction = encoder.late_interaction
+        self.split, self.token_ids = encoder.split, encoder.token_ids
         folder.mkdir(parents=True, exist_ok=True)
 
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:

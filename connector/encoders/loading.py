@@ -65,11 +65,12 @@ def load_encoder(name: str | Encoder = DEFAULT_MODEL, device: str | None = None)
         if not Path(place).exists():
             _find_on_hub(place)
         with _no_progress_bars(), _missing_weights() as missing:
-            model = _load(place, device)
+            kind = _kind(place)
+            model = _load(place, kind, device)
         dtypes = {key: tensor.dtype for key, tensor in model.state_dict().items()}
         if model.device.type == "cpu":
             model.float()  # half precision is slower there
-        return SentenceTransformersEncoder(name, model, missing, dtypes)
+        return SentenceTransformersEncoder(name, model, missing, dtypes, kind == "late-interaction")
     except ModelError:
         raise
     except Exception as error:  # whatever transformers, the hub or the file system had to say
@@ -107,7 +108,7 @@ def _offline_folder() -> str | None:
     return str(weights.parent)
 
 
-def _load(place: str, device: str | None) -> MultiVectorEncoder:
+def _load(place: str, kind: str, device: str | None) -> MultiVectorEncoder:
     from sentence_transformers import MultiVectorEncoder, SentenceTransformer
     from sentence_transformers.base.modules import Normalize, Transformer
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
@@ -115,7 +116,7 @@ def _load(place: str, device: str | None) -> MultiVectorEncoder:
 
     from connector.encoders.modules import MODULES
 
-    kind, prompts = _kind(place), None
+    prompts = None
     if kind == "plain":
         transformer = Transformer(place)
         modules: list[Any] = [transformer, Pooling(transformer.get_embedding_dimension(), "mean")]

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Transformer
-from sentence_transformers.multi_vector_encoder.modules import BaseTokenPooling
+from sentence_transformers.multi_vector_encoder.modules import BaseTokenPooling, MultiVectorMask
 from tokenizers import Encoding
 from torch import Tensor
 from transformers import BatchEncoding
@@ -41,6 +41,7 @@ class SentenceTransformersEncoder:
         model: its modules write "sentence_embedding" and "token_embeddings"; its tokenizer is fast.
         missing: names of the backbone's weights that the checkpoint lacks, so that they are random.
         dtypes: what the weights were held in on disk, where that is not what they are computed in.
+        late_interaction: whether it was trained to be scored by its tokens.
 
     Raises:
         ModelError: the tokenizer is slow and knows no character offsets; or weights that make the vectors
@@ -53,6 +54,7 @@ class SentenceTransformersEncoder:
         model: MultiVectorEncoder,
         missing: Collection[str] = (),
         dtypes: Mapping[str, torch.dtype] | None = None,
+        late_interaction: bool = False,
     ) -> None:
         if not getattr(model.tokenizer, "is_fast", False):
             raise ModelError(f"model {name!r} has no fast tokenizer, which offsets need; save it with one")
@@ -62,6 +64,7 @@ class SentenceTransformersEncoder:
                 "off and pool in the recipe, such as with reduction ward-4"
             )
         self.name = name
+        self.late_interaction = late_interaction
         self._model = model.eval()
         self._transformer = next(it for it in model.children() if isinstance(it, Transformer))
         self._tokenizing = threading.Lock()  # a fast tokenizer keeps its truncation as state
@@ -172,6 +175,18 @@ class SentenceTransformersEncoder:
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
         return self._encode(texts, "query")
 
+    def token_ids(self, texts: Sequence[str]) -> list[Int32]:
+        found: dict[int, Int32] = {}
+        masks = [it for it in self._model.children() if isinstance(it, MultiVectorMask)]
+        for batch in self.batches(texts):
+            features: Any = self._preprocessed([texts[index] for index in batch], "document")
+            for mask in masks:  # which go by ids alone
+                features = mask(features, task="document")
+            ids = features["input_ids"].numpy().astype(np.int32)
+            kept = features["attention_mask"].bool().numpy()
+            found |= {index: ids[row][scored(kept[row])] for row, index in enumerate(batch)}
+        return [found[index] for index in range(len(texts))]
+
     def batches(self, texts: Sequence[str]) -> list[list[int]]:
         """The text numbers of each forward pass: longest texts first, as padding is dear."""
         order = sorted(range(len(texts)), key=lambda index: (-len(texts[index]), index))
@@ -179,9 +194,11 @@ class SentenceTransformersEncoder:
 
     def features(self, texts: Sequence[str], task: str) -> BatchEncoding:
         """One tokenized and padded batch, on the model's device."""
+        return self._preprocessed(texts, task).to(self._model.device)
+
+    def _preprocessed(self, texts: Sequence[str], task: str) -> BatchEncoding:
         with self._tokenizing:
-            features = self._model.preprocess(list(texts), prompt=self._prompt(task), task=task)
-        return features.to(self._model.device)
+            return self._model.preprocess(list(texts), prompt=self._prompt(task), task=task)
 
     def forward(self, features: BatchEncoding, task: str) -> dict[str, Tensor]:
         """One bare forward pass through all modules."""
@@ -310,10 +327,15 @@ def rows_of(
     }
     masks = features["attention_mask"].bool().cpu().numpy()
     for number, (mask, encoding) in enumerate(zip(masks, encodings, strict=True)):
-        rows = np.flatnonzero(mask) if mask.any() else np.zeros(1, np.intp)
+        rows = scored(mask)
         offsets, words = places(encoding, rows, prompt)
         own = {name: array[number][rows] for name, array in fields.items()}
         yield {**own, "offsets": offsets, "word_ids": words}
+
+
+def scored(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The rows of a text that its mask (T,) leaves; the first one where it leaves none."""
+    return np.flatnonzero(mask) if mask.any() else np.zeros(1, np.intp)
 
 
 def places(encoding: Encoding, rows: NDArray[np.intp], prompt: int) -> tuple[Int32, Int32]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector.collection.collection import CANARIES_FILE, Collection
+from connector.collection.documents.counts import mend
 from connector.collection.documents.document_state import read, unmake
 from connector.collection.documents.writer import IngestReport, Writer
 from connector.collection.metadata import SCORING, CollectionMetadata, new_metadata
@@ -56,6 +57,7 @@ def rebuild(work: Work, source: Collection, after: CollectionMetadata, encoder: 
     _fit(work, source, target)
     source.write_metadata(rebuild=target.physical)
     _copy(work, source, target)
+    mend(target, work.encoder_of)
     work.store.finish(target.physical)
     work.progress("verifying")
     verification = verify(source, target, work.encoder_of)

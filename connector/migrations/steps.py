@@ -192,7 +192,7 @@ class Estimate:
         if own.layout != "dense" and own.reduction == recipe.reduction:
             return fmean(record.payload.get("rows", 0) for _, record in self.pairs)
         encoder = self._encoder_of(self.collection)
-        recipe = recipe.for_model(encoder.fingerprint)
+        recipe = recipe.for_model(encoder.fingerprint, encoder.late_interaction)
         holder, frequencies = OwnCodec(recipe), Frequencies()
         width = holder.codec.bytes_per_token(encoder.token_width)
         pipeline = PassagePipeline(recipe, holder, width, frequencies)
@@ -287,9 +287,10 @@ def _written(value: Any) -> str:
 
 def with_recipe(before: CollectionMetadata, recipe: Recipe) -> CollectionMetadata:
     """The same with another recipe, called by the shortest name that it has."""
+    recipe = recipe.with_rows(before.late_interaction)
     if recipe.same_as(before.recipe):
         return before
-    for known in RECIPES.values():
+    for known in (it.with_rows(before.late_interaction) for it in RECIPES.values()):
         if known.model_copy(update={"head": recipe.head}).same_as(recipe):
             words = {"name": known.name, "summary": known.summary, "source": known.source}
             recipe = recipe.model_copy(update=words)

@@ -210,16 +210,14 @@ def test_the_program_prints_results_on_stdout_and_nothing_else(source: Path, pla
 
 
 def test_another_reduction_than_the_recipes(invoke: Invoke, source: Path, place: list[str]) -> None:
-    words = ["--recipe", "compact", "--reduction", "first-3", "--query-reduction", "idf-weight"]
+    words = ["--recipe", "compact", "--reduction", "first-3", "--query-weights", "idf"]
     report = loaded(invoke("ingest", source, *place, *words, "--json"))
     assert report["tokens_after"] == 9
-    assert loaded(invoke("stats", *place, "--json"))["recipe"] == "compact:first-3:idf-weight"
+    assert loaded(invoke("stats", *place, "--json"))["recipe"] == "compact:first-3:idf"
     assert loaded(invoke("search", "yeast", *place, "--json"))["hits"][0]["id"] == "c"
     assert loaded(invoke("ingest", source, *place, *words, "--json"))["unchanged"] == 3
     assert loaded(invoke("ingest", source, *place, "--json"))["unchanged"] == 3
-    refused(
-        invoke("ingest", source, *place, "--reduction", "first-4"), "compact:first-3:idf-weight", "first-4"
-    )
+    refused(invoke("ingest", source, *place, "--reduction", "first-4"), "compact:first-3:idf", "first-4")
 
 
 def test_all_tokens_are_kept_where_the_reduction_is_none(
@@ -239,7 +237,7 @@ def test_an_unknown_reduction_makes_no_collection(
 
 def test_every_step_is_listed(invoke: Invoke) -> None:
     listed = loaded(invoke("reductions", "--json"))
-    assert [it["form"] for it in listed["query_reduction"]] == ["icf-K", "saliency-K", "idf-weight"]
+    assert [it["form"] for it in listed["query_reduction"]] == ["icf-K", "saliency-K"]
     assert {"first-K", "whole-words", "ward-SIZE"} <= {it["form"] for it in listed["reduction"]}
     shown = invoke("reductions").stdout
     for side in listed.values():

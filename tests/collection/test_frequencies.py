@@ -15,7 +15,7 @@ from connector.collection.metadata import FREQUENCIES_FILE
 from connector.collection.recipe import RECIPES
 from connector.collection.search.candidates import query_tokens
 from connector.compression.codecs import parse_codec
-from connector.compression.reduction import Frequencies, Setting, parse_query_reduction, parse_reduction
+from connector.compression.reduction import Frequencies, Setting, parse_reduction, query_weights
 from connector.core.errors import CollectionError, RecipeError, StoreError
 from connector.stores import open_store
 from tests.conftest import TEXTS
@@ -123,7 +123,7 @@ def test_weighted_queries_score_the_same_in_qdrant_and_here(
     frequencies = Frequencies()
     frequencies.add(passages)
     query = encoder.encode_queries([text])[0]
-    _, weights = parse_query_reduction("idf-weight", Setting(frequencies=frequencies))(query)
+    weights = query_weights(query, "idf", frequencies)
     assert weights is not None
     assert weights.std() > 0.1
     chain = parse_codec(codec).fit(np.concatenate([passage.tokens for passage in passages]))
@@ -248,7 +248,8 @@ def test_a_recipe_is_varied() -> None:
     assert compact.varied(reduction=None, query_reduction=None) is compact
     other = compact.varied(reduction="punctuation+ward-4", query_reduction="idf-weight")
     assert other.name == "compact:punctuation+ward-4:idf-weight"
-    assert (other.reduction, other.query_reduction) == ("punctuation+ward-4", "idf-weight")
+    assert (other.reduction, other.query_reduction) == ("punctuation+ward-4", None)
+    assert other.query_weights == "idf"
     assert (other.codec, other.layout, other.cls) == (compact.codec, compact.layout, compact.cls)
     assert compact.varied(reduction="none").reduction is None
     assert not other.same_as(compact)
@@ -259,7 +260,12 @@ def test_a_recipe_is_varied() -> None:
     [
         ("compact", {"reduction": "frist-3"}, "'frist-3' is not known"),
         ("dense", {"reduction": "first-3"}, "nothing for reduction first-3 to do"),
-        ("dense", {"query_reduction": "idf-weight"}, "nothing for query_reduction idf-weight to do"),
+        ("dense", {"query_reduction": "icf-3"}, "nothing for query_reduction icf-3 to do"),
+        ("dense", {"query_weights": "idf"}, "nothing for query_weights idf to do"),
+        ("dense", {"query_rows": "own"}, "nothing for query_rows own to do"),
+        ("compact", {"query_rows": "some"}, "'auto', 'own' or 'all'"),
+        ("compact", {"query_weights": "icf"}, "'1', 'sqrt-idf' or 'idf'"),
+        ("compact", {"query_reduction": "idf-weight+icf-3"}, "idf-weight weighs the rows that are left"),
         ("compact", {"query_reduction": "ward-3"}, "'ward-3' is a step for passages"),
     ],
 )

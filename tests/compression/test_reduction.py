@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,9 +21,12 @@ from connector.compression.reduction import (
     QUERY_METHODS,
     Budget,
     Frequencies,
+    QueryWeights,
     Setting,
+    own_rows,
     parse_query_reduction,
     parse_reduction,
+    query_weights,
     reduce,
 )
 from connector.compression.reduction.base import TokenPooling, assign
@@ -61,7 +65,7 @@ PASSAGE_STEPS = [
 
 CHAINS = ["punctuation+ward-2", "whole-words+contextual-stopwords", "stopwords-en+idf-50%+kmeans-to-2"]
 
-QUERY_STEPS = ["icf-2", "icf-50%", "saliency-3", "saliency-50%", "idf-weight", "icf-3+idf-weight"]
+QUERY_STEPS = ["icf-2", "icf-50%", "saliency-3", "saliency-50%"]
 
 
 def passage(n: int, width: int, seed: int, special: bool = True) -> Embedding:
@@ -416,7 +420,6 @@ def test_frequencies_that_were_never_counted_are_said_to_be_missing() -> None:
     for reduce_it in (
         parse_reduction("idf-2"),
         parse_query_reduction("icf-2"),
-        parse_query_reduction("idf-weight"),
     ):
         with pytest.raises(InputError, match="no token frequencies"):
             reduce_it(SHORT)
@@ -452,27 +455,63 @@ def test_frequencies_are_read_whole_while_they_are_added_to() -> None:
 
 @pytest.mark.parametrize(("spec", "rows"), [("icf-1", [3]), ("icf-3", [3, 4, 7]), ("icf-8", [*range(8)])])
 def test_icf_by_hand(spec: str, rows: list[int]) -> None:
-    reduced, weights = parse_query_reduction(spec, Setting(frequencies=TEN))(SHORT)
+    reduced = parse_query_reduction(spec, Setting(frequencies=TEN))(SHORT)
     assert reduced.token_ids.tolist() == SHORT.token_ids[rows].tolist()
-    assert weights is None
 
 
-def test_idf_weights_by_hand() -> None:
+@pytest.mark.parametrize(("name", "power"), [("idf", 1.0), ("sqrt-idf", 0.5)])
+def test_idf_weights_by_hand(name: QueryWeights, power: float) -> None:
     """idf of df 10, 4, 2, 3, 9, 4, 2 of 10; special tokens weigh 1, the words' mean is 1."""
-    reduced, weights = parse_query_reduction("idf-weight", Setting(frequencies=TEN))(SHORT)
-    idf = np.array([math.log(1 + (10 - df + 0.5) / (df + 0.5)) for df in (10, 4, 2, 3, 9, 4, 2)])
-    assert reduced is SHORT
+    weights = query_weights(SHORT, name, TEN)
+    idf = np.array([math.log(1 + (10 - df + 0.5) / (df + 0.5)) for df in (10, 4, 2, 3, 9, 4, 2)]) ** power
     assert weights is not None
+    assert weights.dtype == np.float32
     assert np.allclose(weights, [1, *(idf / idf.mean()), 1])
 
 
-@given(whole=passages)
+def test_own_rows_by_hand() -> None:
+    own = own_rows(SHORT)
+    assert own.token_ids.tolist() == SHORT.token_ids[1:-1].tolist()
+    assert own_rows(own) is own
+    special = SHORT.select(np.array([0, len(SHORT) - 1]))
+    assert own_rows(special) is special, "a query of nothing else asks with what there is"
+
+
+@given(whole=passages, name=st.sampled_from(["idf", "sqrt-idf"]))
 @settings(max_examples=30, deadline=None)
-def test_weights_are_positive_with_mean_one(whole: Embedding) -> None:
-    _, weights = parse_query_reduction("idf-weight", counted(whole, passage(9, 4, 1)))(whole)
+def test_weights_are_positive_with_mean_one(whole: Embedding, name: QueryWeights) -> None:
+    weights = query_weights(whole, name, counted(whole, passage(9, 4, 1)).frequencies)
+    if whole.special.all():
+        assert weights is None
+        return
     assert weights is not None
-    assert (weights >= 0).all()
+    assert (weights > 0).all()
     assert weights.mean() == pytest.approx(1, rel=1e-4)
+
+
+@given(whole=passages, seed=st.integers(0, 2**32), scale=st.floats(0.01, 100))
+@settings(max_examples=30, deadline=None)
+def test_the_scale_of_weights_changes_no_order(whole: Embedding, seed: int, scale: float) -> None:
+    found = [passage(n, whole.tokens.shape[1], seed + n) for n in range(2, 12)]
+    weights = query_weights(whole, "idf", counted(*found).frequencies)
+    weights = np.ones(len(whole), np.float32) if weights is None else weights
+
+    def scores(weights: np.ndarray) -> np.ndarray:
+        best = [(whole.tokens.astype(float) @ it.tokens.T).max(axis=1) for it in found]
+        return np.stack(best) @ weights
+
+    assert np.allclose(scores(scale * weights.astype(float)), scale * scores(weights.astype(float)))
+
+
+def test_all_weigh_alike_where_nothing_is_known() -> None:
+    assert query_weights(SHORT, "1", TEN) is None
+    assert query_weights(SHORT, "idf", Frequencies()) is None
+    special = SHORT.select(np.array([0, len(SHORT) - 1]))
+    assert query_weights(special, "idf", TEN) is None
+    unknown = replace(SHORT, token_ids=np.full(len(SHORT), 10**6, np.int32))
+    weights = query_weights(unknown, "idf", TEN)
+    assert weights is not None
+    assert np.allclose(weights, 1)
 
 
 @pytest.mark.parametrize(
@@ -481,22 +520,13 @@ def test_weights_are_positive_with_mean_one(whole: Embedding) -> None:
         ("icf-512B", "512B is a size in bytes, and queries are not stored"),
         ("ward-4", "'ward-4' is a step for passages"),
         ("idf-3", "'idf-3' is a step for passages"),
-        ("idf-weights", "is not a size|is a step for passages"),
-        ("nothing", "is not known; the known steps: icf-K, saliency-K, idf-weight"),
+        ("idf-weight", "is not a size|is a step for passages"),
+        ("nothing", "is not known; the known steps: icf-K, saliency-K"),
     ],
 )
 def test_what_is_no_step_for_queries_is_refused(spec: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_query_reduction(spec)
-
-
-def test_icf_comes_before_the_weights() -> None:
-    reduced, weights = parse_query_reduction("icf-2+idf-weight", Setting(frequencies=TEN))(SHORT)
-    assert reduced.token_ids.tolist() == [8, 8]
-    assert weights is not None
-    assert weights.tolist() == [1, 1]
-    with pytest.raises(RecipeError, match="put idf-weight last"):
-        parse_query_reduction("idf-weight+icf-2")
 
 
 # Words
@@ -608,7 +638,7 @@ def test_an_unknown_step_is_refused_with_the_known_ones(spec: str) -> None:
         ("first-²", "is not a size"),
         ("first-1e3", "is not a size"),
         ("first- 3", "is not a size"),
-        ("idf-weight", "'idf-weight' is a step for queries"),
+        ("idf-weight", "'weight' is not a size"),
         ("icf-3", "'icf-3' is a step for queries"),
         ("first-101%", "101% is more than all rows"),
         ("first-7B", "7B hold no token of 8 bytes"),

@@ -27,6 +27,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from transformers.utils import logging
 
 from connector import Embedding, Encoder, load_encoder
+from connector.compression.reduction import own_rows
 from connector.core.errors import InputError, ModelError
 from connector.encoders import DEFAULT_MODEL
 from tests.conftest import TEXTS
@@ -490,6 +491,35 @@ def test_token_ids_are_of_the_tokens_at_their_places(kind: str, tiny: dict[str, 
     embedding = tiny[kind].encode_documents(["the blue otter"])[0]
     inside = embedding.word_ids >= 0
     assert [PIECES[number] for number in embedding.token_ids[inside]] == ["the", "blue", "otter"]
+
+
+@every_kind
+def test_an_encoder_says_whether_it_was_trained_as_late_interaction(
+    kind: str, tiny: dict[str, Encoder], encoder: Encoder
+) -> None:
+    assert tiny[kind].late_interaction == (kind in COLBERTS)
+    assert not encoder.late_interaction
+
+
+@every_kind
+def test_token_ids_are_those_of_encoded_documents(kind: str, tiny: dict[str, Encoder]) -> None:
+    texts = [TEXT, "", "!", "the otter, " * 60, *TEXTS[:3]]
+    told, encoded = tiny[kind].token_ids(texts), tiny[kind].encode_documents(texts)
+    for ids, embedding in zip(told, encoded, strict=True):
+        assert ids.dtype == np.int32
+        assert np.array_equal(ids, embedding.token_ids)
+    assert tiny[kind].token_ids([]) == []
+
+
+@pytest.mark.parametrize("kind", [*COLBERTS, "sentence"])
+def test_own_rows_are_without_special_tokens_prompt_and_expansion(
+    kind: str, tiny: dict[str, Encoder]
+) -> None:
+    (query,) = tiny[kind].encode_queries(["the otter"])
+    own = own_rows(query)
+    assert [query.text[start:end] for start, end in own.offsets] == ["the", "otter"]
+    (empty,) = tiny[kind].encode_queries([""])
+    assert own_rows(empty) is empty
 
 
 @every_colbert

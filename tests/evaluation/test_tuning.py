@@ -296,6 +296,7 @@ def replace_fingerprint(encoder: Encoder) -> Any:
     class Other:
         fingerprint = "another"
         token_width = encoder.token_width
+        late_interaction = False
 
     return Other()
 

@@ -1,4 +1,4 @@
-"""`connector ingest`, `connector delete` and `connector drop`."""
+"""`connector ingest`, `connector delete`, `connector recount` and `connector drop`."""
 
 from __future__ import annotations
 
@@ -105,6 +105,22 @@ def delete_command(
     if dry_run:
         line = f"{len(found):,} documents of {connector.name!r} would be deleted"
     output(as_json, {"found": len(found), "deleted": deleted}, [line])
+
+
+@main.command("recount")
+@options.opened()
+@options.json
+def recount_command(connector: Connector, as_json: bool) -> None:
+    """Count again in how many passages each token is.
+
+    That is what --query-weights idf and the reductions by frequency go by. It happens by itself when a fifth
+    of the passages was replaced or deleted. Texts are tokenized, not encoded.
+    """
+    passages = connector.recount()
+    line = f"counted {passages:,} passages of {connector.name!r}"
+    if not connector.collection.frequencies.needed:
+        line = f"recipe {connector.recipe.name} needs no counts, so none are kept"
+    output(as_json, {"passages": passages}, [line])
 
 
 @main.command("drop")

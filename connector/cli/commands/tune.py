@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,4 +150,4 @@ def _best(tuning: Tuning) -> str:
         )
     summary = f"the best found for {tuning.task.name} in {tuning.budget:,.0f} bytes a passage"
     recipe = tuning.best.recipe.model_copy(update={"summary": summary})
-    return recipe.model_dump_json(indent=2, exclude_none=True) + "\n"
+    return json.dumps(recipe.model_dump(exclude_none=True), indent=2, ensure_ascii=False) + "\n"

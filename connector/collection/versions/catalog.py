@@ -68,7 +68,7 @@ def collect(connector: OpenCollection) -> list[Version]:
 
 def matches(version: CollectionMetadata, wanted: CollectionMetadata) -> bool:
     """Whether a version is whole, and has the recipe and the graph that are wanted, for its own encoder."""
-    recipe = wanted.recipe.for_model(version.encoder)
+    recipe = wanted.recipe.for_model(version.encoder, version.late_interaction)
     return version.building is None and version.recipe.same_as(recipe) and version.hnsw == wanted.hnsw
 
 

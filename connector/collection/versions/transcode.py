@@ -45,8 +45,6 @@ def why_not(source: Recipe, target: Recipe) -> str | None:
         )
     if target.saliency and not source.saliency:
         return "no saliency is stored"
-    if "frequencies" in target.make_query_reduction().needs - source.make_query_reduction().needs:
-        return "no token frequencies are stored"
     *projections, quantizer = source.codec.split("+")
     if source.codec == target.codec and source.head == target.head:
         lossy = target.fde is not None and quantizer not in _KEPT

@@ -4,7 +4,8 @@ A reduction is a chain of steps, written with "+" between them and done from lef
 "whole-words", "punctuation+idf-50%", "stopwords-en+ward-4". A step that prunes keeps a subset of the rows
 in order; a step that pools merges rows. Whatever the steps, a passage keeps at least one row.
 
-The same on the side of the query: "icf-8", "idf-weight", "icf-8+idf-weight".
+The same on the side of the query: "icf-8". Which rows of a query there are to begin with, and what those that
+are left weigh, is said apart: `QueryRows`, `QueryWeights`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from connector.compression.reduction.base import (
     Budget,
     PruningPolicy,
     QueryReduction,
-    QueryStep,
-    QueryWeighting,
     Reduction,
     S,
     Setting,
@@ -27,6 +26,7 @@ from connector.compression.reduction.base import (
     reduce,
 )
 from connector.compression.reduction.frequencies import Frequencies
+from connector.compression.reduction.query_weighting import QueryRows, QueryWeights, own_rows, query_weights
 from connector.core.errors import RecipeError
 from connector.core.registry import Method, made, named
 
@@ -37,11 +37,15 @@ __all__ = [
     "Frequencies",
     "PruningPolicy",
     "QueryReduction",
+    "QueryRows",
+    "QueryWeights",
     "Reduction",
     "Setting",
     "TokenPooling",
+    "own_rows",
     "parse_query_reduction",
     "parse_reduction",
+    "query_weights",
     "reduce",
 ]
 
@@ -49,7 +53,7 @@ PASSAGE_METHODS: tuple[Method[Step, Setting], ...] = (*pruning.METHODS, *words.M
 """The steps for passages, as recipes name them."""
 
 
-QUERY_METHODS: tuple[Method[QueryStep, Setting], ...] = query_weighting.METHODS
+QUERY_METHODS: tuple[Method[PruningPolicy, Setting], ...] = query_weighting.METHODS
 """The steps for queries, as recipes name them."""
 
 
@@ -68,15 +72,12 @@ def parse_reduction(spec: str, setting: Setting | None = None) -> Reduction:
 
 
 def parse_query_reduction(spec: str, setting: Setting | None = None) -> QueryReduction:
-    """The reduction of queries that a text such as "icf-8+idf-weight" names.
+    """The reduction of queries that a text such as "icf-8" names.
 
     Raises:
-        RecipeError: a step is not known, its number is not, or a step comes after "idf-weight".
+        RecipeError: a step is not known, or its number is not.
     """
-    steps = _parsed(spec, QUERY_METHODS, setting or Setting())
-    if any(isinstance(step, QueryWeighting) for step in steps[:-1]):
-        raise RecipeError(f"query reduction {spec!r}: put idf-weight last: it weighs the rows that are left")
-    return QueryReduction(spec, steps)
+    return QueryReduction(spec, _parsed(spec, QUERY_METHODS, setting or Setting()))
 
 
 def _parsed(spec: str, methods: Sequence[Method[S, Setting]], setting: Setting) -> list[S]:

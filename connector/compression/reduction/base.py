@@ -53,26 +53,10 @@ class TokenPooling:
     needs: frozenset[Need] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class QueryWeighting:
-    """A method of deciding what each row of a query weighs.
-
-    Args:
-        weights: an embedding to (n,) float32 ≥ 0.
-        needs: as of `PruningPolicy`.
-    """
-
-    weights: Callable[[Embedding], Float32]
-    needs: frozenset[Need] = frozenset()
-
-
 Step: TypeAlias = PruningPolicy | TokenPooling
 
 
-QueryStep: TypeAlias = PruningPolicy | QueryWeighting
-
-
-S = TypeVar("S", Step, QueryStep)
+S = TypeVar("S", Step, PruningPolicy)
 """A step of one side or the other."""
 
 
@@ -108,21 +92,18 @@ class Reduction(_Chain[Step]):
         return embedding
 
 
-class QueryReduction(_Chain[QueryStep]):
-    """A chain of steps for queries: which rows are asked with, and what each weighs."""
+class QueryReduction(_Chain[PruningPolicy]):
+    """A chain of steps for queries: which rows are asked with."""
 
-    def __call__(self, embedding: Embedding) -> tuple[Embedding, Float32 | None]:
-        """The reduced embedding, and (n,) float32 weights of its rows if a step weighs them.
+    def __call__(self, embedding: Embedding) -> Embedding:
+        """The reduced embedding of a query, with at least one row.
 
-        Weights go on after the codec's projections, which would scale them away.
+        Raises:
+            InputError: the embedding lacks what a step needs; see each step.
         """
-        weights = None
         for step in self.steps:
-            if isinstance(step, QueryWeighting):
-                weights = step.weights(embedding)
-            else:
-                embedding = reduce(embedding, step)
-        return embedding, weights
+            embedding = reduce(embedding, step)
+        return embedding
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,15 @@ class Frequencies:
 
     def add(self, embeddings: Sequence[Embedding]) -> None:
         """Count passages, each before any of its rows was dropped."""
+        self.add_ids([embedding.token_ids for embedding in embeddings])
+
+    def add_ids(self, ids: Sequence[Int32]) -> None:
+        """Count passages.
+
+        Args:
+            ids: of each passage's tokens, (n,) int32.
+        """
         passages, document, collection = self._counts
-        ids = [embedding.token_ids for embedding in embeddings]
         self._counts = passages + len(ids), _more(document, map(np.unique, ids)), _more(collection, ids)
 
     def idf(self, token_ids: Int32) -> Float32:

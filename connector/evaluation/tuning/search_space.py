@@ -11,6 +11,7 @@ from typing import Any
 from connector.collection.recipe import Recipe
 from connector.compression.codecs.scalar_quantization import Datatype
 from connector.compression.heads import OWN, head_folder, shipped_for
+from connector.compression.reduction import QueryRows, QueryWeights
 from connector.core.errors import MissingExtra, RecipeError
 from connector.encoders import Encoder
 
@@ -53,8 +54,12 @@ FIRST = ("", "punctuation+")
 """What is dropped before all else."""
 
 
-WEIGHTS = (None, "idf-weight")
-"""What query tokens weigh; None weighs all alike."""
+ROWS: tuple[QueryRows, ...] = ("all", "own")
+"""Which rows of a query are asked with."""
+
+
+WEIGHTS: tuple[QueryWeights, ...] = ("1", "sqrt-idf", "idf")
+"""What they weigh."""
 
 
 _COARSE = ("", "ward-2", "ward-4", "ward-6", "ward-10", "saliency-50%")
@@ -67,24 +72,27 @@ class Point:
 
     Args:
         reduction: of `POOLING` or `PRUNING`.
-        codec, alignment, first, weights: of `CODECS`, `ALIGNMENTS`, `FIRST` and `WEIGHTS`.
+        codec, alignment, first, rows, weights: of `CODECS`, `ALIGNMENTS`, `FIRST`, `ROWS` and `WEIGHTS`.
     """
 
     reduction: str
     codec: str
     alignment: str | None = None
     first: str = ""
-    weights: str | None = None
+    rows: QueryRows = "all"
+    weights: QueryWeights = "1"
 
     def recipe(self, head: str) -> Recipe:
         """The recipe of this combination: codes, with CLS vectors of 4 bits a dimension."""
-        parts = [self.steps, self.codec, self.alignment, self.weights]
+        asked = [self.rows if self.rows != "all" else "", self.weights if self.weights != "1" else ""]
+        parts = [self.steps, self.codec, self.alignment, *asked]
         return Recipe(
             name=":".join(part for part in parts if part),
             source="connector tune",
             layout="codes",
             reduction=self.steps or None,
-            query_reduction=self.weights,
+            query_rows=self.rows,
+            query_weights=self.weights,
             codec=self.codec,
             head=head if self.prunes or "linear" in self.codec else None,
             alignment=self.alignment or ("top-1" if self.prunes else None),
@@ -114,6 +122,7 @@ class Point:
             "codec": CODECS,
             "alignment": ALIGNMENTS,
             "first": FIRST,
+            "rows": ROWS,
             "weights": WEIGHTS,
         }
         for field, ladder in ladders.items():
@@ -142,7 +151,7 @@ def usable(recipe: Recipe, encoder: Encoder) -> Recipe | str:
     if recipe.salient and recipe.head == OWN and shipped_for(encoder.fingerprint) is None:
         return "saliency-K, as no head comes for the model; train one, and give it with --head"
     try:
-        chosen = recipe.for_model(encoder.fingerprint)
+        chosen = recipe.for_model(encoder.fingerprint, encoder.late_interaction)
         chosen.make_codec().check(encoder.token_width)
     except (RecipeError, MissingExtra) as error:
         return f"{recipe.codec}: {error}"

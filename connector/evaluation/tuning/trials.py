@@ -77,7 +77,7 @@ def interval(values: Sequence[float] | Float64) -> tuple[float, float]:
 def frontier(trials: Iterable[Trial]) -> list[Trial]:
     """Those that no other trial beats with as few bytes, fewest bytes first."""
     found: list[Trial] = []
-    for trial in sorted(trials, key=lambda it: (it.bytes_per_passage, -it.mean)):
+    for trial in sorted(trials, key=lambda it: (it.bytes_per_passage, -it.mean, it.recipe.name)):
         if not found or trial.mean > found[-1].mean:
             found.append(trial)
     return found
@@ -98,7 +98,10 @@ def smallest_alike(trials: Sequence[Trial], chosen: Trial) -> Trial:
     return next((it for it in smaller if interval(np.subtract(it.values, chosen.values))[1] >= 0), chosen)
 
 
-_SCORED = ("reduction", "codec", "head", "saliency", "layout", "alignment", "cls", "query_reduction")
+_SCORED = (
+    *("reduction", "codec", "head", "saliency", "layout", "alignment", "cls"),
+    *("query_rows", "query_reduction", "query_weights"),
+)
 """What of a recipe decides a trial."""
 
 
