@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache, cached_property
+
 import numpy as np
 import qdrant_edge as edge
 
 from connector.core.errors import RecipeError
 from connector.core.types import Sparse
 
+AVERAGE = 256.0
+"""Words of a mean passage, where nobody has counted any."""
+
+
+_SATURATION = 65_536.0
+"""The k by which words are counted: the weight f · (k + 1) / (f + k) of a word tells f, to k and beyond."""
+
 
 class BM25:
     """Term weights by which Qdrant, with the IDF modifier, scores BM25.
 
-    Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with k = 1.2,
-    b = 0.75 and an average length of 256 words, as Qdrant's own model of this name has them. Words are
-    lowercased, stop words left out and the rest stemmed.
+    Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with k = 1.2 and
+    b = 0.75, as Qdrant's own model of this name has them. Words are lowercased, stop words left out and the
+    rest stemmed.
 
     Args:
         language: such as "english" or "german"; Qdrant's names, or ISO 639-1's two letters.
+        average: words of a mean passage, over 0, that longer and shorter ones are measured by. Queries do
+            not depend on it.
 
     Raises:
         RecipeError: the language is not known.
     """
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, average: float = AVERAGE) -> None:
+        self._language = language
         try:
-            self._model = edge.Bm25(edge.Bm25Config(language=language))
+            self._model = edge.Bm25(edge.Bm25Config(language=language, avg_len=average))
         except ValueError as error:
             raise RecipeError(f"lexical: {error}; give one such as english, german or french") from None
 
@@ -36,6 +49,25 @@ class BM25:
     def query(self, text: str) -> Sparse:
         """The words of a query, each once."""
         return _sparse(self._model.embed_query(text))
+
+    def mean_length(self, texts: Iterable[str]) -> float:
+        """Words of a mean passage of these, without stop words; 0 if there is none."""
+        lengths = [self._length(text) for text in texts]
+        return sum(lengths) / max(len(lengths), 1)
+
+    def _length(self, text: str) -> int:
+        weights = np.asarray(self._counter.embed_document(text).values, np.float64)
+        return int(np.rint(_SATURATION * weights / (_SATURATION + 1 - weights)).sum())
+
+    @cached_property
+    def _counter(self) -> edge.Bm25:
+        return edge.Bm25(edge.Bm25Config(language=self._language, k=_SATURATION, b=0.0))
+
+
+@cache
+def bm25(language: str, average: float) -> BM25:
+    """The same object for the same arguments."""
+    return BM25(language, average)
 
 
 def _sparse(vector: edge.SparseVector) -> Sparse:
