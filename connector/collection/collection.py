@@ -6,8 +6,10 @@ arrays and the token frequencies.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +17,7 @@ from qdrant_client import models
 
 from connector.collection.metadata import (
     DECISIVE,
+    UNCOUNTED,
     CollectionMetadata,
     StoredFrequencies,
     new_metadata,
@@ -24,10 +27,11 @@ from connector.collection.pipeline import PassagePipeline, QueryPipeline
 from connector.collection.recipe import Recipe
 from connector.collection.versions.aliases import first_version
 from connector.compression.codecs import Codec
-from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch
+from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
 from connector.core.types import Float32, point_id
 from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
+from connector.scoring.bm25 import BM25
 from connector.scoring.muvera import Muvera
 from connector.stores import Store
 from connector.stores.external import seen_through
@@ -37,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 
 CODEC_FILE = "codec.safetensors"
+
+
+WORDS_FILE = "words.json"
+"""Of the average length of passages, so that the first of several writers decides it."""
 
 
 CANARIES_FILE = "canaries.json"
@@ -302,6 +310,27 @@ class Collection:
         self.write_metadata(codec=codec.fingerprint)
         self._codec = codec
         return codec
+
+    @property
+    def words(self) -> BM25:
+        """What makes the index of words.
+
+        Raises:
+            RecipeError: the recipe has none.
+        """
+        words = self.metadata.words
+        if words is None:
+            raise RecipeError(f"recipe {self.recipe.name} has no index of words")
+        return words
+
+    def count_words(self, texts: Iterable[str]) -> None:
+        """Store the average length of passages before any of them, unless there is one."""
+        with self._fitting:
+            if self.metadata.average_words == UNCOUNTED and (counted := self.words.mean_length(texts)):
+                # Of several writers the first one's becomes that of all, as with the codec.
+                claim = json.dumps({"average_words": counted}).encode()
+                first = json.loads(self.store.claim_artifact(self.physical, WORDS_FILE, claim))
+                self.write_metadata(average_words=first["average_words"])
 
 
 def scored_by(collection: Collection, alignment: Alignment | None, cls_weight: float | None) -> str | None:

@@ -24,6 +24,7 @@ from connector.core.errors import CollectionError, own_words
 from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.scoring.alignment import TopK, TopP, parse_alignment
+from connector.scoring.bm25 import AVERAGE, BM25, bm25
 from connector.scoring.muvera import Muvera
 from connector.stores import PayloadKind, Store
 from connector.stores.external import Layout
@@ -56,6 +57,10 @@ DECISIVE = ("uid", "recipe", "alignment", "adapted_weight", "filling")
 """Keys that decide how a collection is written and searched."""
 
 
+UNCOUNTED = 0.0
+"""The average length of passages until the first ones come."""
+
+
 class CollectionMetadata(BaseModel):
     """What a collection says of itself.
 
@@ -71,6 +76,9 @@ class CollectionMetadata(BaseModel):
         cls_weight: share of the CLS vectors in the score, if the encoder's checkpoint has one.
         alignment: how tokens are scored, if the collection was adapted.
         adapted_weight: share of the CLS vectors that goes with it.
+        average_words: mean length of the first passages, by which the index of words weighs all of them; 0
+            until they come. Missing where there is no such index, and where it was made before this was
+            counted: then it weighs by 256.
         frequencies: how many passages the token frequencies count, if the recipe asks for them.
         hnsw, copies: the graph of the CLS vectors and how a cluster spreads it, if given.
         indexes: indexed payload keys and their kinds.
@@ -100,6 +108,7 @@ class CollectionMetadata(BaseModel):
     cls_weight: float | None = None
     alignment: Annotated[TopK | TopP | None, BeforeValidator(lambda it: it and parse_alignment(it))] = None
     adapted_weight: float | None = None
+    average_words: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     frequencies: int | None = None
     hnsw: Json[Hnsw] | None = None
     copies: Json[Distribution] | None = None
@@ -149,6 +158,12 @@ class CollectionMetadata(BaseModel):
         return {key: it for key, it in more.items() if key == LEDGER or key.startswith(f"{LEDGER}.")}
 
     @property
+    def words(self) -> BM25 | None:
+        """What makes the index of words; None if there is none."""
+        language = self.recipe.lexical
+        return None if language is None else bm25(language, self.average_words or AVERAGE)
+
+    @property
     def collection_schema(self) -> CollectionSchema:
         """The vectors of the collection."""
         return schema_for(self.recipe, self.cls_width, self.token_width, self.hnsw, self.copies)
@@ -194,6 +209,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def uncounted(recipe: Recipe) -> float | None:
+    """`average_words` of a recipe's new collection."""
+    return None if recipe.lexical is None else UNCOUNTED
+
+
 def new_metadata(recipe: Recipe, encoder: Encoder, **more: Any) -> CollectionMetadata:
     """Of a new collection.
 
@@ -231,6 +251,7 @@ def new_metadata(recipe: Recipe, encoder: Encoder, **more: Any) -> CollectionMet
         recipe=recipe,
         uid=uuid.uuid4().hex,
         cls_weight=encoder.cls_weight,
+        average_words=uncounted(recipe),
         **more,
     )
 

@@ -172,7 +172,7 @@ def test_a_query_of_stop_words_alone_has_no_words(worded: Connector, rerank: Any
 
 @every_layout
 def test_words_score_as_bm25_says(worded: Connector, documents: list[Document]) -> None:
-    model = BM25("english")
+    model = BM25("english", BM25("english").mean_length(it.text for it in documents))
     passages = [model.passage(it.text) for it in documents]
     asked = model.query(QUERY).indices.tolist()
     expected: dict[str, float] = {}

@@ -127,7 +127,7 @@ class Plan:
                 query_tokens(self.collection, self.query) if self.query_tokens is None else self.query_tokens
             )
             return Nearest(self.collection.muvera.query(query.weighted), FDE, limit)
-        by_words = Nearest(self.collection.pipeline.words.query(self.query.text), LEXICAL, limit)
+        by_words = Nearest(self.collection.words.query(self.query.text), LEXICAL, limit)
         if by == "lexical":
             return by_words
         return Fused((by_cls, by_words), limit, "rrf" if by == "hybrid" else "dbsf")
