@@ -11,6 +11,7 @@ import json
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
@@ -166,7 +167,9 @@ class CollectionMetadata(BaseModel):
     @property
     def collection_schema(self) -> CollectionSchema:
         """The vectors of the collection."""
-        return schema_for(self.recipe, self.cls_width, self.token_width, self.hnsw, self.copies)
+        schema = schema_for(self.recipe, self.cls_width, self.token_width, self.hnsw, self.copies)
+        # A collection from before words were counted is copied as it is.
+        return schema if self.average_words is None else replace(schema, weights="float16")
 
     @cached_property
     def token_bytes(self) -> int:
@@ -251,8 +254,7 @@ def new_metadata(recipe: Recipe, encoder: Encoder, **more: Any) -> CollectionMet
         recipe=recipe,
         uid=uuid.uuid4().hex,
         cls_weight=encoder.cls_weight,
-        average_words=uncounted(recipe),
-        **more,
+        **{"average_words": uncounted(recipe), **more},
     )
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from connector import Connector, Document, Encoder, Recipe
 from connector.collection.collection import WORDS_FILE, Collection
-from connector.collection.metadata import UNCOUNTED
+from connector.collection.metadata import UNCOUNTED, new_metadata
 from connector.core.errors import CollectionError
 from connector.migrations import Migrations
 from connector.scoring.bm25 import AVERAGE, BM25
-from connector.stores import open_store
+from connector.stores import EdgeStore, open_store
 from tests.api.test_connector import tiny, tiny_bert
 
 __all__ = ["tiny", "tiny_bert"]
@@ -135,6 +135,26 @@ def test_a_collection_from_before_weighs_as_before(make: Make, layout: str) -> N
     again.ingest(documents(LONG, "long"))
     assert average(again) is None
     check_scores(again, [*documents(SHORT), *documents(LONG, "long")], AVERAGE)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_the_weights_of_a_new_index_are_float16(
+    place: dict[str, Any], name: str, tiny: Encoder, counted: bool
+) -> None:
+    """Not those of a collection from before that is made again, as by an import."""
+    metadata = new_metadata(RECIPES["dense"], tiny, **({} if counted else {"average_words": None}))
+    assert metadata.collection_schema.weights == ("float16" if counted else "float32")
+    store = open_store(**place)
+    Collection.make(store, name, metadata)
+    if isinstance(store, EdgeStore):
+        (file,) = Path(store.location).rglob("edge_config.json")
+        found = json.loads(file.read_text())["sparse_vectors"]["lexical"]["datatype"]
+    else:
+        params = store._client.get_collection(name).config.params  # type: ignore[attr-defined]
+        found = params.sparse_vectors["lexical"].index.datatype.value
+    assert found == metadata.collection_schema.weights
+    store.drop(name)
+    store.close()
 
 
 def test_without_words_nothing_is_counted(make: Make) -> None:
