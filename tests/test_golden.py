@@ -90,6 +90,7 @@ def test_a_collection_of_then_is_searched_extended_and_migrated(kept: Connector,
     assert report.documents == golden.ADDED
     assert kept.stats().documents == len(documents)
     assert kept.search(documents[-1].text, k=1, candidates_by="hybrid")[0].id == documents[-1].id
+    assert kept.collection.metadata.average_words is None  # its words go on weighing by 256
 
     folder = tmp_path / "migrations"
     folder.mkdir()

@@ -6,19 +6,21 @@ arrays and the token frequencies.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from qdrant_client import models
 
+from connector.collection.documents.frequencies import StoredFrequencies
 from connector.collection.metadata import (
     DECISIVE,
     SCORING,
+    UNCOUNTED,
     CollectionMetadata,
-    StoredFrequencies,
     new_metadata,
     stored_form,
 )
@@ -26,10 +28,11 @@ from connector.collection.pipeline import PassagePipeline, QueryPipeline
 from connector.collection.recipe import Recipe
 from connector.collection.versions.aliases import first_version
 from connector.compression.codecs import Codec
-from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch
+from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
 from connector.core.types import Float32, point_id
 from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment, TopK, parse_alignment
+from connector.scoring.bm25 import BM25
 from connector.scoring.feedback import parse_feedback
 from connector.scoring.fusion import parse_fusion
 from connector.scoring.muvera import Muvera
@@ -42,6 +45,10 @@ logger = logging.getLogger(__name__)
 
 
 CODEC_FILE = "codec.safetensors"
+
+
+WORDS_FILE = "words.json"
+"""Of the average length of passages, so that the first of several writers decides it."""
 
 
 CANARIES_FILE = "canaries.json"
@@ -321,3 +328,23 @@ class Collection:
         self.write_metadata(codec=codec.fingerprint)
         self._codec = codec
         return codec
+
+    @property
+    def words(self) -> BM25:
+        """What makes the index of words.
+
+        Raises:
+            RecipeError: the recipe has none.
+        """
+        if (words := self.metadata.words) is None:
+            raise RecipeError(f"recipe {self.recipe.name} has no index of words")
+        return words
+
+    def count_words(self, texts: Iterable[str]) -> None:
+        """Store the average length of passages before any of them, unless there is one."""
+        with self._fitting:
+            if self.metadata.average_words == UNCOUNTED and (counted := self.words.mean_length(texts)):
+                # Of several writers the first one's becomes that of all, as with the codec.
+                claim = json.dumps({"average_words": counted}).encode()
+                first = json.loads(self.store.claim_artifact(self.physical, WORDS_FILE, claim))
+                self.write_metadata(average_words=first["average_words"])

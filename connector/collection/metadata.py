@@ -1,4 +1,4 @@
-"""What a collection says of itself: one typed model of all keys, and the token frequencies that it stores.
+"""What a collection says of itself: one typed model of all keys.
 
 The stored form is flat and all text, because Qdrant merges metadata shallowly; an empty text is as good as
 none. It belongs to one version of the collection (`connector.collection.versions.aliases`). In another
@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
@@ -19,15 +19,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, Valida
 
 from connector.collection.recipe import Recipe, load_recipe
 from connector.compression.codecs.scalar_quantization import stored_bytes
-from connector.compression.reduction import Frequencies, Setting
+from connector.compression.reduction import Setting
 from connector.core.errors import CollectionError, own_words
-from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.scoring.alignment import TopK, TopP, parse_alignment
+from connector.scoring.bm25 import AVERAGE, BM25, bm25
 from connector.scoring.feedback import Feedback, parse_feedback
 from connector.scoring.fusion import Fusion, parse_fusion
 from connector.scoring.muvera import Muvera
-from connector.stores import PayloadKind, Store
+from connector.stores import PayloadKind
 from connector.stores.external import Layout
 from connector.stores.schema import (
     CLS,
@@ -62,6 +62,10 @@ DECISIVE = ("uid", "recipe", *SCORING, "filling")
 """Keys that decide how a collection is written and searched."""
 
 
+UNCOUNTED = 0.0
+"""The average length of passages until the first ones come."""
+
+
 class CollectionMetadata(BaseModel):
     """What a collection says of itself.
 
@@ -79,6 +83,9 @@ class CollectionMetadata(BaseModel):
         alignment: how tokens are scored, if the collection was adapted.
         adapted_weight: share of the CLS vectors that went with it in version 0.1.
         fusion, feedback: how parts make a score and what first hits add, if the collection was adapted.
+        average_words: mean length of the first passages, by which the index of words weighs all of them; 0
+            until they come. Missing where there is no such index, and where it was made before this was
+            counted: then it weighs by 256.
         frequencies: how many passages the token frequencies count, if the recipe asks for them.
         hnsw, copies: the graph of the CLS vectors and how a cluster spreads it, if given.
         indexes: indexed payload keys and their kinds.
@@ -111,6 +118,7 @@ class CollectionMetadata(BaseModel):
     adapted_weight: float | None = None
     fusion: Annotated[Fusion | None, BeforeValidator(lambda it: it and parse_fusion(it))] = None
     feedback: Annotated[Feedback | None, BeforeValidator(lambda it: it and parse_feedback(it))] = None
+    average_words: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     frequencies: int | None = None
     hnsw: Json[Hnsw] | None = None
     copies: Json[Distribution] | None = None
@@ -160,11 +168,19 @@ class CollectionMetadata(BaseModel):
         return {key: it for key, it in more.items() if key == LEDGER or key.startswith(f"{LEDGER}.")}
 
     @property
+    def words(self) -> BM25 | None:
+        """What makes the index of words; None if there is none."""
+        language = self.recipe.lexical
+        return None if language is None else bm25(language, self.average_words or AVERAGE)
+
+    @property
     def collection_schema(self) -> CollectionSchema:
         """The vectors of the collection."""
-        return schema_for(self.recipe, self.cls_width, self.token_width, self.hnsw, self.copies)
+        schema = schema_for(self.recipe, self.cls_width, self.token_width, self.hnsw, self.copies)
+        # A collection from before words were counted is copied as it is.
+        return schema if self.average_words is None else replace(schema, weights="float16")
 
-    @cached_property
+    @property
     def token_bytes(self) -> int:
         """Bytes of one stored token vector; 0 in the dense layout."""
         recipe = self.recipe
@@ -205,6 +221,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def uncounted(recipe: Recipe) -> float | None:
+    """`average_words` of a recipe's new collection."""
+    return None if recipe.lexical is None else UNCOUNTED
+
+
 def new_metadata(recipe: Recipe, encoder: Encoder, **more: Any) -> CollectionMetadata:
     """Of a new collection.
 
@@ -243,7 +264,7 @@ def new_metadata(recipe: Recipe, encoder: Encoder, **more: Any) -> CollectionMet
         uid=uuid.uuid4().hex,
         late_interaction=encoder.late_interaction,
         cls_weight=encoder.cls_weight,
-        **more,
+        **{"average_words": uncounted(recipe), **more},
     )
 
 
@@ -265,84 +286,3 @@ def schema_for(
             vectors.append(VectorSchema(FDE, Muvera.size(width), "turbo4"))
     sparse = () if recipe.lexical is None else (LEXICAL,)
     return CollectionSchema(tuple(vectors), sparse, distribution or Distribution())
-
-
-FREQUENCIES_FILE = "frequencies.safetensors"
-
-
-class StoredFrequencies:
-    """Token frequencies of one version of a collection.
-
-    Args:
-        store, physical: the version.
-        needed: whether anything asks for them; if not, nothing is counted or stored.
-
-    Attributes:
-        needed: as given.
-        for_passages: what ingest counts, and reduces passages by.
-        for_queries: what queries are reduced by; searches read these while an ingest counts the others.
-    """
-
-    def __init__(self, store: Store, physical: str, needed: bool) -> None:
-        self._store = store
-        self._physical = physical
-        self.needed = needed
-        self.for_passages = Frequencies()
-        self.for_queries = Frequencies()
-
-    def add(self, embeddings: Sequence[Embedding], more: bool) -> None:
-        """Count passages; one writer at a time.
-
-        Args:
-            embeddings: of the passages, not reduced.
-            more: whether the passages counted before wait to be stored, too. Else what was counted and not
-                stored is forgotten, as passages that are never written do not count.
-        """
-        if self.needed:
-            if not more:
-                self._read(self.for_passages)
-            self.for_passages.add(embeddings)
-
-    def store(self) -> None:
-        """Store what was counted."""
-        if self.needed:
-            self._store.put_artifact(self._physical, FREQUENCIES_FILE, self.for_passages.save())
-            self._store.set_info(self._physical, {"frequencies": str(self.for_passages.passages)})
-
-    def stored(self) -> Frequencies:
-        """What is stored now."""
-        return self._read(Frequencies()) if self.needed else Frequencies()
-
-    def refresh(self) -> None:
-        """Read what queries are reduced by, if passages were counted since."""
-        if self._passages != str(self.for_queries.passages):
-            self._read(self.for_queries)
-
-    def replace(self, counted: Frequencies) -> None:
-        """Store what was counted of all passages in place of everything that was counted before."""
-        self.for_passages.load(counted.save())
-        self.store()
-        self.for_queries.load(counted.save())
-
-    def copy_to(self, other: StoredFrequencies) -> None:
-        """Give another version what is stored, if it is needed there."""
-        passages = self._passages
-        if other.needed and passages:
-            data = self._store.get_artifact(self._physical, FREQUENCIES_FILE)
-            self._store.put_artifact(other._physical, FREQUENCIES_FILE, data)
-            self._store.set_info(other._physical, {"frequencies": passages})
-
-    @property
-    def counted(self) -> int:
-        """How many passages are counted, as it is stored."""
-        return int(self._passages or 0)
-
-    @property
-    def _passages(self) -> str | None:
-        """How many passages the stored ones count."""
-        return self._store.info(self._physical).get("frequencies")
-
-    def _read(self, into: Frequencies) -> Frequencies:
-        empty = Frequencies().save
-        into.load(self._store.get_artifact(self._physical, FREQUENCIES_FILE) if self._passages else empty())
-        return into

@@ -24,11 +24,10 @@ from connector.compression.reduction import (
     own_rows,
     query_weights,
 )
-from connector.core.errors import InputError, RecipeError
+from connector.core.errors import InputError
 from connector.core.types import Embedding, Float32
 from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment
-from connector.scoring.bm25 import BM25
 from connector.scoring.maxsim import aligned, maxsim
 
 WINDOW = 256
@@ -161,17 +160,6 @@ class PassagePipeline:
     def reduction(self) -> Reduction:
         """What drops and merges tokens."""
         return self.recipe.make_reduction(self._setting)
-
-    @cached_property
-    def words(self) -> BM25:
-        """What makes the index of words.
-
-        Raises:
-            RecipeError: the recipe has none.
-        """
-        if self.recipe.lexical is None:
-            raise RecipeError(f"recipe {self.recipe.name} has no index of words")
-        return BM25(self.recipe.lexical)
 
     def embed(self, encoder: Encoder, texts: Sequence[str], attention: bool = True) -> list[Embedding]:
         """The passages with all their tokens, each with its saliency if the recipe asks for it.

@@ -16,7 +16,13 @@ from connector.collection.collection import CANARIES_FILE, Collection
 from connector.collection.documents.counts import mend
 from connector.collection.documents.document_state import read, unmake
 from connector.collection.documents.writer import IngestReport, Writer
-from connector.collection.metadata import SCORING, CollectionMetadata, new_metadata
+from connector.collection.metadata import (
+    SCORING,
+    UNCOUNTED,
+    CollectionMetadata,
+    new_metadata,
+    uncounted,
+)
 from connector.collection.pipeline import WINDOW
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.versions import transcode
@@ -125,13 +131,15 @@ def _made(work: Work, after: CollectionMetadata, encoder: Encoder | None) -> Col
 
 
 def _fit(work: Work, source: Collection, target: Collection) -> None:
-    """Everything beside points: the codec, what it needs, indexes, canaries. Repeating it is harmless."""
+    """Everything beside points: codec and what it needs, words, indexes, canaries. Repeating is harmless."""
     store = work.store
     if canaries := source.read_metadata().canaries:
         store.put_artifact(target.physical, CANARIES_FILE, store.get_artifact(source.physical, CANARIES_FILE))
         target.write_metadata(canaries=canaries)
     for key, kind in target.metadata.indexes.items():
         store.create_index(target.physical, key, kind)
+    if target.metadata.average_words == UNCOUNTED:  # before writers carry single passages there
+        target.count_words(work.texts(source))
     codec = target.codec
     if codec is None or codec.fitted:
         return
@@ -205,7 +213,9 @@ class Reindex(_Rebuilding):
 
     def check(self, before: CollectionMetadata) -> CollectionMetadata:
         recipe, model = _found(self.recipe, before.recipe), self.model or before.model
-        return before.model_copy(update={"recipe": recipe, "model": model})
+        return before.model_copy(
+            update={"recipe": recipe, "model": model, "average_words": uncounted(recipe)}
+        )
 
     def outlook(self, after: CollectionMetadata, estimate: Estimate) -> Outlook:
         notes = [f"encodes {estimate.points:,} passages with {after.model}"]

@@ -17,8 +17,8 @@ from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, read, scan
 from connector.collection.documents.passages import Passage, text_of
 from connector.collection.documents.writer import WORD_BYTES, EncoderOf
-from connector.collection.metadata import CollectionMetadata
-from connector.collection.pipeline import WINDOW, OwnCodec, PassagePipeline
+from connector.collection.metadata import CollectionMetadata, uncounted
+from connector.collection.pipeline import WAITING, WINDOW, OwnCodec, PassagePipeline
 from connector.collection.recipe import RECIPES, Recipe
 from connector.collection.versions import transcode
 from connector.collection.versions.catalog import kept
@@ -127,6 +127,15 @@ class Work:
             yield window
             done += len(window)
             self.progress(doing, done, total)
+
+    def texts(self, collection: Collection) -> list[str]:
+        """The first passages of a collection, enough to count words in."""
+        texts: list[str] = []
+        for window in self.windows(collection, "counting words"):
+            texts += [text_of(it) for them in read(collection, dict(window)).values() for it, _ in them]
+            if len(texts) >= WAITING:
+                break
+        return texts
 
 
 class Estimate:
@@ -294,4 +303,6 @@ def with_recipe(before: CollectionMetadata, recipe: Recipe) -> CollectionMetadat
         if known.model_copy(update={"head": recipe.head}).same_as(recipe):
             words = {"name": known.name, "summary": known.summary, "source": known.source}
             recipe = recipe.model_copy(update=words)
-    return before.model_copy(update={"recipe": recipe})
+    same = recipe.lexical == before.recipe.lexical
+    average = before.average_words if same else uncounted(recipe)
+    return before.model_copy(update={"recipe": recipe, "average_words": average})

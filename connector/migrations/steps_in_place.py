@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, read
-from connector.collection.metadata import CollectionMetadata
+from connector.collection.metadata import UNCOUNTED, CollectionMetadata
 from connector.collection.versions import transcode
 from connector.collection.versions.transcode import fill
 from connector.core.errors import ConnectorError, MigrationError, StoreLocked, one_line
@@ -74,7 +74,10 @@ class AddVector(_VectorStep):
         if collection.metadata.filling is None:
             new = LEXICAL if self.vector == LEXICAL else after.collection_schema.vector(self.vector)
             work.store.add_vector(collection.physical, new)
-            collection.write_metadata(recipe=after.recipe, filling=self.vector)
+            words: dict[str, Any] = {}
+            if after.words is not None and after.average_words == UNCOUNTED:  # with what a writer cannot know
+                words = {"average_words": after.words.mean_length(work.texts(collection))}
+            collection.write_metadata(recipe=after.recipe, filling=self.vector, **words)
         collection = work.collection
         for _ in range(2):  # a writer that does not know the vector may be killed before it looks
             for window in work.windows(collection, "backfilling", _without(self.vector)):
@@ -105,7 +108,8 @@ class DropVector(_VectorStep):
         return estimate.points, 0, ()
 
     def apply(self, work: Work, collection: Collection, after: CollectionMetadata) -> None:
-        collection.write_metadata(recipe=after.recipe, filling=None)
+        words = {"average_words": None} if self.vector == LEXICAL else {}
+        collection.write_metadata(recipe=after.recipe, filling=None, **words)
         work.store.drop_vector(collection.physical, self.vector)
         for window in work.windows(collection, "dropping") if self.vector == LEXICAL else ():
             pairs = [pair for them in read(collection, dict(window), ["words"]).values() for pair in them]

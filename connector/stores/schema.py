@@ -80,11 +80,13 @@ class CollectionSchema:
         vectors: the dense ones.
         sparse: names of the sparse ones, scored with inverse document frequencies.
         distribution: how a cluster spreads it.
+        weights: type of the sparse ones' values in the index that large collections have beside them.
     """
 
     vectors: tuple[VectorSchema, ...]
     sparse: tuple[str, ...] = ()
     distribution: Distribution = field(default_factory=Distribution)
+    weights: Literal["float16", "float32"] = "float32"
 
     @property
     def names(self) -> list[str]:

@@ -231,6 +231,10 @@ def test_words_are_found_again(made: Callable[[str], Path], tmp_path: Path, enco
         Connector.open("docs", path=made("words"), model=encoder) as first,
         Connector.open("docs", path=tmp_path / "edge", model=encoder) as other,
     ):
+        average = first.collection.metadata.average_words
+        assert average == other.collection.metadata.average_words
+        assert average is not None
+        assert 0 < average < 12
         for query in QUERIES:
             hits = [(hit.id, hit.parts) for hit in first.search(query, candidates_by="lexical", rerank=None)]
             assert hits

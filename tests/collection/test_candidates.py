@@ -13,8 +13,8 @@ from qdrant_client import models
 
 from connector import Connector, Document, Embedding, Encoder, Hits, IngestReport, Recipe
 from connector.collection import ingest as ingest_module
+from connector.collection.documents.frequencies import FREQUENCIES_FILE
 from connector.collection.documents.writer import Writer
-from connector.collection.metadata import FREQUENCIES_FILE
 from connector.compression.codecs import Codec, parse_codec
 from connector.compression.reduction import Frequencies
 from connector.core.errors import CollectionError, ConnectorError, InputError, StoreError
@@ -172,7 +172,7 @@ def test_a_query_of_stop_words_alone_has_no_words(worded: Connector, rerank: Any
 
 @every_layout
 def test_words_score_as_bm25_says(worded: Connector, documents: list[Document]) -> None:
-    model = BM25("english")
+    model = BM25("english", BM25("english").mean_length(it.text for it in documents))
     passages = [model.passage(it.text) for it in documents]
     asked = model.query(QUERY).indices.tolist()
     expected: dict[str, float] = {}

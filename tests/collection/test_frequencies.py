@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from connector import Connector, Document, Encoder, Recipe
-from connector.collection.metadata import FREQUENCIES_FILE
+from connector.collection.documents.frequencies import FREQUENCIES_FILE
 from connector.collection.recipe import RECIPES
 from connector.collection.search.candidates import query_tokens
 from connector.compression.codecs import parse_codec

@@ -110,7 +110,7 @@ def test_parts_are_what_each_would_be_alone(kept: Connector, encoder: Encoder) -
     found = collection.store.retrieve(collection.physical, list(points), *keys_of(collection))
     by_words = collection.store.search(
         collection.physical,
-        Nearest(collection.pipeline.words.query(QUERY), LEXICAL, 20),
+        Nearest(collection.words.query(QUERY), LEXICAL, 20),
         payload=["id"],
     )
     words = {record.payload["id"]: record.score for record in by_words}
@@ -217,7 +217,7 @@ def test_the_pool_is_of_both_words_and_cls(kept: Connector, encoder: Encoder) ->
     (embedding,) = encoder.encode_queries([query])
     by_cls = collection.store.search(collection.physical, Nearest(embedding.cls, CLS, 2), payload=["id"])
     by_words = collection.store.search(
-        collection.physical, Nearest(collection.pipeline.words.query(query), LEXICAL, 2), payload=["id"]
+        collection.physical, Nearest(collection.words.query(query), LEXICAL, 2), payload=["id"]
     )
     pool = {it.payload["id"] for it in (*by_cls, *by_words)}
     assert set(ids(kept.search(query, 2, candidates=2, fusion="minmax:tokens=1,bm25=1"))) <= pool

@@ -347,7 +347,7 @@ def whole(
     return found
 
 
-MOST = {"reindex": 14, "recode": 14, "add_vector": 14, "map_payload": 7, "index": 6, "several": 30}
+MOST = {"reindex": 14, "recode": 14, "add_vector": 16, "map_payload": 7, "index": 6, "several": 32}
 """Writes of an upgrade or a downgrade, at most; a moment that does not come is skipped."""
 
 OFTEN = {"reindex": 3, "recode": 9, "add_vector": 9, "map_payload": 3, "index": 5, "several": 13}

@@ -20,11 +20,12 @@ from connector.collection.collection import Collection
 from connector.collection.documents.document_state import mark
 from connector.collection.versions.aliases import names, versions
 from connector.core.errors import CollectionError, MigrationError, RecipeError, StoreLocked
-from connector.core.types import point_id
+from connector.core.types import passage_text, point_id
 from connector.migrations import Migrations, Planned, collect, compare, load_revisions, versions_of
 from connector.migrations import rebuild as rebuild_module
 from connector.migrations import verify as verify_module
 from connector.migrations.revisions import Ledger
+from connector.scoring.bm25 import BM25
 from connector.stores import Point, open_store
 
 HEAD = 'revision = "{0:04d}"\ndown_revision = {1}\n'
@@ -467,10 +468,14 @@ def test_words_are_added_to_every_point_and_dropped(docs: Connector, tmp_path: P
     assert docs.collection.physical.endswith("0001" if in_place else "0002")
     assert docs.search("telescope", 1, candidates_by="lexical")[0].id == "doc 3"
     assert docs.stats().bytes_per_passage["lexical"] > 0
+    passages = [it for it in before.values() if it]
+    average = BM25("english").mean_length(passage_text(it.get("title"), it["text"]) for it in passages)
+    assert docs.collection.metadata.average_words == pytest.approx(average)
     docs.ingest([Document(id="new", text="The zither has strings.")])
     assert docs.search("zither", 1, candidates_by="lexical")[0].id == "new"
     migrations.downgrade("base")
     assert docs.recipe.name == "default"
+    assert docs.collection.metadata.average_words is None
     assert before.items() <= texts(docs.collection).items()
     assert docs.collection.physical.endswith("0001")
     assert "lexical" not in docs.stats().bytes_per_passage

@@ -9,9 +9,9 @@ from connector.core.errors import RecipeError
 from connector.scoring.bm25 import BM25
 
 
-def weight(frequency: int, words: int) -> float:
-    """f · (k + 1) / (f + k · (1 − b + b · n / n̄)) for k = 1.2, b = 0.75 and n̄ = 256."""
-    return frequency * 2.2 / (frequency + 1.2 * (0.25 + 0.75 * words / 256))
+def weight(frequency: int, words: int, average: float = 256) -> float:
+    """f · (k + 1) / (f + k · (1 − b + b · n / n̄)) for k = 1.2, b = 0.75 and an average n̄."""
+    return frequency * 2.2 / (frequency + 1.2 * (0.25 + 0.75 * words / average))
 
 
 def weights_of(text: str, language: str = "english") -> dict[int, float]:
@@ -40,6 +40,30 @@ def test_the_weight_of_a_word_follows_the_formula(times: int, others: int) -> No
     found = weights_of(text)
     assert len(found) == 1 + others
     assert found[number("otter")] == pytest.approx(weight(times, times + others), rel=1e-5)
+
+
+def test_a_passage_of_average_length_by_hand() -> None:
+    """Three words, of them two alike: 2 · 2.2 / (2 + 1.2) and 1 · 2.2 / (1 + 1.2)."""
+    vector = BM25("english", 3.0).passage("The otter, an otter sleeps.")
+    found = dict(zip(vector.indices.tolist(), vector.values.tolist(), strict=True))
+    assert found == pytest.approx({number("otter"): 1.375, number("sleep"): 1.0}, rel=1e-6)
+
+
+@pytest.mark.parametrize("average", [0.5, 6.0, 72.25, 256.0, 4000.0])
+def test_a_word_weighs_less_the_longer_its_passage_is_than_the_average(average: float) -> None:
+    model = BM25("english", average)
+    assert model.passage("otters").values.tolist() == pytest.approx([weight(1, 1, average)], rel=1e-5)
+    assert model.passage("otters " * 9).values.tolist() == pytest.approx([weight(9, 9, average)], rel=1e-5)
+    assert model.query("otters otters").values.tolist() == [2]
+
+
+def test_words_are_counted_as_they_are_weighed() -> None:
+    """Repeated ones, too, and without stop words."""
+    model = BM25("english")
+    assert model.mean_length(["The cats sat; a CAT is running, 42 sitting."]) == 6
+    assert model.mean_length(["otters", "", "the of", "an otter and two otters sleep"]) == 5 / 4
+    assert model.mean_length(["otter " * 30_000 + "river " * 7]) == 30_007
+    assert model.mean_length(["the of", "?!"]) == model.mean_length([]) == 0
 
 
 def test_a_query_has_each_word_once() -> None:

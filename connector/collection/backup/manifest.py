@@ -22,7 +22,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from connector.collection.collection import CANARIES_FILE, CODEC_FILE
-from connector.collection.metadata import FREQUENCIES_FILE
+from connector.collection.documents.frequencies import FREQUENCIES_FILE
 from connector.core.errors import TransferError, one_line
 
 MANIFEST_FILE = "manifest.json"

@@ -8,11 +8,11 @@ float16 where that loses nothing), and how many rows each point has (`cls.length
 without the vector); likewise, for the payload keys `codes` and `saliency`, their bytes.
 
 Words are not exported: stores do not read sparse vectors back, and BM25 makes the same ones of the same
-text. Types turbo8 and turbo4 come back as Qdrant decodes them, up to 3% longer or shorter (turbo4, 384 wide)
-than the unit vectors that they were; written as they are, they would be off by that factor once more each
-time. So they are made unit vectors again, whose codes are the same: over three copies no coordinate moved by
-more than 1e-7. Fixed dimensional encodings (turbo4, 5120 wide) have a length that is not known any more, and
-each copy changes it by about 1%.
+text and the average length that the description has. Types turbo8 and turbo4 come back as Qdrant decodes
+them, up to 3% longer or shorter (turbo4, 384 wide) than the unit vectors that they were; written as they are,
+they would be off by that factor once more each time. So they are made unit vectors again, whose codes are the
+same: over three copies no coordinate moved by more than 1e-7. Fixed dimensional encodings (turbo4, 5120 wide)
+have a length that is not known any more, and each copy changes it by about 1%.
 """
 
 from __future__ import annotations

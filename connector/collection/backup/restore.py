@@ -11,12 +11,12 @@ from connector.collection.backup.export import Progress
 from connector.collection.backup.manifest import ARTIFACTS, PASSING, Manifest, Part, check_file, read_manifest
 from connector.collection.backup.part_files import read
 from connector.collection.collection import CODEC_FILE, Collection
-from connector.collection.metadata import FREQUENCIES_FILE, CollectionMetadata, stored_form
+from connector.collection.documents.frequencies import FREQUENCIES_FILE
+from connector.collection.metadata import CollectionMetadata, stored_form
 from connector.collection.versions.aliases import check_free, names, next_version, versions
 from connector.compression.reduction import Frequencies
 from connector.core.errors import CollectionError, InputError, TransferError, one_line
 from connector.core.io import parquet
-from connector.scoring.bm25 import BM25
 from connector.stores import Point, Store
 
 logger = logging.getLogger(__name__)
@@ -136,12 +136,11 @@ class _Export:
                 f"{folder} describes no collection that can be made here ({one_line(str(error))}); export it "
                 f"again, or import it with version {manifest.library} of this library"
             ) from error
-        self._words = None if self.recipe.lexical is None else BM25(self.recipe.lexical)
 
     def points(self, part: Part) -> list[Point]:
         """The points of a part."""
         files = self.folder / part.table.name, self.folder / part.vectors.name
-        return read(*files, part.points, self.schema, self._words)
+        return read(*files, part.points, self.schema, self.metadata.words)
 
     def check(self, progress: Progress) -> None:
         """Read all of it.

@@ -115,7 +115,9 @@ def text_of(passage: Passage) -> str:
 def points_of(
     collection: Collection, passages: Sequence[Passage], materials: Sequence[CodedPassage]
 ) -> list[Point]:
-    """The points of passages, of what is to be stored of each."""
+    """The points of passages, of what is to be stored of each; their words are counted if none are yet."""
+    if collection.recipe.lexical is not None:
+        collection.count_words(map(text_of, passages))
     return [_point(collection, passage, it) for passage, it in zip(passages, materials, strict=True)]
 
 
@@ -133,7 +135,7 @@ def _point(collection: Collection, passage: Passage, material: CodedPassage) -> 
     if material.projected is not None:
         vectors[FDE] = collection.muvera.passage(material.projected)
     if collection.recipe.lexical is not None:
-        vectors[LEXICAL] = words = collection.pipeline.words.passage(text_of(passage))
+        vectors[LEXICAL] = words = collection.words.passage(text_of(passage))
         payload["words"] = len(words)
     return Point(collection.point_id(passage.document.id, passage.number), vectors, payload)
 

@@ -170,7 +170,7 @@ class Plan:
     @cached_property
     def words(self) -> Sparse:
         """The query's words."""
-        return self.collection.pipeline.words.query(self.query.text)
+        return self.collection.words.query(self.query.text)
 
     def candidates(self, limit: int, wanted: int) -> Found:
         """The candidates, with all that scoring them needs, in one request.

@@ -162,7 +162,7 @@ def _feedback_pairs(plan: Plan, scored: Scored, number: int, hit: Hit) -> list[P
 
 def _word_pairs(plan: Plan, query: Embedding, hit: Hit) -> list[Pair]:
     """The words that query and passage have in common, by what Qdrant makes of each."""
-    collection, bm25 = plan.collection, plan.collection.pipeline.words
+    collection, bm25 = plan.collection, plan.collection.words
     asked, text = plan.words, passage_text(hit.title, hit.text)
     terms = [Sparse(asked.indices[i : i + 1], asked.values[i : i + 1]) for i in range(len(asked))]
     point = models.Filter(must=[models.HasIdCondition(has_id=[collection.point_id(hit.id, hit.passage)])])

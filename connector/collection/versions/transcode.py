@@ -151,7 +151,7 @@ def _filled(
 ) -> list[Point]:
     keys = [record.id for _, record in window]
     if vector == LEXICAL:
-        words = [collection.pipeline.words.passage(text_of(passage)) for passage, _ in window]
+        words = [collection.words.passage(text_of(passage)) for passage, _ in window]
         return [Point(key, {LEXICAL: it}, {"words": len(it)}) for key, it in zip(keys, words, strict=True)]
     enough = why_not(collection.recipe, collection.recipe) is None
     made = remade(collection, collection, window, encoder_of, enough)

@@ -44,6 +44,12 @@ def without_punctuation(embedding: Embedding) -> Rows:
     return np.flatnonzero(~np.array(marks, np.bool_) | embedding.special)
 
 
+def without_special(embedding: Embedding) -> Rows:
+    """All rows but those of tokens that no word of the text made, such as [CLS]; all if there is no other."""
+    own = np.flatnonzero(~embedding.special)
+    return own if len(own) else np.arange(len(embedding))
+
+
 def whole_words(embedding: Embedding) -> Labels:
     """One row a unique whole word: the mean of its pieces over all its occurrences.
 
@@ -116,6 +122,12 @@ METHODS: tuple[Method[Step, Setting], ...] = (
         "all but punctuation marks",
         "Khattab and Zaharia, ColBERT, SIGIR 2020",
         lambda _, __: PruningPolicy(without_punctuation, frozenset({"text"})),
+    ),
+    Method(
+        "special",
+        "all but special tokens, such as [CLS], and the passages' prompt",
+        "this project",
+        lambda _, __: PruningPolicy(without_special),
     ),
     Method(
         "whole-words",

@@ -39,7 +39,11 @@ def config(schema: CollectionSchema) -> edge.EdgeConfig:
     return edge.EdgeConfig(
         vectors={vector.name: _vector_params(vector) for vector in schema.vectors},
         sparse_vectors={
-            name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in schema.sparse
+            name: edge.EdgeSparseVectorParams(
+                modifier=edge.Modifier.Idf,
+                datatype=getattr(edge.VectorStorageDatatype, schema.weights.capitalize()),
+            )
+            for name in schema.sparse
         },
         wal_enabled=True,
     )

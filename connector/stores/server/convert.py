@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from connector.stores.filters import Where
 from connector.stores.points import Nearest, Point, Query, listed
-from connector.stores.schema import Quantization, VectorSchema
+from connector.stores.schema import CollectionSchema, Quantization, VectorSchema
 
 _QUANTIZATIONS: dict[Quantization, tuple[str, dict[str, str]]] = {
     "scalar": ("scalar", {"type": "int8"}),
@@ -50,10 +50,17 @@ def vector_params(vector: VectorSchema) -> models.VectorParams:
     )
 
 
+def sparse_params(schema: CollectionSchema) -> models.SparseVectorParams:
+    """How sparse vectors are indexed."""
+    index = models.SparseIndexParams(datatype=models.Datatype(schema.weights))
+    return models.SparseVectorParams(index=index, modifier=models.Modifier.IDF)
+
+
 def added_vector(vector: VectorSchema | str) -> models.VectorNameConfig:
     """A vector that a collection gets; a text names a sparse one."""
     if isinstance(vector, str):
-        sparse = models.SparseVectorConfig(modifier=models.Modifier.IDF)
+        half = models.VectorStorageDatatype.FLOAT16
+        sparse = models.SparseVectorConfig(modifier=models.Modifier.IDF, datatype=half)
         return models.SparseVectorNameConfig(sparse=sparse)
     alike = vector_params(vector).model_dump(include={*models.DenseVectorConfig.model_fields})
     return models.DenseVectorNameConfig(dense=models.DenseVectorConfig.model_validate(alike))

@@ -120,13 +120,12 @@ class ServerStore(Store):
         exists = CollectionExists(f"collection {name!r} exists at {self.location}; open it or drop it")
         if self._there(name):
             raise exists
-        idf = models.SparseVectorParams(modifier=models.Modifier.IDF)
         try:  # creation is what one of two creators wins
             self._call(
                 self._client.create_collection,
                 name,
                 vectors_config={vector.name: convert.vector_params(vector) for vector in schema.vectors},
-                sparse_vectors_config=dict.fromkeys(schema.sparse, idf) or None,
+                sparse_vectors_config=dict.fromkeys(schema.sparse, convert.sparse_params(schema)) or None,
                 metadata=dict(info),
                 **dict(schema.distribution),
             )
