@@ -660,7 +660,7 @@ def test_revision_folder(times: int, tmp_path: Path) -> None:
     folder = tmp_path / "revisions"
     folder.mkdir()
     written(folder / "0001_first.py", FIRST)
-    said = CollectionMetadata.model_construct(recipe=RECIPES["default"], model="model", indexes={})
+    said = CollectionMetadata.model_construct(recipe=RECIPES["pooled"], model="model", indexes={})
 
     def law(data: bytes) -> None:
         written(folder / "0002_second.py", data)

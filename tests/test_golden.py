@@ -103,7 +103,7 @@ def test_a_collection_of_then_is_searched_extended_and_migrated(kept: Connector,
 
 
             def upgrade(ctx):
-                ctx.reindex(recipe="default")
+                ctx.reindex(recipe="pooled")
 
 
             def downgrade(ctx):
@@ -113,7 +113,7 @@ def test_a_collection_of_then_is_searched_extended_and_migrated(kept: Connector,
     )
     migrations = Migrations(kept, folder)
     migrations.upgrade()
-    assert (kept.recipe.name, kept.stats().documents) == ("default", len(documents))
+    assert (kept.recipe.name, kept.stats().documents) == ("pooled", len(documents))
     assert kept.search(documents[-1].text, k=1)[0].id == documents[-1].id
     migrations.downgrade("base")
     assert kept.recipe.name.startswith("compact")

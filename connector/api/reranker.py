@@ -8,13 +8,29 @@ from typing import TypedDict
 import numpy as np
 
 from connector.api.connector import check_query
-from connector.collection.coding import code
-from connector.collection.pipeline import QueryPipeline, scores
-from connector.collection.recipe import RECIPES, Recipe, get_recipe
+from connector.collection.pipeline import (
+    CodedPassage,
+    OwnCodec,
+    PassagePipeline,
+    QueryPipeline,
+    StoredTokens,
+    scores,
+)
+from connector.collection.recipe import Recipe, get_recipe
+from connector.compression.reduction import Frequencies
 from connector.core.errors import InputError, RecipeError
-from connector.core.types import Float32
+from connector.core.types import Embedding, Float32
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.scoring.alignment import parse_alignment
+from connector.scoring.bm25 import bm25_scores
+from connector.scoring.fusion import Float64, parse_fusion
+from connector.scoring.strategy import TOKENS_ALONE
+
+LEAST = 20
+"""Texts from which on their mean is a mean; tokens of fewer are not centred."""
+
+
+_CENTER = "center+"
 
 
 class RankedText(TypedDict):
@@ -34,15 +50,18 @@ class RankedText(TypedDict):
 class Reranker:
     """Scores texts as a collection of the recipe would, with nothing stored: each call encodes its texts.
 
+    What a collection knows of its passages is taken from the texts of a call: how rare each token and each
+    word is and, from twenty texts on, the mean of their tokens. Feedback is not part of it.
+
     Args:
         model: a model id or folder, or an encoder of your own.
-        recipe: how tokens are reduced, stored and aligned. By default `default` for models that a head comes
-            for, else `colbert`, every token as the model makes it.
+        recipe: how tokens are reduced, stored, aligned and fused with words and CLS vectors. By default
+            `colbert`, every token as the model makes it.
         device: such as "cpu" or "cuda"; by default the best there is.
 
     Raises:
         ModelError: the model cannot be loaded.
-        RecipeError: the recipe stores no tokens, or has to learn from a collection.
+        RecipeError: the recipe stores no tokens, or has to learn more than a mean.
     """
 
     def __init__(
@@ -52,9 +71,9 @@ class Reranker:
         device: str | None = None,
     ) -> None:
         self.encoder = load_encoder(model, device)
-        self.recipe = _usable(recipe, self.encoder)
-        self._queries = QueryPipeline(self.recipe)
+        self.recipe = _usable("colbert" if recipe is None else recipe, self.encoder)
         self._alignment = None if self.recipe.alignment is None else parse_alignment(self.recipe.alignment)
+        self._fusion = TOKENS_ALONE if self.recipe.fusion is None else parse_fusion(self.recipe.fusion)
 
     def rank(self, query: str, texts: Sequence[str], top_k: int | None = None) -> list[RankedText]:
         """The texts in order, best first, as `CrossEncoder.rank` of sentence-transformers gives them.
@@ -82,7 +101,9 @@ class Reranker:
                 that no tokenizer keeps are passed over.
 
         Returns:
-            (n,) float32, larger is better: MaxSim, the sum over the query's tokens, or the aligned score.
+            (n,) float32, larger is better: tokens, words and CLS vectors as the recipe fuses them, each on
+            the scale of these texts; without a fusion MaxSim, the sum over the query's tokens, or the aligned
+            score.
 
         Raises:
             InputError: the query is blank, or a text is none.
@@ -97,26 +118,56 @@ class Reranker:
         written = [number for number, text in enumerate(readable) if text.strip()]
         if not written:
             return scored
-        (coded,) = code([readable[number] for number in written], self.encoder, [self.recipe])
-        (embedding,) = self.encoder.encode_queries([query])
-        query_tokens = self._queries(embedding, coded.codec)
-        found = coded.of(np.arange(len(written)))
-        scored[written] = scores(coded.codec, query_tokens, found, self._alignment, self.encoder.device)
+        scored[written] = self._fused(query, [readable[number] for number in written])
         return scored
 
+    def _fused(self, query: str, texts: Sequence[str]) -> Float64:
+        (asked,) = self.encoder.encode_queries([query])
+        recipe = self.recipe
+        if len(texts) < LEAST and recipe.codec is not None:
+            recipe = recipe.model_copy(update={"codec": recipe.codec.removeprefix(_CENTER)})
+        holder = OwnCodec(recipe)
+        pipeline = PassagePipeline(recipe, holder, holder.codec.bytes_per_token(self.encoder.token_width))
+        embeddings = pipeline.embed(self.encoder, texts)
+        coded = pipeline.code(pipeline.reduce(embeddings))
+        weights = self._fusion.weights
+        parts = {"tokens": self._tokens(recipe, holder, asked, embeddings, coded)}
+        if "bm25" in weights:
+            parts["bm25"] = bm25_scores(recipe.lexical or "english", query, texts)
+        if "cls" in weights:
+            parts["cls"] = np.stack([it.cls for it in embeddings]).astype(np.float64) @ asked.cls
+        scaled = [it * self._fusion.scale(name, parts[name])(parts[name]) for name, it in weights.items()]
+        fused: Float64 = np.sum(scaled, axis=0)
+        return fused
 
-def _usable(recipe: str | Recipe | None, encoder: Encoder) -> Recipe:
-    if recipe is None:
-        chosen = RECIPES["default"].for_model(encoder.fingerprint, encoder.late_interaction)
-        return RECIPES["colbert"] if chosen.make_codec().learns else chosen
-    chosen = (get_recipe(recipe) if isinstance(recipe, str) else recipe).for_model(
-        encoder.fingerprint, encoder.late_interaction
-    )
+    def _tokens(
+        self,
+        recipe: Recipe,
+        holder: OwnCodec,
+        query: Embedding,
+        embeddings: Sequence[Embedding],
+        coded: Sequence[CodedPassage],
+    ) -> Float64:
+        """(n,) scores of the texts' tokens."""
+        counted = Frequencies()
+        counted.add(embeddings)
+        question = QueryPipeline(recipe, counted)(query, holder.codec)
+        found = StoredTokens.of(coded)
+        scored = scores(holder.codec, question, found, self._alignment, self.encoder.device)
+        if self._alignment is None and (self._fusion.method != "sum" or recipe.length_penalty):
+            scored = scored / question.weight
+        return scored.astype(np.float64) - recipe.length_penalty * np.log(found.lengths)
+
+
+def _usable(recipe: str | Recipe, encoder: Encoder) -> Recipe:
+    named = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    chosen = named.for_model(encoder.fingerprint, encoder.late_interaction)
     codec = chosen.make_codec()
     codec.check(encoder.token_width)
-    if codec.learns or "frequencies" in chosen.needs:
+    plain = chosen.model_copy(update={"codec": (chosen.codec or "").removeprefix(_CENTER)})
+    if plain.make_codec().learns or "frequencies" in chosen.make_reduction().needs:
         raise RecipeError(
             f"recipe {chosen.name} learns from the passages of a collection, and a reranker has none; "
-            "choose recipe default or colbert, or search a collection"
+            "choose recipe colbert, or search a collection"
         )
     return chosen

@@ -107,9 +107,6 @@ class _Coding:
 
     def coded(self, cls_width: int) -> CodedPassages:
         self._flush()
-        rows = [it.rows for it in self._made if it.rows is not None]
-        saliency = [it.saliency for it in self._made if it.saliency is not None]
-        lengths = np.array(list(map(len, rows)))
-        kept = np.concatenate(saliency) if saliency else None
+        made = StoredTokens.of(self._made)
         recipe = self.pipeline.recipe
-        return CodedPassages(recipe, self.codec, np.concatenate(rows), lengths, kept, cls_width)
+        return CodedPassages(recipe, self.codec, made.rows, made.lengths, made.saliency, cls_width)

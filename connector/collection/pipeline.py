@@ -110,6 +110,14 @@ class StoredTokens:
     lengths: NDArray[np.int64]
     saliency: NDArray[np.uint8] | None
 
+    @classmethod
+    def of(cls, passages: Sequence[CodedPassage]) -> StoredTokens:
+        """Those of passages of a recipe that stores tokens."""
+        rows = [it.rows for it in passages if it.rows is not None]
+        saliency = [it.saliency for it in passages if it.saliency is not None]
+        kept = np.concatenate(saliency) if saliency else None
+        return cls(np.concatenate(rows), np.array(list(map(len, rows))), kept)
+
 
 class CodecHolder(Protocol):
     """Where a codec is kept, and fitted when the first passages have come."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 
 import numpy as np
@@ -80,6 +80,31 @@ def _counts(weights: Float32) -> NDArray[np.float64]:
 def bm25(language: str, average: float) -> BM25:
     """The same object for the same arguments."""
     return BM25(language, average)
+
+
+def bm25_scores(language: str, query: str, texts: Sequence[str]) -> NDArray[np.float64]:
+    """(n,) BM25 of texts that are in no index, with their own mean length and document frequencies.
+
+    Args:
+        language: as of `BM25`.
+        query: whose words are looked for.
+        texts: the whole corpus.
+    """
+    model = bm25(language, bm25(language, AVERAGE).mean_length(texts) or AVERAGE)
+    asked, passages = model.query(query), [model.passage(text) for text in texts]
+    seen, df = np.unique(np.concatenate([it.indices for it in passages]), return_counts=True)
+    counts = dict(zip(seen.tolist(), df.tolist(), strict=True))
+    weights = {
+        term: times * np.log1p((len(texts) - counts[term] + 0.5) / (counts[term] + 0.5))
+        for term, times in zip(asked.indices.tolist(), asked.values.tolist(), strict=True)
+        if term in counts
+    }
+    return np.array([_sum(weights, passage) for passage in passages])
+
+
+def _sum(weights: Mapping[int, float], passage: Sparse) -> float:
+    words = zip(passage.indices.tolist(), passage.values.tolist(), strict=True)
+    return float(sum(weights.get(term, 0.0) * value for term, value in words))
 
 
 def _sparse(vector: edge.SparseVector) -> Sparse:

@@ -97,7 +97,7 @@ def late(client: QdrantClient) -> list[str]:
 
 
 @pytest.mark.parametrize("layout", [langchain, haystack, flat])
-@pytest.mark.parametrize("recipe", ["compact", "default", "dense", "aligner", "compact:words"])
+@pytest.mark.parametrize("recipe", ["compact", "pooled", "dense", "aligner", "compact:words"])
 def test_hits_are_those_of_a_collection_of_its_own(
     layout: Any,
     recipe: str,
@@ -109,7 +109,7 @@ def test_hits_are_those_of_a_collection_of_its_own(
 ) -> None:
     base, _, words = recipe.partition(":")
     chosen = RECIPES[base].varied(lexical="english") if words else RECIPES[base]
-    fill(client, [layout(text, number) for number, text in enumerate(TEXTS)], named=recipe != "default")
+    fill(client, [layout(text, number) for number, text in enumerate(TEXTS)], named=recipe != "pooled")
     before = snapshot(client)
     monkeypatch.setattr(AttachedStore, "check_free", lambda *_: None)
     field = "body.en" if layout is flat else None
@@ -146,7 +146,7 @@ def test_hits_are_those_of_a_collection_of_its_own(
 def test_what_is_added_is_taken_back(client: QdrantClient, encoder: Encoder) -> None:
     fill(client, [langchain(text, number) for number, text in enumerate(TEXTS)], whole=False)
     before = snapshot(client)
-    for recipe in ("default", "compact"):
+    for recipe in ("pooled", "compact"):
         connector = Connector.attach("docs", client=client, recipe=recipe, model=encoder)
         assert "late_cls" in late(client)
         connector.detach()
@@ -231,11 +231,11 @@ def test_wherever_it_is_cut_off(
     with monkeypatch.context() as patch:
         patch.setattr(client, name, fails)
         try:
-            Connector.attach("docs", client=client, recipe="default", model=encoder).close()
+            Connector.attach("docs", client=client, recipe="pooled", model=encoder).close()
         except KeyboardInterrupt:
             assert len(calls) == 2
     assert snapshot(client) == before
-    with Connector.attach("docs", client=client, recipe="default", model=encoder) as connector:
+    with Connector.attach("docs", client=client, recipe="pooled", model=encoder) as connector:
         assert connector.stats().documents == len(TEXTS)
         assert connector.search(QUERY, k=1)[0].id == "7"
 
@@ -279,8 +279,8 @@ def test_wrong_collections_and_fields_are_named(
     attach()
     with pytest.raises(InputError, match="detach it first, or leave the fields out"):
         attach(text_field="body.en", metadata_field="number")
-    with pytest.raises(InputError, match="recipe 'compact', not 'default'"):
-        attach(recipe="default")
+    with pytest.raises(InputError, match="recipe 'compact', not 'pooled'"):
+        attach(recipe="pooled")
     with Connector.create("own", client=client, model=encoder):
         pass
     with pytest.raises(CollectionError, match="one of this library's own"):

@@ -137,7 +137,7 @@ def make(
 ) -> Iterator[Callable[..., Connector]]:
     """Makes the collection `name`, empty; it is dropped at the end."""
 
-    def create(recipe: Any = "default", model: Any = encoder) -> Connector:
+    def create(recipe: Any = "pooled", model: Any = encoder) -> Connector:
         if recipe == "aligner" and model.token_width == 32:
             recipe = RECIPES["aligner"].varied(codec="linear-16+binary", head=str(tiny_head))
         made.append(Connector.create(name, **place, recipe=recipe, model=model))
@@ -317,7 +317,7 @@ def test_hits_are_ordered_by_score(filled: Connector) -> None:
     assert hits[0].parts["maxsim"] == hits[0].score
 
 
-@pytest.mark.parametrize("recipe", ["colbert", "default"], indirect=True)
+@pytest.mark.parametrize("recipe", ["colbert", "pooled"], indirect=True)
 def test_client_and_server_agree(
     make: Callable[..., Connector], recipe: str, documents: list[Document]
 ) -> None:
@@ -600,7 +600,7 @@ def test_what_lies_beyond_the_window_is_counted_and_said_once(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("recipe", ["dense", "default", "compact"])
+@pytest.mark.parametrize("recipe", ["dense", "pooled", "compact"])
 def test_of_a_document_with_other_metadata_the_metadata_alone_is_written(
     make: Callable[..., Connector], recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -770,7 +770,7 @@ def test_any_encoder_makes_a_collection_of_its_own(
     tiny_bert: Path,
     documents: list[Document],
 ) -> None:
-    make("default", str(tiny_bert)).ingest(documents)
+    make("pooled", str(tiny_bert)).ingest(documents)
     with Connector.open(name, **place) as opened:
         assert opened.encoder.token_width == 32
         assert opened.search(documents[4].text, 1)[0].id == documents[4].id
@@ -865,7 +865,7 @@ def test_a_connector_follows_its_name_to_another_collection(
     with Connector.create("a", path=tmp_path, recipe="compact", model=encoder) as old:
         old.ingest(documents)
         Connector.open("a", path=tmp_path).drop()
-        with Connector.create("a", path=tmp_path, recipe="default", model=encoder) as new:
+        with Connector.create("a", path=tmp_path, recipe="pooled", model=encoder) as new:
             assert old.ingest(documents).documents == 12
             assert old.recipe == new.recipe
             assert [hit.id for hit in old.search("bread")] == [hit.id for hit in new.search("bread")]
@@ -914,7 +914,7 @@ def test_threads_may_split_and_encode_together(encoder: Encoder) -> None:
 BYTES = {
     "dense": (1536, 0),
     "colbert": (1536, 768),
-    "default": (1536, 256),
+    "pooled": (1536, 256),
     "compact": (196, 16),
     "aligner": (196, 17),
 }
@@ -986,7 +986,7 @@ def run_together(jobs: list[Callable[[], object]]) -> None:
         raise error
 
 
-@pytest.mark.parametrize("recipe", ["default", "compact"], indirect=True)
+@pytest.mark.parametrize("recipe", ["pooled", "compact"], indirect=True)
 def test_searches_see_what_is_acknowledged_while_others_are_written(
     make: Callable[..., Connector],
     recipe: str,

@@ -186,7 +186,7 @@ def test_wrong_arguments(invoke: Invoke, source: Path, place: list[str], tmp_pat
     assert invoke("search", "x", "--collection", "docs").exit_code == 2
     assert not list((tmp_path / "qdrant").glob("collections/*"))
     invoke("ingest", source, *place)
-    refused(invoke("ingest", source, *place, "--recipe", "compact"), "'default'", "'compact'")
+    refused(invoke("ingest", source, *place, "--recipe", "compact"), "'pooled'", "'compact'")
     refused(invoke("search", "  ", *place), "query")
     assert loaded(invoke("stats", *place, "--json"))["documents"] == 3
 

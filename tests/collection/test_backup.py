@@ -52,8 +52,8 @@ from connector.stores import Point, Store, open_store
 from connector.stores.schema import CollectionSchema, VectorSchema
 from tests.conftest import TEXTS
 
-RECIPE: dict[str, Recipe] = {name: RECIPES[name] for name in ("default", "compact", "aligner", "dense")}
-RECIPE["words"] = RECIPES["default"].varied(lexical="english", query_reduction="idf-weight")
+RECIPE: dict[str, Recipe] = {name: RECIPES[name] for name in ("pooled", "compact", "aligner", "dense")}
+RECIPE["words"] = RECIPES["pooled"].varied(lexical="english", query_reduction="idf-weight")
 RECIPE["muvera"] = RECIPES["compact"].varied(fde="muvera")
 CHUNKS = {"words": 12}
 QUERIES = ["how do bees tell each other the way", "what makes bread rise", "machine code", "stone and lakes"]

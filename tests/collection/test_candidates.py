@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from connector.collection.documents.writer import Writer
 from connector.compression.codecs import Codec, parse_codec
 from connector.compression.reduction import Frequencies
 from connector.core.errors import CollectionError, ConnectorError, InputError, StoreError
-from connector.core.types import Float32
+from connector.core.types import Float32, ScorePart
 from connector.scoring.bm25 import BM25
 from connector.stores import open_store
 from tests.api.test_connector import Remembering
@@ -29,6 +29,7 @@ QUERY = "the garbage collector of a compiler frees memory of the program"
 """Doc 8 says most of its words, docs 1 and 10 some."""
 STOP_WORDS = "what is the of and"
 
+RERANKS: tuple[Literal["server", "client"], ...] = ("server", "client")
 LAYOUTS: dict[str, dict[str, Any]] = {
     "dense": {"layout": "dense"},
     "multivector": {"layout": "multivector", "codec": "float16"},
@@ -75,7 +76,7 @@ def worded(make: Make, layout: str, documents: list[Document]) -> Connector:
     return connector
 
 
-def found(hits: Hits) -> list[tuple[str, float, dict[str, float]]]:
+def found(hits: Hits) -> list[tuple[str, float, dict[str, ScorePart]]]:
     return [(hit.id, hit.score, hit.parts) for hit in hits]
 
 
@@ -97,7 +98,9 @@ def test_candidates_are_called_by_what_found_them(worded: Connector, by: Any) ->
     hits = worded.search(QUERY, 12, candidates_by=by, rerank=None)
     assert hits[0].id == "doc 8"
     for hit in hits:
-        assert hit.parts == {NAMES[by]: hit.score}
+        assert {name: (it.score, it.value) for name, it in hit.parts.items()} == {
+            NAMES[by]: (hit.score, hit.score)
+        }
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
 
@@ -134,12 +137,11 @@ def test_reranked_scores_do_not_depend_on_what_found_the_candidates(
         assert hits[0].id == "doc 8"
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         for hit in hits:
-            assert hit.score == hit.parts["maxsim"] == pytest.approx(dense[hit.id], abs=1e-3)
-            if rerank == "client" or layout == "codes":
-                assert list(hit.parts) == ["cls", "maxsim"]
-                assert hit.parts["cls"] == pytest.approx(by_cls[hit.id], abs=1e-4)
-            else:
-                assert list(hit.parts) == ["maxsim"]
+            assert hit.parts.keys() == {"tokens"}
+            assert hit.score == hit.parts["tokens"].score == pytest.approx(dense[hit.id], abs=1e-3)
+        for hit in worded.search(QUERY, 12, candidates_by=by, rerank=rerank, fusion="sum:tokens=1,cls=1"):
+            assert list(hit.parts) == ["tokens", "cls"]
+            assert hit.parts["cls"].score == pytest.approx(by_cls[hit.id], abs=1e-4)
 
 
 @every_layout
@@ -250,51 +252,57 @@ def test_an_index_of_words_is_opened_again(
         assert {by: found(opened.search(QUERY, candidates_by=by)) for by in BY} == expected
 
 
-# The share of the CLS vectors
+# A fusion that is not scaled
 
 
 @pytest.mark.parametrize("layout", ["multivector", "codes"])
 @pytest.mark.parametrize("by", BY)
 @pytest.mark.parametrize("weight", [0, 0.5, 1])
-def test_a_mixed_score_is_what_the_formula_says(worded: Connector, by: Any, weight: float) -> None:
-    plain = {hit.id: hit for hit in worded.search(QUERY, 12, candidates_by=by, rerank="client")}
+def test_a_sum_is_what_the_formula_says(worded: Connector, by: Any, weight: float) -> None:
+    plain = {hit.id: hit.score for hit in worded.search(QUERY, 12, candidates_by=by, rerank="client")}
+    by_cls = {hit.id: hit.score for hit in worded.search(QUERY, 12, rerank=None)}
+    fusion = f"sum:tokens={1 - weight},cls={weight}"
     for rerank in ("auto", "client"):
-        hits = worded.search(QUERY, 12, candidates_by=by, rerank=rerank, cls_weight=weight)
+        hits = worded.search(QUERY, 12, candidates_by=by, rerank=rerank, fusion=fusion)
         assert {hit.id for hit in hits} == plain.keys()
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         for hit in hits:
-            assert list(hit.parts) == ["cls", "maxsim", "mixed"]
-            assert hit.score == hit.parts["mixed"]
-            parts = plain[hit.id].parts
-            expected = weight * parts["cls"] + (1 - weight) * parts["maxsim"]
-            assert hit.score == pytest.approx(expected, abs=1e-5)
+            expected = weight * by_cls[hit.id] + (1 - weight) * plain[hit.id]
+            assert hit.score == pytest.approx(expected, abs=1e-3)
+            assert hit.score == pytest.approx(sum(part.value for part in hit.parts.values()), abs=1e-9)
 
 
 @pytest.mark.parametrize("layout", ["multivector", "codes"])
-@pytest.mark.parametrize("weight", [-0.01, 1.01, float("nan"), float("inf")])
-def test_a_share_out_of_range_is_refused(worded: Connector, weight: float) -> None:
+@pytest.mark.parametrize("weight", ["-0.01", "nan", "inf"])
+def test_a_weight_out_of_range_is_refused(worded: Connector, weight: str) -> None:
     for rerank in ("auto", "client", "server", None):
-        with pytest.raises(InputError, match=r"cls_weight is .*; it should be (greater|less|a finite)"):
-            worded.search(QUERY, cls_weight=weight, rerank=rerank)
+        with pytest.raises(InputError, match="is no weight of tokens, bm25, cls"):
+            worded.search(QUERY, fusion=f"sum:tokens=1,cls={weight}", rerank=rerank)
 
 
 @pytest.mark.parametrize("layout", ["multivector"])
-@pytest.mark.parametrize("weight", [0, 0.5, 1])
-def test_qdrant_does_not_mix_scores(worded: Connector, weight: float) -> None:
-    with pytest.raises(CollectionError, match="which Qdrant does not do; rerank on the client"):
-        worded.search(QUERY, cls_weight=weight, rerank="server")
+def test_parts_that_qdrant_scored_are_mixed_here(worded: Connector) -> None:
+    fused = {
+        rerank: worded.search(QUERY, 12, fusion="sum:tokens=1,cls=2", rerank=rerank) for rerank in RERANKS
+    }
+    for one, other in zip(fused["server"], fused["client"], strict=True):
+        assert (one.id, one.score) == (other.id, pytest.approx(other.score, abs=1e-2))
 
 
 @pytest.mark.parametrize("layout", ["dense"])
 def test_a_collection_without_tokens_has_nothing_to_mix(worded: Connector) -> None:
-    with pytest.raises(ConnectorError, match="stores no tokens to mix with CLS; leave cls_weight out"):
-        worded.search(QUERY, cls_weight=0.5)
+    with pytest.raises(
+        ConnectorError, match="stores no tokens for fusion sum:tokens=1,cls=1; leave tokens out"
+    ):
+        worded.search(QUERY, fusion="sum:tokens=1,cls=1")
 
 
 @pytest.mark.parametrize("layout", ["multivector", "codes"])
-def test_without_a_rerank_there_is_nothing_to_mix(worded: Connector) -> None:
-    with pytest.raises(InputError, match=r"cls_weight is 0\.5, but without a rerank"):
-        worded.search(QUERY, cls_weight=0.5, rerank=None)
+def test_without_a_rerank_the_rest_is_fused(worded: Connector) -> None:
+    hits = worded.search(QUERY, 12, fusion="sum:tokens=1,cls=0.5", rerank=None)
+    plain = worded.search(QUERY, 12, rerank=None)
+    assert [hit.id for hit in hits] == [hit.id for hit in plain]
+    assert [hit.score for hit in hits] == pytest.approx([0.5 * hit.score for hit in plain])
 
 
 # Codecs from ingest to search

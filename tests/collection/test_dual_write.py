@@ -31,8 +31,8 @@ from tests.migrations.test_interruptions import Remembering
 from tests.migrations.test_runner import contents, steps, texts, write
 
 UP = {
-    "reindex": steps('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="default")'),
-    "recode": steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="default")'),
+    "reindex": steps('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="pooled")'),
+    "recode": steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="pooled")'),
     "add_vector": steps('ctx.add_vector("lexical", "english")', 'ctx.drop_vector("lexical")'),
     "map_payload": steps('ctx.map_payload(lambda m: {**m, "mapped": True})', "pass"),
 }
@@ -375,7 +375,7 @@ def test_a_revision_that_is_corrected_after_it_was_cut_off_makes_what_it_says_no
     docs: Connector, tmp_path: Path
 ) -> None:
     """As after a version that was refused, because its hits differ too much."""
-    write(tmp_path / "m", 1, steps('ctx.reindex(recipe="dense")', 'ctx.reindex(recipe="default")'))
+    write(tmp_path / "m", 1, steps('ctx.reindex(recipe="dense")', 'ctx.reindex(recipe="pooled")'))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
             verify_module, "_ask_canaries", lambda found, *_: found.overlaps.update({"a query": 0.0})
@@ -444,7 +444,7 @@ def test_the_first_version_is_used_again_though_nothing_was_ever_written_to_it(
         connector.ingest([ZITHER])
         Migrations(connector, tmp_path / "m").downgrade("base")
         assert connector.collection.physical.endswith("__v0001")
-        assert connector.recipe.name == "default"
+        assert connector.recipe.name == "pooled"
         assert connector.search("zither", 1)[0].id == "new"
         connector.ingest([Document(id="other", text="Quinces are yellow.")])
         assert connector.search("yellow quinces", 1)[0].id == "other"
@@ -459,8 +459,8 @@ def test_token_frequencies_come_along_though_the_run_was_cut_off(
 ) -> None:
     from connector.collection.recipe import get_recipe
 
-    recipe = get_recipe("default").varied(query_reduction="idf-weight")
-    write(tmp_path / "m", 1, steps('ctx.recode(codec="linear-128+int8")', 'ctx.reindex(recipe="default")'))
+    recipe = get_recipe("pooled").varied(query_reduction="idf-weight")
+    write(tmp_path / "m", 1, steps('ctx.recode(codec="linear-128+int8")', 'ctx.reindex(recipe="pooled")'))
     with Connector.create(name, path=tmp_path / "q", recipe=recipe, model=quick_encoder) as connector:
         connector.ingest(Document(id=f"doc {n}", text=text) for n, text in enumerate(TEXTS[:4]))
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from qdrant_client import QdrantClient
 from safetensors.numpy import save_file
 
-from connector import Connector, Document, Encoder, Explanation, Hit, Recipe
+from connector import Connector, Document, Encoder, Explanation, Fusion, Hit, Recipe, Strategy
 from connector.cli import main
 from connector.cli.heatmap import explanation_lines, shades
 from connector.cli.render import show
@@ -92,24 +92,26 @@ def assert_in_place(explanation: Explanation) -> None:
                 assert around.strip(" .,?!") == word.text
 
 
-LAYOUTS: dict[str, tuple[str | Recipe, str]] = {
-    "dense": ("dense", "cls"),
-    "aligner": ("aligner", "aligned"),
-    "codes, floats": (codes(), "maxsim"),
-    "codes, pooled, bits": ("compact", "maxsim"),
-    "codes, bits on both sides": (codes(codec="pca-64+hamming"), "maxsim"),
-    "codes, bytes": (codes(codec="int8", reduction="whole-words"), "maxsim"),
-    "multivector": ("colbert", "maxsim"),
-    "multivector, pooled": ("default", "maxsim"),
-    "multivector, 4 bits": (codes(layout="multivector", codec="turbo4"), "maxsim"),
-    "query weights": (codes(query_reduction="icf-5+idf-weight"), "maxsim"),
-    "pruned by counts": (codes(reduction="idf-50%"), "maxsim"),
-    "pruned, then merged": (codes(reduction="punctuation+idf-80%+ward-3"), "maxsim"),
-    "merged twice": (codes(reduction="whole-words+sequential-2", codec="pca-64+binary"), "maxsim"),
-    "by attention": (codes(reduction="attention-50%+kmeans-2"), "maxsim"),
-    "top-4": (codes(alignment="top-4", codec="pca-64+binary"), "aligned"),
-    "top-30%, weights": (codes(alignment="top-30%", query_reduction="idf-weight"), "aligned"),
-    "multivector, top-2": (codes(alignment="top-2", layout="multivector", codec="float16"), "aligned"),
+LAYOUTS: dict[str, str | Recipe] = {
+    "dense": "dense",
+    "aligner": "aligner",
+    "codes, floats": codes(),
+    "codes, pooled, bits": "compact",
+    "codes, bits on both sides": codes(codec="pca-64+hamming"),
+    "codes, bytes": codes(codec="int8", reduction="whole-words"),
+    "multivector": codes(layout="multivector", codec="float16"),
+    "fused": "default",
+    "fused by Qdrant and here": "colbert",
+    "multivector, pooled": "pooled",
+    "multivector, 4 bits": codes(layout="multivector", codec="turbo4"),
+    "query weights": codes(query_reduction="icf-5+idf-weight"),
+    "pruned by counts": codes(reduction="idf-50%"),
+    "pruned, then merged": codes(reduction="punctuation+idf-80%+ward-3"),
+    "merged twice": codes(reduction="whole-words+sequential-2", codec="pca-64+binary"),
+    "by attention": codes(reduction="attention-50%+kmeans-2"),
+    "top-4": codes(alignment="top-4", codec="pca-64+binary"),
+    "top-30%, weights": codes(alignment="top-30%", query_reduction="idf-weight"),
+    "multivector, top-2": codes(alignment="top-2", layout="multivector", codec="float16"),
 }
 
 
@@ -117,11 +119,11 @@ LAYOUTS: dict[str, tuple[str | Recipe, str]] = {
 def test_the_parts_sum_to_the_score_and_words_stand_where_they_are_said_to(
     case: str, make: Callable[..., Connector]
 ) -> None:
-    recipe, by = LAYOUTS[case]
-    connector = make(recipe)
+    connector = make(LAYOUTS[case])
     for hit in connector.search(QUERY, 3):
         explanation = connector.explain(QUERY, hit)
-        assert list(hit.parts)[-1] == by
+        fused = ["tokens", "bm25", "cls"] if case.startswith("fused") else ["tokens"]
+        assert [it for it in hit.parts if "feedback" not in it] == (["cls"] if case == "dense" else fused)
         assert (explanation.query, explanation.id, explanation.text) == (QUERY, hit.id, hit.text)
         assert_sums(hit, explanation)
         assert_in_place(explanation)
@@ -147,19 +149,21 @@ def test_saliences_weigh_the_parts(
 def test_cls_is_a_part_of_its_own_where_it_is_mixed_in(make: Callable[..., Connector]) -> None:
     connector = make()
     for weight in (0.0, 0.3, 1.0):
-        (hit, *_) = connector.search(QUERY, 3, cls_weight=weight)
+        fusion = f"sum:tokens={1 - weight},cls={weight}"
+        (hit, *_) = connector.search(QUERY, 3, fusion=fusion)
         for explanation in (
-            connector.explain(QUERY, hit),
-            connector.explain(QUERY, hit.id, cls_weight=weight),
+            connector.explain(QUERY, hit, fusion=fusion),
+            connector.explain(QUERY, hit.id, fusion=fusion),
         ):
             assert_sums(hit, explanation)
             cls = [pair for pair in explanation.pairs if pair.kind == "cls"]
-            assert [pair.part for pair in cls] == pytest.approx([weight * hit.parts["cls"]] if weight else [])
+            expected = [hit.parts["cls"].value] if weight else []
+            assert [pair.part for pair in cls] == pytest.approx(expected)
             assert (len(explanation.pairs) > len(cls)) == (weight < 1)
 
 
 def test_on_a_server_as_in_process(encoder: Encoder, documents: list[Document]) -> None:
-    with Connector.create("docs", client=QdrantClient(":memory:"), recipe="default", model=encoder) as there:
+    with Connector.create("docs", client=QdrantClient(":memory:"), recipe="pooled", model=encoder) as there:
         there.ingest(documents)
         (hit,) = there.search(QUERY, 1)
         assert_sums(hit, there.explain(QUERY, hit))
@@ -447,14 +451,16 @@ def test_the_command_writes_a_page_or_says_why_not(place: list[str], tmp_path: P
     assert run("bees", *place).exit_code == 2
 
 
-def test_a_hit_of_before_an_adaptation_is_explained_as_it_was_scored(make: Callable[..., Connector]) -> None:
+def test_a_hit_of_before_an_adaptation_is_not_explained_as_what_it_was_not(
+    make: Callable[..., Connector],
+) -> None:
     connector = make("compact")
     hits = connector.search(QUERY, 4)
-    connector.collection.adapt(TopK(4), 0.25)
-    for hit in hits:
-        assert_sums(hit, connector.explain(QUERY, hit))
+    connector.collection.adapt(Strategy(TopK(4), Fusion("sum", tokens=0.75, cls=0.25)))
+    with pytest.raises(CollectionError, match="or with other options, or written again since"):
+        connector.explain(QUERY, hits[0])
     for hit in connector.search(QUERY, 4):
-        assert set(hit.parts) == {"cls", "aligned", "mixed"}
+        assert set(hit.parts) == {"tokens", "cls"}
         assert_sums(hit, connector.explain(QUERY, hit))
 
 
@@ -466,14 +472,14 @@ def test_the_score_of_another_query_is_no_rounding(make: Callable[..., Connector
 
 
 def test_qdrant_itself_gives_means_where_top_1_is_asked_for(make: Callable[..., Connector]) -> None:
-    connector = make("colbert")
+    connector = make(codes(layout="multivector", codec="float16"))
     sums = connector.search(QUERY, 5)
     means = connector.search(QUERY, 5, alignment="top-1")
     here = connector.search(QUERY, 5, alignment=TopK(1), rerank="client")
     assert [hit.id for hit in sums] == [hit.id for hit in means]
-    assert [hit.score for hit in means] == pytest.approx([hit.parts["aligned"] for hit in here], abs=1e-4)
+    assert [hit.score for hit in means] == pytest.approx([hit.score for hit in here], abs=1e-4)
     for hit in means:
-        assert set(hit.parts) == {"aligned"}
+        assert set(hit.parts) == {"tokens"}
         assert_sums(hit, connector.explain(QUERY, hit, alignment="top-1"))
 
 

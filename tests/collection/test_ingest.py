@@ -189,7 +189,7 @@ MIGRATED = 150
 LONG = Document(id="long", text="Rye bread is baked of sour dough. " * 9, metadata={"n": -1})
 
 REVISIONS = {
-    "rebuild": ('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="default")'),
+    "rebuild": ('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="pooled")'),
     "in place": (
         'ctx.add_vector("lexical", "english")\n    ctx.map_payload(lambda m: {**m, "n": m["n"] + 1000})\n'
         '    ctx.create_payload_index("n", "integer")',

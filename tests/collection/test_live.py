@@ -81,7 +81,7 @@ def revisions(folder: Path, up: str, down: str = "pass") -> Path:
 
 @pytest.fixture
 def there_and_back(tmp_path: Path) -> Path:
-    return revisions(tmp_path / "m", 'ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="default")')
+    return revisions(tmp_path / "m", 'ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="pooled")')
 
 
 def papers(count: int) -> list[Document]:
@@ -151,7 +151,7 @@ def test_every_search_is_right_while_a_collection_is_migrated_there_and_back(
             recipes.append(connector.recipe.name)
             searches.wait(5)
     print(f"{searches.rounds} searches")
-    assert recipes == ["compact", "default"]
+    assert recipes == ["compact", "pooled"]
     assert searches.rounds >= 20, f"only {searches.rounds} searches ran"
     assert connector.stats().documents == len(TEXTS) + count
 
@@ -292,7 +292,7 @@ def test_what_is_written_while_a_version_is_made_is_in_it(
     with Background(writer) as writes:
         for move, recipe in (
             (migrations.upgrade, "compact"),
-            (lambda: migrations.downgrade("base"), "default"),
+            (lambda: migrations.downgrade("base"), "pooled"),
         ):
             writes.wait(10)
             move()

@@ -174,7 +174,7 @@ def test_a_model_that_reduces_is_reduced_again_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = saved(me_bert(BASE, 4), tmp_path / "model")
-    for recipe, warned in (("default", True), ("colbert", False)):
+    for recipe, warned in (("pooled", True), ("colbert", False)):
         caplog.clear()
         Connector.create(recipe, path=tmp_path / "q", recipe=recipe, model=model).close()
         assert ("reduces passages to first-4 by itself" in caplog.text) == warned
@@ -356,9 +356,9 @@ def test_a_score_mixes_cls_and_tokens_as_the_checkpoint_says(
         hits = connector.search("otters", k=12)
         assert len(hits) == 12
         for hit in hits:
-            assert list(hit.parts) == ["cls", "maxsim", "mixed"]
-            assert hit.score == hit.parts["mixed"]
-            assert hit.score == pytest.approx(0.75 * hit.parts["cls"] + 0.25 * hit.parts["maxsim"], rel=1e-4)
+            assert list(hit.parts) == ["tokens", "cls"]
+            cls, tokens = hit.parts["cls"].score, hit.parts["tokens"].score
+            assert hit.score == pytest.approx(0.75 * cls + 0.25 * tokens, rel=1e-4)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         with pytest.raises(CollectionError, match="rerank on the client"):
             connector.search("otters", rerank="server")

@@ -370,8 +370,8 @@ def test_a_collection_keeps_its_recipe(tmp_path: Path, encoder: Encoder) -> None
     store.write_documents(DOCUMENTS[:1])
     again = LateInteractionDocumentStore("docs", path=folder, model=encoder)
     assert again.filter_documents() == DOCUMENTS[:1]
-    with pytest.raises(InputError, match="has recipe 'compact', not 'default'"):
-        LateInteractionDocumentStore("docs", path=folder, recipe="default").count_documents()
+    with pytest.raises(InputError, match="has recipe 'compact', not 'pooled'"):
+        LateInteractionDocumentStore("docs", path=folder, recipe="pooled").count_documents()
     for it in (store, again):
         it.close()
     assert store.count_documents() == 1

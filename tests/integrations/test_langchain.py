@@ -47,7 +47,7 @@ WEIGHED = Recipe(name="weighed", layout="multivector", codec="float16", head="ow
 RECIPES: list[str | Recipe] = [
     "dense",
     "colbert",
-    "default",
+    "pooled",
     "compact",
     "aligner",
     WEIGHED,

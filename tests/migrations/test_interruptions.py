@@ -64,14 +64,14 @@ QUERY = "sour bread"
 BUMPED = 'ctx.map_payload(lambda m: {{**m, "number": m["number"] {} 1}})'
 
 REVISIONS = {
-    "reindex": steps('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="default")'),
-    "recode": steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="default")'),
+    "reindex": steps('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="pooled")'),
+    "recode": steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="pooled")'),
     "add_vector": steps('ctx.add_vector("lexical", "english")', 'ctx.drop_vector("lexical")'),
     "map_payload": steps(BUMPED.format("+"), BUMPED.format("-")),
     "index": steps('ctx.create_payload_index("number", "integer")', "pass"),
     "several": steps(
         f'ctx.reindex(recipe="compact"); ctx.add_vector("lexical", "english"); {BUMPED.format("+")}',
-        f'{BUMPED.format("-")}; ctx.drop_vector("lexical"); ctx.reindex(recipe="default")',
+        f'{BUMPED.format("-")}; ctx.drop_vector("lexical"); ctx.reindex(recipe="pooled")',
     ),
 }
 
@@ -413,7 +413,7 @@ PAIRS = [
         old,
         new,
         id=f"{old}-{new}",
-        marks=[] if (old, new) in {("dense", "aligner"), ("aligner", "default")} else pytest.mark.slow,
+        marks=[] if (old, new) in {("dense", "aligner"), ("aligner", "pooled")} else pytest.mark.slow,
     )
     for old in RECIPES
     for new in RECIPES
@@ -476,5 +476,5 @@ def test_recipes_that_can_are_made_of_what_is_stored(
 
 
 def test_some_recipes_can_be_made_of_what_is_stored() -> None:
-    assert ("default", "compact") in RECODED
-    assert ("colbert", "default") not in RECODED
+    assert ("pooled", "compact") in RECODED
+    assert ("colbert", "pooled") not in RECODED

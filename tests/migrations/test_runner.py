@@ -47,7 +47,7 @@ def steps(up: str, down: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Of one revision, from default to compact and back."""
-    write(tmp_path / "migrations", 1, steps('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="default")'))
+    write(tmp_path / "migrations", 1, steps('ctx.reindex(recipe="compact")', 'ctx.reindex(recipe="pooled")'))
     return tmp_path / "migrations"
 
 
@@ -257,7 +257,7 @@ def test_the_revisions_of_this_repository_there_and_back(docs: Connector) -> Non
     assert docs.recipe.name == "compact:english"
     assert docs.search("a telescope", 1, candidates_by="hybrid")[0].metadata["origin"] == "ingest"
     migrations.downgrade("base")
-    assert docs.recipe.name == "default"
+    assert docs.recipe.name == "pooled"
     assert texts(docs.collection) == before
 
 
@@ -380,7 +380,7 @@ def test_the_plan_estimates_what_the_upgrade_writes(docs: Connector, folder: Pat
 def test_the_plan_of_the_way_back(docs: Connector, folder: Path) -> None:
     Migrations(docs, folder).upgrade()
     (revision,) = Migrations(docs, folder).plan("base")
-    assert (revision.direction, revision.steps[0].step) == ("downgrade", "reindex(recipe='default')")
+    assert (revision.direction, revision.steps[0].step) == ("downgrade", "reindex(recipe='pooled')")
     assert f"{docs.name}__v0001 is there from before" in revision.steps[0].notes[0]
     assert Migrations(docs, folder).plan() == []
 
@@ -419,7 +419,7 @@ def test_a_step_that_cannot_be_done_is_refused_before_anything_is_written(
 def test_recode_needs_no_encoder_and_makes_nearly_what_encoding_makes(
     docs: Connector, tmp_path: Path, folder: Path, encoder: Encoder
 ) -> None:
-    write(tmp_path / "m", 1, steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="default")'))
+    write(tmp_path / "m", 1, steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="pooled")'))
     asked: list[str] = []
 
     def refuse(*_: Any, **__: Any) -> Any:
@@ -452,7 +452,7 @@ def codes(connector: Connector) -> dict[str, Any]:
 
 
 def test_recode_follows_the_codec_to_its_layout(docs: Connector, tmp_path: Path) -> None:
-    write(tmp_path / "m", 1, steps('ctx.recode(codec="linear-128+int8")', 'ctx.reindex(recipe="default")'))
+    write(tmp_path / "m", 1, steps('ctx.recode(codec="linear-128+int8")', 'ctx.reindex(recipe="pooled")'))
     Migrations(docs, tmp_path / "m").upgrade()
     assert (docs.recipe.layout, docs.recipe.codec) == ("codes", "linear-128+int8")
     assert docs.search("sour bread", 1)[0].id in ("long", "doc 2")
@@ -474,7 +474,7 @@ def test_words_are_added_to_every_point_and_dropped(docs: Connector, tmp_path: P
     docs.ingest([Document(id="new", text="The zither has strings.")])
     assert docs.search("zither", 1, candidates_by="lexical")[0].id == "new"
     migrations.downgrade("base")
-    assert docs.recipe.name == "default"
+    assert docs.recipe.name == "pooled"
     assert docs.collection.metadata.average_words is None
     assert before.items() <= texts(docs.collection).items()
     assert docs.collection.physical.endswith("0001")
@@ -566,7 +566,7 @@ def test_changed_metadata_reaches_the_version_from_before(docs: Connector, folde
             'ctx.map_payload(lambda m: {k: v for k, v in m.items() if k != "new"})',
         ),
     )
-    write(folder, 3, steps('ctx.reindex(recipe="default")', 'ctx.reindex(recipe="compact")'))
+    write(folder, 3, steps('ctx.reindex(recipe="pooled")', 'ctx.reindex(recipe="compact")'))
     migrations = Migrations(docs, folder)
     migrations.upgrade()
     assert all(payload["metadata"]["new"] for payload in texts(docs.collection).values())
@@ -578,7 +578,7 @@ def test_changed_metadata_reaches_the_version_from_before(docs: Connector, folde
 
 def test_an_index_is_there_in_the_next_version_too(docs: Connector, tmp_path: Path) -> None:
     write(tmp_path / "m", 1, steps('ctx.create_payload_index("number", "integer")', "pass"))
-    write(tmp_path / "m", 2, steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="default")'))
+    write(tmp_path / "m", 2, steps('ctx.recode(recipe="compact")', 'ctx.reindex(recipe="pooled")'))
     Migrations(docs, tmp_path / "m").upgrade()
     assert docs.collection.metadata.indexes == {"metadata.number": "integer"}
     even = models.Filter(must=[models.FieldCondition(key="number", range=models.Range(gte=98))])
@@ -632,7 +632,7 @@ def test_another_model_is_another_version(docs: Connector, tmp_path: Path, encod
         1,
         steps(
             f'ctx.reindex(recipe="dense", model={str(small)!r})',
-            'ctx.reindex(recipe="default", model="sentence-transformers/all-MiniLM-L6-v2")',
+            'ctx.reindex(recipe="pooled", model="sentence-transformers/all-MiniLM-L6-v2")',
         ),
     )
     Migrations(docs, tmp_path / "m", min_overlap=0).upgrade()
@@ -695,7 +695,7 @@ def test_a_version_whose_vectors_are_wrong_is_not_switched_to(
 
 
 def test_too_little_overlap_stops_with_both_versions_intact(docs: Connector, tmp_path: Path) -> None:
-    write(tmp_path / "m", 1, steps('ctx.reindex(recipe="dense")', 'ctx.reindex(recipe="default")'))
+    write(tmp_path / "m", 1, steps('ctx.reindex(recipe="dense")', 'ctx.reindex(recipe="pooled")'))
     before, said = contents(docs.collection), []
     strict = Migrations(docs, tmp_path / "m", min_overlap=1.0, say=said.append)
     with pytest.raises(MigrationError, match=r"overlap by \d+%, less than 100%"):
@@ -748,7 +748,7 @@ def test_collecting_drops_all_but_the_current_version(docs: Connector, folder: P
     assert collect(docs) == []
     assert docs.search("sour bread", 1)
     Migrations(docs, folder).downgrade("base")
-    assert docs.recipe.name == "default", "it is made again"
+    assert docs.recipe.name == "pooled", "it is made again"
 
 
 # Cut off
@@ -890,7 +890,7 @@ def test_what_a_refused_version_leaves_can_be_given_up(docs: Connector, folder: 
     assert collect(docs)
     assert [it.current for it in versions_of(docs.collection)] == [True]
     assert Ledger.of(docs.collection.read_metadata()).pending is None
-    assert docs.recipe.name == "default"
+    assert docs.recipe.name == "pooled"
 
 
 # Commands

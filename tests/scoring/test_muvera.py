@@ -88,7 +88,7 @@ def test_candidates_come_by_encodings(
         found = connector.search(QUERY, 12, candidates_by="muvera", rerank=None)
         assert found[0].id == "doc 8"
         assert {hit.id for hit in found} == {document.id for document in documents}
-        assert all(hit.parts == {"fde": hit.score} for hit in found)
+        assert all({name: it.value for name, it in hit.parts.items()} == {"fde": hit.score} for hit in found)
         reranked = connector.search(QUERY, 12, candidates_by="muvera")
         assert [(hit.id, hit.parts) for hit in reranked] == [
             (hit.id, hit.parts) for hit in connector.search(QUERY, 12)

@@ -18,8 +18,8 @@ _ASKED: dict[str, Any] = {
     "query_rows": "auto",
     "query_weights": "idf",
     "lexical": "english",
-    "length_penalty": 0.02,
-    "fusion": "minmax:tokens=1,bm25=0.5,cls=0.5",
+    "length_penalty": 0.025,
+    "fusion": "minmax:tokens=1,bm25=0.5,cls=0.25",
     "feedback": "codes=3",
 }
 """How queries ask and candidates are scored. `benchmarks/ranking.py` chose the numbers, on all collections;
@@ -42,7 +42,7 @@ RECIPES: dict[str, Recipe] = {
             layout="dense",
             cls="turbo4",
             lexical="english",
-            fusion="minmax:bm25=0.5,cls=1",
+            fusion="minmax:bm25=0.75,cls=1",
             feedback="cls=2",
         ),
         Recipe(

@@ -72,7 +72,8 @@ def explain(
         )
     scored, number = _passage(plan, hit, options)
     found = _hit(collection, scored, number)
-    if isinstance(hit, Hit) and abs(found.score - hit.score) > _ROUNDING * max(abs(hit.score), 1e-3):
+    rounding = _ROUNDING if plan.mode == "server" else _OWN_ROUNDING
+    if isinstance(hit, Hit) and abs(found.score - hit.score) > rounding * max(abs(hit.score), 1e-3):
         raise CollectionError(
             f"hit {hit.id!r} has score {hit.score:.4f}, and this search gives {found.score:.4f}: it was "
             "found by another query or with other options, or written again since; give the options of its "
