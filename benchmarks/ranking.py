@@ -37,7 +37,7 @@ MOST = {"scifact": 2000, "checkthat2020": 4000}
 
 SHAPES = {
     "default": Shape("ward-4", "pca-256+binary"),
-    "tiny": Shape("ward-8", "pca-192+binary"),
+    "tiny": Shape("ward-4", "pca-96+binary"),
 }
 FLOATS = "float32"
 EVERY = Shape("", FLOATS, centred=False)
