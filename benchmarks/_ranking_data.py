@@ -1,4 +1,4 @@
-"""The collections of `ranking.py`, encoded once: passages, queries and judgements."""
+"""The collections of `ranking.py`, encoded once: passages, queries, judgements, pools."""
 
 from __future__ import annotations
 
