@@ -85,6 +85,7 @@ from .encoders import Encoder as Encoder
 from .encoders import load_encoder as load_encoder
 from .evaluation.adaptation import Adaptation as Adaptation
 from .evaluation.adaptation import Measured as Measured
+from .evaluation.query_mean import QueryMean as QueryMean
 from .migrations import Migrations as Migrations
 from .scoring.alignment import TopK as TopK
 from .scoring.alignment import TopP as TopP

@@ -80,6 +80,7 @@ class AsyncConnector:
         return self.connector.name
 
     adapt = _awaited(Connector.adapt)
+    adapt_to_queries = _awaited(Connector.adapt_to_queries)
     count = _awaited(Connector.count)
     delete = _awaited(Connector.delete)
     detach = _awaited(Connector.detach)

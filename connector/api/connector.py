@@ -35,6 +35,7 @@ from connector.core.types import Document, Hit, Hits, check_text
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
+from connector.evaluation.query_mean import QueryMean, adapt_to_queries
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
 from connector.stores import Client, Store, open_store
 from connector.stores.schema import Distribution
@@ -492,6 +493,26 @@ class Connector:
         collection = self._handle.refresh()
         encoder = self._handle.encoder_of(collection)
         return adapt(collection, encoder, examples, save=save, candidates=candidates)
+
+    @checked
+    def adapt_to_queries(self, queries: Iterable[str], examples: Iterable[tuple[str, str]] = ()) -> QueryMean:
+        """Centre query tokens by the mean of queries as people ask them, such as those of a log.
+
+        Nobody has to judge them. Searches follow it from now on, those of other processes when they open the
+        collection next; `connector adapt --reset` forgets it.
+
+        Args:
+            queries: at least 50 different ones.
+            examples: pairs of a query and the id of a document that answers it; if the mean ranks them
+                worse, nothing is changed.
+
+        Raises:
+            InputError: there are too few queries.
+            CollectionError: the collection's codec centres nothing.
+        """
+        self._check_open()
+        collection = self._handle.refresh()
+        return adapt_to_queries(collection, self._handle.encoder_of(collection), queries, examples)
 
     @checked
     def get(self, ids: Iterable[str]) -> list[Document]:

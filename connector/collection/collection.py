@@ -19,6 +19,7 @@ from connector.collection.documents.frequencies import StoredFrequencies
 from connector.collection.metadata import (
     DECISIVE,
     SCORING,
+    STRATEGY,
     UNCOUNTED,
     CollectionMetadata,
     new_metadata,
@@ -204,7 +205,7 @@ class Collection:
     @property
     def adapted(self) -> bool:
         """Whether it is scored otherwise than it was made for."""
-        return any(getattr(self.metadata, key) is not None for key in SCORING)
+        return any(getattr(self.metadata, key) is not None for key in STRATEGY)
 
     @cached_property
     def own_scoring(self) -> Strategy:
@@ -226,13 +227,11 @@ class Collection:
         No point is written. Searches of this object and of those that open the collection later follow it.
 
         Args:
-            scoring: None goes back to what the collection was made for.
+            scoring: None goes back to what the collection was made for, and forgets the queries' mean.
         """
         self.check_current()
-        values = dict[str, Any](dict.fromkeys(SCORING))
-        if scoring is not None:
-            values |= {"alignment": scoring.alignment, "fusion": scoring.fusion, "feedback": scoring.feedback}
-        self.write_metadata(**values)
+        keys = SCORING if scoring is None else STRATEGY
+        self.write_metadata(**{key: getattr(scoring, key, None) for key in keys})
 
     @cached_property
     def pipeline(self) -> PassagePipeline:
@@ -244,6 +243,7 @@ class Collection:
         """What makes of queries what the collection is asked with, with the frequencies that are stored."""
         if "frequencies" in self.recipe.query_needs:
             self.frequencies.refresh()
+        self._queries.mean = self.metadata.query_center
         return self._queries
 
     @cached_property

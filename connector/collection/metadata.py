@@ -7,6 +7,7 @@ program's collection all keys begin with "late_".
 
 from __future__ import annotations
 
+import binascii
 import json
 import logging
 import uuid
@@ -15,12 +16,14 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
 
 from connector.collection.recipe import Recipe, load_recipe
 from connector.compression.codecs.scalar_quantization import stored_bytes
 from connector.compression.reduction import Setting
 from connector.core.errors import CollectionError, own_words
+from connector.core.types import Float32
 from connector.encoders import Encoder
 from connector.scoring.alignment import TopK, TopP, parse_alignment
 from connector.scoring.bm25 import AVERAGE, BM25, bm25
@@ -54,8 +57,12 @@ LEDGER = "migration"
 """How the keys of the migrations' ledger begin, see `connector.migrations.revisions`."""
 
 
-SCORING = ("alignment", "adapted_weight", "fusion", "feedback")
+STRATEGY = ("alignment", "adapted_weight", "fusion", "feedback")
 """Keys that say how an adapted collection is scored."""
+
+
+SCORING = (*STRATEGY, "query_mean")
+"""All keys that adapting sets."""
 
 
 DECISIVE = ("uid", "recipe", *SCORING, "filling")
@@ -83,6 +90,7 @@ class CollectionMetadata(BaseModel):
         alignment: how tokens are scored, if the collection was adapted.
         adapted_weight: share of the CLS vectors that went with it in version 0.1.
         fusion, feedback: how parts make a score and what first hits add, if the collection was adapted.
+        query_mean: of the tokens of its queries, if it was adapted to them: float16, low byte first, base64.
         average_words: mean length of the first passages, by which the index of words weighs all of them; 0
             until they come. Missing where there is no such index, and where it was made before this was
             counted: then it weighs by 256.
@@ -118,6 +126,7 @@ class CollectionMetadata(BaseModel):
     adapted_weight: float | None = None
     fusion: Annotated[Fusion | None, BeforeValidator(lambda it: it and parse_fusion(it))] = None
     feedback: Annotated[Feedback | None, BeforeValidator(lambda it: it and parse_feedback(it))] = None
+    query_mean: str | None = None
     average_words: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     frequencies: int | None = None
     hnsw: Json[Hnsw] | None = None
@@ -160,6 +169,16 @@ class CollectionMetadata(BaseModel):
             raise CollectionError(
                 f"the description of collection {name!r} {what}; restore an export"
             ) from error
+
+    @property
+    def query_center(self) -> Float32 | None:
+        """(w,) the mean of the tokens of its queries."""
+        if self.query_mean is None:
+            return None
+        mean = np.frombuffer(binascii.a2b_base64(self.query_mean), "<f2")
+        if mean.shape != (self.token_width,) or not np.isfinite(mean).all():
+            raise CollectionError(f"query_mean has {len(mean)} numbers, not {self.token_width}; adapt again")
+        return mean.astype(np.float32)
 
     @property
     def ledger(self) -> dict[str, str]:

@@ -234,18 +234,22 @@ class QueryPipeline:
         self.recipe = recipe
         self._frequencies = frequencies or Frequencies()
         self.reduction: QueryReduction = recipe.make_query_reduction(self._frequencies)
+        self.mean: Float32 | None = None
+        """(w,) of the tokens of queries, if it is known: it is subtracted from them where a codec centres."""
+
+    def rows(self, query: Embedding) -> Embedding:
+        """The rows of a query that are asked with."""
+        return self.reduction(own_rows(query) if self.recipe.query_rows == "own" else query)
 
     def __call__(self, query: Embedding, codec: Codec) -> QueryTokens:
         """What an encoded query asks with, in the scored space of a fitted codec."""
         if self.recipe.salient:
             (query,) = codec.saliency([query], "query")
-        if self.recipe.query_rows == "own":
-            query = own_rows(query)
-        query = self.reduction(query)
+        query = self.rows(query)
         weights = query_weights(query, self.recipe.query_weights, self._frequencies)
         if self.recipe.saliency and query.saliency is not None:
             weights = query.saliency if weights is None else weights * query.saliency
-        return QueryTokens(query, codec.encode_query(query.tokens), weights)
+        return QueryTokens(query, codec.encode_query(query.tokens, self.mean), weights)
 
 
 def scores(

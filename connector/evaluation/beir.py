@@ -169,6 +169,29 @@ def load_queries(path: Path) -> dict[str, str]:
     return texts
 
 
+def load_texts(path: Path) -> list[str]:
+    """Queries that nobody has judged.
+
+    Args:
+        path: `.jsonl` with an object a line that has "text" or "query", or any other file with one a line.
+
+    Raises:
+        SourceError: the file is missing or damaged.
+        DocumentError: a text holds what no tokenizer takes.
+    """
+    as_json = path.suffix.lower() in (".jsonl", ".ndjson")
+    lines: Iterator[tuple[str, Any]] = json_lines(path) if as_json else text_lines(path)
+    texts: list[str] = []
+    for where, line in readable(path, lines):
+        text = (line.get("text") or line.get("query")) if isinstance(line, dict) else line
+        if not isinstance(text, str):
+            raise SourceError(f"{path.parent / where} is not a query; give it as text or query")
+        text = text.strip()
+        check_text(text, where)
+        texts.append(text)
+    return texts
+
+
 def readable(path: Path, lines: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Lines none of which may be bad.
 

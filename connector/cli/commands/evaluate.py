@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +66,15 @@ def evaluate_command(
 
 
 @main.command("adapt", cls=options.SearchCommand, search=["candidates"])
-@options.one_of(examples="--examples FILE", reset="--reset")
+@options.one_of(False, examples="--examples FILE", reset="--reset")
+@options.one_of(False, queries="--queries FILE", reset="--reset")
 @options.opened()
 @options.input_file(
     "--examples",
     "Queries, each with the id of a document that answers it: .jsonl, .csv or .tsv with query and id.",
+)
+@options.input_file(
+    "--queries", "Queries as people ask them, at least 50: a text a line, or .jsonl with text or query."
 )
 @click.option("--save", is_flag=True, help="Search the collection so from now on.")
 @click.option("--reset", is_flag=True, help="Instead: score again as the collection was made for.")
@@ -77,6 +82,7 @@ def evaluate_command(
 def adapt_command(
     connector: Connector,
     examples: Path | None,
+    queries: Path | None,
     candidates: int | None,
     save: bool,
     reset: bool,
@@ -91,12 +97,22 @@ def adapt_command(
     A query with several answers stands on several lines, or on one of a .jsonl file with "ids", a list. The
     leave-one-out estimate is what to expect for other queries: each example is measured by what the others
     choose.
+
+    With --queries, nobody has to judge anything: query tokens are centred by the mean of these queries from
+    then on, unless that ranks the --examples worse.
     """
-    if reset or examples is None:
+    if not (reset or examples or queries):
+        raise click.UsageError("give --examples FILE, --queries FILE or --reset")
+    if reset:
         connector.collection.adapt(None)
         click.echo(f"{connector.name} is scored as it was made for")
         return
-    from connector.evaluation.beir import load_examples
+    from connector.evaluation.beir import load_examples, load_texts
 
-    adaptation = connector.adapt(load_examples(examples), save=save, candidates=candidates)
+    judged = [] if examples is None else load_examples(examples)
+    if queries is not None:
+        mean = connector.adapt_to_queries(load_texts(queries), judged)
+        output(as_json, dataclasses.asdict(mean))
+        return
+    adaptation = connector.adapt(judged, save=save, candidates=candidates)
     output(as_json, adaptation_json(adaptation), adaptation_lines(adaptation))

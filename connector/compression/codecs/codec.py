@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
 from connector.compression.codecs import scalar_quantization, vector_quantization
-from connector.compression.codecs.projection import PROJECTIONS, Part, Projection
+from connector.compression.codecs.projection import PROJECTIONS, Center, Part, Projection
 from connector.compression.codecs.scalar_quantization import TURBO, Datatype, Ending, Quantizer
 from connector.compression.saliency import Saliency
 from connector.core.errors import InputError, RecipeError
@@ -220,10 +220,22 @@ class Codec:
         means: Float32 = self._quantizer.sums(codes, lengths) / np.asarray(lengths, np.float32)[:, None]
         return means
 
-    def encode_query(self, tokens: Float32) -> Float32:
-        """(m, w) float32 query tokens to (m, d) float32 in the scored space."""
+    @property
+    def centers(self) -> bool:
+        """Whether a mean is subtracted first."""
+        return bool(self._projections) and isinstance(self._projections[0], Center)
+
+    def encode_query(self, tokens: Float32, mean: Float32 | None = None) -> Float32:
+        """(m, w) float32 query tokens to (m, d) float32 in the scored space.
+
+        Args:
+            tokens: of a query, or of a passage that is compared as one.
+            mean: (w,) float32 that is subtracted in place of the passages' mean, if this codec `centers`.
+        """
         self._check_width(tokens)
         with one_blas_thread():
+            if mean is not None and isinstance(self._projections[0], Center):
+                return _projected(self._projections[0].apply(tokens, mean), self._projections[1:])
             return _projected(tokens, self._projections)
 
     def scorer(self, query: Float32, device: str = "cpu") -> Scorer:

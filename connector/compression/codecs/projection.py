@@ -116,8 +116,9 @@ class Center(Projection):
         self._arrays = {"mean": tokens.mean(axis=0, dtype=np.float64).astype(np.float32)}
         return self.apply(tokens)
 
-    def apply(self, tokens: Float32) -> Float32:
-        return unit(tokens - self._arrays["mean"])
+    def apply(self, tokens: Float32, mean: Float32 | None = None) -> Float32:
+        """Map (n, w) rows, less another mean (w,) if one is given."""
+        return unit(tokens - (self._arrays["mean"] if mean is None else mean))
 
 
 class PCA(Linear):
