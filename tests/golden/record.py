@@ -1,7 +1,8 @@
 """What collections of pinned recipes store and find, in a form that can be compared later.
 
-`python -m tests.golden.record` writes `golden.json` and `collection.tar.xz` again, by the code of today: only
-when the stored form is meant to change.
+`python -m tests.golden.record` adds to `golden.json` what is not recorded there, by the code of today. To
+record a recipe again, which is done only when the stored form is meant to change, take its entry out first.
+`collection.tar.xz` stays: the code that wrote it is gone.
 
 What the format promises, and so what is compared everywhere: payloads but for codes, metadata, the names and
 sizes of vectors and artifacts, and the hits, their scores to one part in a thousand. The bytes of codes,
@@ -15,7 +16,6 @@ import base64
 import hashlib
 import json
 import platform
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import safetensors.numpy
 import torch
 
 from connector import RECIPES, Connector, Document, Embedding, Encoder, Recipe
+from tests.recipes import COMPACT, POOLED
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden.json"
@@ -88,21 +89,24 @@ class Remembering:
 
 def recipes() -> dict[str, Recipe]:
     """The named recipes in each layout that they can have, and others that store something else."""
-    named = RECIPES
+    every_token = Recipe(name="every token", layout="multivector", codec="float16")
     return {
-        **named,
-        "colbert as codes": named["colbert"].varied(layout="codes"),
-        "default as codes": named["default"].varied(layout="codes"),
-        "aligner as multivector": named["aligner"].varied(layout="multivector", codec="linear-128+float16"),
-        KEPT: named["compact"].varied(lexical="english"),
-        "bytes": named["compact"].varied(reduction="whole-words", codec="pca-64+int8"),
-        "untrained": named["compact"].varied(reduction="punctuation+ward-2", codec="pca-64+binary"),
-        "residual": named["compact"].varied(reduction="idf-50%", codec="pca-32+residual-2"),
-        "product": named["compact"].varied(reduction="first-16", codec="pca-64+pq-8"),
-        "quantized": named["default"].varied(quantization="binary", cls="float16"),
-        "weighed query": named["default"].varied(query_reduction="idf-weight", codec="pca-64+turbo4"),
-        "aligned": named["compact"].varied(alignment="top-2", reduction="attention-50%"),
-        "encoded": named["compact"].varied(fde="muvera"),
+        **RECIPES,
+        COMPACT.name: COMPACT,
+        POOLED.name: POOLED,
+        "every token": every_token,
+        "every token as codes": every_token.varied(layout="codes"),
+        "pooled as codes": POOLED.varied(layout="codes"),
+        "aligner as multivector": RECIPES["aligner"].varied(layout="multivector", codec="linear-128+float16"),
+        KEPT: COMPACT.varied(lexical="english"),
+        "bytes": COMPACT.varied(reduction="whole-words", codec="pca-64+int8"),
+        "untrained": COMPACT.varied(reduction="punctuation+ward-2", codec="pca-64+binary"),
+        "residual": COMPACT.varied(reduction="idf-50%", codec="pca-32+residual-2"),
+        "product": COMPACT.varied(reduction="first-16", codec="pca-64+pq-8"),
+        "quantized": POOLED.varied(quantization="binary", cls="float16"),
+        "weighed query": POOLED.varied(query_weights="idf", codec="pca-64+turbo4"),
+        "aligned": COMPACT.varied(alignment="top-2", reduction="attention-50%"),
+        "encoded": COMPACT.varied(fde="muvera"),
     }
 
 
@@ -188,20 +192,18 @@ def made(folder: Path, recipe: Recipe, encoder: Encoder, taken: list[Document]) 
 
 
 def record(scratch: Path) -> None:
-    """Write both files."""
+    """Add what is not recorded."""
     from connector import load_encoder
 
-    encoder, corpus, golden = Remembering(load_encoder()), documents(), dict[str, Any]()
+    there = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    if there["environment"] != environment():
+        raise SystemExit(f"recorded on {there['environment']}, this is {environment()}; record there")
+    golden, encoder, corpus = there["collections"], Remembering(load_encoder()), documents()
     for number, (name, recipe) in enumerate(recipes().items()):
-        with made(scratch / str(number), recipe, encoder, corpus) as connector:
-            golden[name] = contents(connector)
-    kept = scratch / "kept"
-    with made(kept, recipes()[KEPT], encoder, corpus[:-ADDED]) as connector:
-        connector.collection.store.finish(connector.collection.physical)
-        hits = {query: found(connector, query) for query in QUERIES}
-    with tarfile.open(ARCHIVE, "w:xz") as archive:
-        archive.add(kept, arcname="qdrant")
-    write(golden, hits)
+        if name not in golden:
+            with made(scratch / str(number), recipe, encoder, corpus) as connector:
+                golden[name] = contents(connector)
+    write(golden, there["kept"])
 
 
 def write(golden: dict[str, Any], kept: dict[str, Any]) -> None:
