@@ -39,11 +39,11 @@ def main(file: str | None, examples: str | None) -> None:
         pairs = [(it["query"], it["id"]) for it in map(json.loads, filter(None, lines))]
     with (
         tempfile.TemporaryDirectory() as folder,
-        Connector.create("docs", path=folder, recipe="compact") as connector,
+        Connector.create("docs", path=folder) as connector,
     ):
         connector.ingest(corpus(file))
         adaptation = connector.adapt(pairs, save=True)
-        print(f"{adaptation.queries} queries, nDCG@10 by how tokens are aligned:")
+        print(f"{adaptation.queries} queries, nDCG@10 by how candidates are scored:")
         for result in sorted(adaptation.results, key=lambda it: -it.ndcg)[:5]:
             print(f"  {result.ndcg:.3f}  {result.strategy.name}")
         before, chosen = adaptation.before, adaptation.chosen

@@ -31,7 +31,7 @@ class Quote:
 
 def main(folder: str, file: str | None, question: str) -> None:
     encoder = load_encoder()
-    store = late.LateInteractionDocumentStore("docs", path=folder, recipe="compact", model=encoder)
+    store = late.LateInteractionDocumentStore("docs", path=folder, model=encoder)
     writing = Pipeline()
     writing.add_component("writer", DocumentWriter(store))
     given = [(it.id, passage_text(it.title, it.text), dict(it.metadata)) for it in corpus(file)]

@@ -38,7 +38,7 @@ def main(folder: str, file: str | None, question: str) -> None:
         id_func=lambda number, source: f"{source.node_id} #{number}",  # so that a second run changes nothing
     )
     nodes = splitter.get_nodes_from_documents(sources(file))
-    with Connector.create("docs", path=folder, recipe="compact") as connector:
+    with Connector.create("docs", path=folder) as connector:
         connector.ingest(documents_of(nodes))
         engine = RetrieverQueryEngine(
             LateInteractionRetriever(connector, similarity_top_k=3),

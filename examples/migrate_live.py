@@ -11,21 +11,26 @@ from pathlib import Path
 
 from _corpus import corpus, given
 
-from connector import Connector
+from connector import RECIPES, Connector
 from connector.migrations import BASE, Migrations
 
+FLOATS = RECIPES["colbert"].varied(reduction="special+ward-4")
+"""The vectors of which `default` keeps signs."""
+
 REVISION = '''"""One bit a dimension in place of sixteen."""
+
+from connector import RECIPES
 
 revision = "0001"
 down_revision = None
 
 
 def upgrade(ctx):
-    ctx.recode(recipe="compact")
+    ctx.recode(recipe="default")
 
 
 def downgrade(ctx):
-    ctx.reindex(recipe="default")
+    ctx.reindex(recipe=RECIPES["colbert"].varied(reduction="special+ward-4"))
 '''
 
 
@@ -64,8 +69,8 @@ def main(file: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         revisions = Path(folder, "migrations")
         revisions.mkdir()
-        (revisions / "0001_compact.py").write_text(REVISION, encoding="utf-8")
-        with Connector.create("docs", path=Path(folder, "qdrant"), recipe="default") as connector:
+        (revisions / "0001_signs.py").write_text(REVISION, encoding="utf-8")
+        with Connector.create("docs", path=Path(folder, "qdrant"), recipe=FLOATS) as connector:
             connector.ingest(corpus(file))
             show(connector)
             migrations = Migrations(connector, revisions)

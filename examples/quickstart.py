@@ -37,7 +37,7 @@ DOCUMENTS = [
 
 
 def main(folder: str) -> None:
-    with Connector.create("docs", path=folder, recipe="compact") as connector:
+    with Connector.create("docs", path=folder) as connector:
         report = connector.ingest(DOCUMENTS)
         print(f"{report.documents} documents, {report.bytes_per_passage['total']:.0f} bytes each")
 
@@ -48,9 +48,11 @@ def main(folder: str) -> None:
             print(f"  {hit.score:.3f}  {hit.id}: {hit.text}")
 
         best = connector.search(question, k=1)[0]
+        for name, part in best.parts.items():
+            print(f"    {name}: {part.value:.3f}")
         for pair in connector.explain(question, best).by_word()[:5]:
             words = " ".join(word.text for word in pair.passage)  # merged tokens name all their words
-            print(f"    {pair.query.text:>8} ~ {words}  ({pair.share:.0%} of the score)")
+            print(f"    {pair.kind:>8} {pair.query.text:>8} ~ {words}  ({pair.share:.0%} of the score)")
 
         recent = models.Filter(must=[models.FieldCondition(key="year", range=models.Range(lt=2021))])
         print(f"before 2021: {connector.search('flour', k=1, filter=recent)[0].id}")

@@ -95,7 +95,7 @@ def main() -> None:
     model = endpoint(given.endpoint, given.model) if given.endpoint else model
     with (
         tempfile.TemporaryDirectory() as folder,
-        Connector.create("docs", path=folder, recipe="compact") as connector,
+        Connector.create("docs", path=folder) as connector,
     ):
         connector.ingest(corpus(given.file))
         print(f"{connector.stats().documents} documents")

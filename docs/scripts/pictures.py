@@ -6,8 +6,8 @@ python docs/scripts/pictures.py
 - `explanation.svg`: docs/images/explanation.json, which holds, with four digits, the answer of these commands
   for a file with the two texts of the quickstart:
 
-    connector ingest FILE --collection docs --path DIR --recipe colbert
-    connector explain "how do bees find flowers?" --id bees --collection docs --path DIR --json
+    connector ingest FILE --collection docs --path D --recipe colbert
+    connector explain "how do bees find flowers?" --id bees --collection docs --path D --feedback none --json
 - `migration.svg`: the steps of docs/migrations.md.
 """
 
@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 ROOT = Path(__file__).parents[2]
@@ -130,9 +131,9 @@ class System:
 
 
 SYSTEMS = [
-    System("ours: compact", "compact", "circle", OURS),
+    System("ours: compact", "compact (trained)", "circle", OURS),
     System("ours: exact", "exact (nothing trained)", "square", OURS),
-    System("ours: default", "default", "diamond", OURS),
+    System("ours: default", "pooled, float16 (trained)", "diamond", OURS),
     System("the dense model alone, Qdrant Edge", "one vector a passage", "circle", THEIRS),
     System("Qdrant Edge alone", "every token, Qdrant Edge", "square", THEIRS),
     System("sentence-transformers, exhaustive MaxSim", "every token, all scored", "diamond", THEIRS),
@@ -208,6 +209,14 @@ def frontier() -> str:
     return drawing.svg()
 
 
+def _by_kind(given: dict[str, Any]) -> str:
+    """What the kinds of pairs add to a score, such as "tokens 1.00, words 0.50"."""
+    sums: dict[str, float] = {}
+    for pair in given["pairs"]:
+        sums[pair["kind"]] = sums.get(pair["kind"], 0) + pair["part"]
+    return ", ".join(f"{kind} {value:.2f}" for kind, value in sorted(sums.items(), key=lambda it: -it[1]))
+
+
 def explanation() -> str:
     """Words of a query against the words of a passage, shaded by their part of the score."""
     given = json.loads((IMAGES / "explanation.json").read_text(encoding="utf-8"))
@@ -247,7 +256,7 @@ def explanation() -> str:
     drawing.text(
         left,
         top + high * len(asked) + 24,
-        f"query downwards, passage across; the parts sum to the score, {given['score']:.2f}",
+        f"query downwards, passage across; the score, {given['score']:.2f}, is the sum: {_by_kind(given)}",
         size=12,
         fill=QUIET,
     )
