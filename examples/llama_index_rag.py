@@ -48,7 +48,8 @@ def main(folder: str, file: str | None, question: str) -> None:
         print(f"{question}\nNo language model was asked: the answer is what these passages say.")
         for number, found in enumerate(response.source_nodes, 1):
             text = " ".join(found.node.get_content().split())
-            words = connector.explain(question, found.node.node_id).by_word()[:3]
+            parts = connector.explain(question, found.node.node_id).by_word()
+            words = [it for it in parts if it.kind in ("tokens", "words")][:3]
             print(f"\n[{number}] {found.node.ref_doc_id}, score {found.score:.2f}\n    {text[:240]}")
             print("    matched: " + ", ".join(f"{it.query.text} ({it.share:.0%})" for it in words))
 

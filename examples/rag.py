@@ -32,7 +32,8 @@ def matched(connector: Connector, question: str, hit: Hit, most: int = 3) -> str
     def words(pair: Pair) -> str:
         return " ".join(list(dict.fromkeys(word.text.lower() for word in pair.passage))[:most])
 
-    pairs = [pair for pair in connector.explain(question, hit).by_word() if pair.query.text.isalnum()]
+    parts = connector.explain(question, hit).by_word()
+    pairs = [it for it in parts if it.kind in ("tokens", "words") and it.query.text.isalnum()]
     return ", ".join(f"{it.query.text} ~ {words(it)}" for it in pairs[:most])
 
 
