@@ -17,13 +17,14 @@ from _ranking_data import Judging
 from numpy.typing import NDArray
 
 from connector import Embedding
+from connector.collection.pipeline import WINDOW
 from connector.compression.codecs import parse_codec
 from connector.compression.reduction import Frequencies, parse_reduction
 from connector.core.types import Float32, unit
 from connector.scoring.bm25 import BM25
 
 DEEP = 200
-"""Passages that CLS, and BM25, put into a pool."""
+"""Passages that CLS, and the library's BM25, put into a pool."""
 
 OUTSIDE = np.float32(-1e9)
 """The score of what is masked."""
@@ -36,7 +37,7 @@ class Shape:
     Args:
         reduction: a spec, or "" for all tokens.
         codec: a spec.
-        centred: whether m, the mean of the reduced rows, is taken from rows and query tokens: unit(x − m).
+        centred: whether the codec begins with center.
     """
 
     reduction: str
@@ -73,7 +74,7 @@ class Pools:
         asked = list(it.judged.queries.values())
         dense, words = queries @ passages.T, by_bm25s(it.texts, asked)
         own, entries = by_own_bm25(it.texts, asked)
-        pools = it.pools or [np.union1d(_best(a), _best(b)) for a, b in zip(dense, words, strict=True)]
+        pools = it.pools or [np.union1d(_best(a), _best(b)) for a, b in zip(dense, own, strict=True)]
         self.name = it.name
         self.counts = np.array([len(pool) for pool in pools])
         self.inside = np.arange(self.counts.max()) < self.counts[:, None]
@@ -192,7 +193,7 @@ def by_bm25s(texts: Sequence[str], queries: Sequence[str]) -> Float32:
 
 def by_own_bm25(texts: Sequence[str], queries: Sequence[str]) -> tuple[Float32, int]:
     """(Q, N) BM25 by the library's weights and Qdrant's idf, and how many weights the passages have."""
-    model = BM25("english")
+    model = BM25("english", BM25("english").mean_length(texts[:WINDOW]))
     weights = [model.passage(text) for text in texts]
     words = np.concatenate([it.indices for it in weights])
     values = np.concatenate([it.values for it in weights])
@@ -201,11 +202,12 @@ def by_own_bm25(texts: Sequence[str], queries: Sequence[str]) -> tuple[Float32, 
     words, values, passages = words[order], values[order], passages[order]
     scores = np.zeros((len(queries), len(texts)), np.float32)
     for number, query in enumerate(queries):
-        for word in model.query(query).indices:
+        asked = model.query(query)
+        for word, times in zip(asked.indices, asked.values, strict=True):
             first, last = np.searchsorted(words, word), np.searchsorted(words, word, "right")
             count = last - first
             idf = np.log1p((len(texts) - count + 0.5) / (count + 0.5))
-            scores[number, passages[first:last]] += idf * values[first:last]
+            scores[number, passages[first:last]] += times * idf * values[first:last]
     return scores, len(words)
 
 
@@ -232,11 +234,9 @@ def _made(it: Judging, pools: Pools, shape: Shape) -> Stored:
     reduced = _reduced(it.passages, shape.reduction)
     ends = np.cumsum([len(tokens) for tokens in reduced])
     tokens, asked = np.concatenate(reduced), np.concatenate([q.tokens for q in it.queries])
-    if shape.centred:
-        mean = tokens.mean(axis=0, dtype=np.float64).astype(np.float32)
-        tokens, asked = unit(tokens.astype(np.float32) - mean), unit(asked - mean)
     sample = np.random.default_rng(0).choice(len(tokens), min(len(tokens), 10_000), replace=False)
-    codec = parse_codec(shape.codec).fit(tokens[np.sort(sample)].astype(np.float32))
+    spec = f"center+{shape.codec}" if shape.centred else shape.codec
+    codec = parse_codec(spec).fit(tokens[np.sort(sample)].astype(np.float32))
     parts = [codec.encode(part.astype(np.float32)) for part in np.split(tokens, ends[:-1])]
     means = np.stack([codec.decode(part).mean(axis=0) for part in parts])
     return Stored(

@@ -28,7 +28,7 @@ from connector.encoders.multi_vector import SentenceTransformersEncoder
 ROUNDS = 5
 PASSAGES = WINDOW // 2
 WARM_UP = 8
-RECIPE = RECIPES["compact"]
+RECIPE = RECIPES["default"]
 REDUCTIONS = [
     "none",
     "first-25%",

@@ -44,11 +44,10 @@ from connector.evaluation.metrics import measure
 
 OURS: dict[str, Recipe] = {
     "default": get_recipe("default"),
-    "compact": get_recipe("compact"),
-    "exact": get_recipe("compact").varied(reduction="punctuation+ward-2", codec="binary"),
+    "tiny": get_recipe("tiny"),
+    "hybrid": get_recipe("hybrid"),
 }
-"""What is measured of this library: names on the page, and recipes. "exact" takes nothing that was trained;
-its codec was chosen after a look at Reddit's test queries, its reduction, of three, on training queries."""
+"""What is measured of this library: names on the page, and recipes."""
 
 FAST = 800
 """`n_full_scores` of fast-plaid where it is to be quick; its default is 4,096."""

@@ -36,8 +36,9 @@ MOST = {"nfcorpus_nostop": 1500, "scifact": 1500, "checkthat2020": 2000}
 """Passages that another encoder than the first sees of a collection."""
 
 SHAPES = {
-    "default": Shape("ward-4", "pca-256+binary"),
-    "tiny": Shape("ward-4", "pca-96+binary"),
+    "default": Shape("special+ward-4", "pca-256+binary"),
+    "tiny": Shape("special+ward-4", "pca-96+binary"),
+    "colbert": Shape("", "float32"),
 }
 FLOATS = "float32"
 EVERY = Shape("", FLOATS, centred=False)
@@ -53,7 +54,7 @@ LESS = {
 }
 """What is taken away, and the way without it."""
 
-MIXTURE = Way(tokens=False)
+MIXTURE = Way(tokens=False, feedback="cls", own_words=False)
 ALONE = Constants(0, 0, 0, 0)
 
 Figures = dict[str, list[Float32]]
@@ -133,8 +134,8 @@ def recipe(tasks: Sequence[Task], name: str, shape: Shape, others: Figures) -> N
     for part, way in LESS.items():
         outcomes[f"− {part}"] = judged(tasks, way, shape)
     outcomes["− centring"] = judged(tasks, Way(), replace(shape, centred=False))
-    outcomes["feedback by codes"] = judged(tasks, replace(Way(), feedback="codes"), shape)
-    outcomes["the library's BM25"] = judged(tasks, replace(Way(), own_words=True), shape)
+    outcomes["feedback by CLS"] = judged(tasks, replace(Way(), feedback="cls"), shape)
+    outcomes["BM25 of bm25s"] = judged(tasks, replace(Way(), own_words=False), shape)
     outcomes["as floats"] = judged(tasks, Way(), as_floats(shape))
     centred = "centred, " if shape.centred else ""
     print(f"\n### {name}: {shape.reduction}, {centred}{shape.codec}\n")

@@ -1,6 +1,6 @@
 """Many concurrent searches of `connector serve` against the same searches in this process.
 
-Docstrings of Python's standard library, recipe `compact`. First threads of this process search, one and then
+Docstrings of Python's standard library, recipe `default`. First threads of this process search, one and then
 more of them, each with one thread of torch; then a server of its own process is asked by clients that keep
 their connections, over loopback and without pause. The clients are coroutines of this process, and take their
 share of the cores. Exit code 1 says that a request failed.
@@ -40,9 +40,9 @@ K = 10
 def build(path: str, passages: int) -> list[str]:
     """Make the collection, and give the queries."""
     documents = standard_library()[:passages]
-    with Connector.create("docs", path=path, recipe="compact") as connector:
+    with Connector.create("docs", path=path, recipe="default") as connector:
         report = connector.ingest(documents)
-    print(f"{report.passages:,} passages, recipe compact", flush=True)
+    print(f"{report.passages:,} passages, recipe default", flush=True)
     return [text for it in documents[::7] if (text := it.text.split(".")[0][:200]).strip()]
 
 

@@ -21,7 +21,6 @@ from _rerank import SETS, Task, dl19, encode, ndcg, scifact
 from connector import Recipe, load_encoder
 from connector.collection.coding import CodedPassages, code
 from connector.collection.pipeline import QueryTokens, scores
-from connector.collection.recipe import RECIPES, get_recipe
 from connector.core.types import Float32
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation.beir import Judged, load_judged
@@ -29,17 +28,23 @@ from connector.evaluation.beir import Judged, load_judged
 REDDIT = "squadshifts_reddit"
 QUERIES, CANDIDATES = 1_000, 200
 
+SIGNS = Recipe(
+    name="signs",
+    layout="codes",
+    reduction="ward-6",
+    codec="linear-128+binary",
+    head="all-MiniLM-L6-v2",
+    cls="turbo4",
+)
+"""Of the projection that is trained."""
+
 STEPS: dict[str, Recipe] = {
-    "all tokens, full width, float16": RECIPES["colbert"],
-    "to 128 trained dimensions": get_recipe("compact").varied(reduction="none", codec="linear-128+float16"),
-    "and one bit of each": get_recipe("compact").varied(reduction="none"),
-    "and pooled to 35 tokens, without punctuation": get_recipe("compact").varied(
-        reduction="punctuation+ward-to-35"
-    ),
-    "or pooled by 7": get_recipe("compact").varied(reduction="punctuation+ward-7"),
-    "or 64 dimensions, 71 tokens": get_recipe("compact").varied(
-        reduction="punctuation+ward-to-71", codec="linear-64+binary"
-    ),
+    "all tokens, full width, float16": Recipe(name="floats", layout="multivector", codec="float16"),
+    "to 128 trained dimensions": SIGNS.varied(reduction="none", codec="linear-128+float16"),
+    "and one bit of each": SIGNS.varied(reduction="none"),
+    "and pooled to 35 tokens, without punctuation": SIGNS.varied(reduction="punctuation+ward-to-35"),
+    "or pooled by 7": SIGNS.varied(reduction="punctuation+ward-7"),
+    "or 64 dimensions, 71 tokens": SIGNS.varied(reduction="punctuation+ward-to-71", codec="linear-64+binary"),
 }
 """What is measured, each against the first."""
 

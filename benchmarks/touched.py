@@ -2,7 +2,7 @@
 
     python benchmarks/touched.py
 
-Forty documents on Qdrant Edge by recipe `compact`, then a query, then a migration that encodes them again. A
+Forty documents on Qdrant Edge by recipe `default`, then a query, then a migration that encodes them again. A
 file counts when a function of it is called; what runs at import does not.
 """
 
@@ -29,11 +29,11 @@ down_revision = None
 
 
 def upgrade(ctx):
-    ctx.reindex(recipe="compact")
+    ctx.reindex(recipe="tiny")
 
 
 def downgrade(ctx):
-    ctx.reindex(recipe="compact")
+    ctx.reindex(recipe="default")
 '''
 
 
@@ -66,7 +66,7 @@ def main() -> None:
         folder.mkdir()
         (folder / "0001_again.py").write_text(REVISION)
         place = Path(scratch) / "qdrant"
-        with Connector.create("docs", path=place, recipe="compact", model=encoder) as docs:
+        with Connector.create("docs", path=place, recipe="default", model=encoder) as docs:
             with touched() as counts["ingest"]:
                 docs.ingest(documents)
             with touched() as counts["search"]:

@@ -28,7 +28,7 @@ from connector.encoders.chunking import Chunking
 from connector.stores import ServerStore, Store
 from connector.stores.external import ADDED, TEXT_KEYS, AttachedStore, Layout, having, recognised
 
-DEFAULT_RECIPE = "compact"
+DEFAULT_RECIPE = "default"
 
 
 _LOOKED_AT = 64
@@ -101,7 +101,7 @@ def attach(
     Args:
         store: a server.
         name: the collection.
-        recipe: what is added, by default `compact`; an attached collection must have it, if it is given.
+        recipe: what is added, by default `default`; an attached collection must have it, if it is given.
         model: what encodes, likewise.
         device: where it does.
         text_field, metadata_field: where text and metadata are, if the layout is not a known one.

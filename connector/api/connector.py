@@ -247,7 +247,7 @@ class Connector:
             text_field: the payload key of the text; those of LangChain, LlamaIndex and Haystack are known.
             metadata_field: the key of an object with the metadata; by default as those have it, else all
                 other keys.
-            recipe: what is added; by default `compact`.
+            recipe: what is added; by default `default`.
             model: a model id or folder, or an encoder of your own.
             device: such as "cpu" or "cuda"; by default the best there is.
             progress: called after each acknowledged write with the report so far; `bad` in the last one

@@ -26,11 +26,8 @@ from connector.scoring.bm25 import bm25_scores
 from connector.scoring.fusion import Float64, parse_fusion
 from connector.scoring.strategy import TOKENS_ALONE
 
-LEAST = 20
-"""Texts from which on their mean is a mean; tokens of fewer are not centred."""
-
-
 _CENTER = "center+"
+"""What is learned from the texts of a call, too."""
 
 
 class RankedText(TypedDict):
@@ -51,7 +48,7 @@ class Reranker:
     """Scores texts as a collection of the recipe would, with nothing stored: each call encodes its texts.
 
     What a collection knows of its passages is taken from the texts of a call: how rare each token and each
-    word is and, from twenty texts on, the mean of their tokens. Feedback is not part of it.
+    word is and, the more there are, the mean of their tokens. Feedback is not part of it.
 
     Args:
         model: a model id or folder, or an encoder of your own.
@@ -124,8 +121,6 @@ class Reranker:
     def _fused(self, query: str, texts: Sequence[str]) -> Float64:
         (asked,) = self.encoder.encode_queries([query])
         recipe = self.recipe
-        if len(texts) < LEAST and recipe.codec is not None:
-            recipe = recipe.model_copy(update={"codec": recipe.codec.removeprefix(_CENTER)})
         holder = OwnCodec(recipe)
         pipeline = PassagePipeline(recipe, holder, holder.codec.bytes_per_token(self.encoder.token_width))
         embeddings = pipeline.embed(self.encoder, texts)

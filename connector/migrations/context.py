@@ -58,7 +58,7 @@ class Context:
         The new version is made beside the old one, resumable, and verified before the name is switched.
 
         Args:
-            recipe: its name, or one of your own (`get_recipe("compact").varied(reduction="ward-4")`).
+            recipe: its name, or one of your own (`get_recipe("default").varied(reduction="ward-6")`).
             model: a model id or folder.
         """
         self._add(Reindex(recipe, model))

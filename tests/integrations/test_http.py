@@ -548,7 +548,8 @@ def test_a_search_in_the_browser(tab: Any) -> None:
     status = tab.locator("#status")
     assert status.get_attribute("aria-live") == "polite"
     said = (
-        r"10 hits in [\d.]+ ms: encode [\d.]+ ms, candidates [\d.]+ ms, rerank [\d.]+ ms; \d+ bytes a passage"
+        r"10 hits in [\d.]+ ms: encode [\d.]+ ms, candidates [\d.]+ ms, rerank [\d.]+ ms, "
+        r"feedback [\d.]+ ms; \d+ bytes a passage"
     )
     assert re.fullmatch(said, status.text_content())
     assert tab.locator("#results").get_attribute("aria-busy") == "false"
@@ -572,6 +573,23 @@ def test_a_search_has_an_address(tab: Any, client: httpx.Client) -> None:
     tab.go_back()
     tab.wait_for_selector("li", state="detached")
     assert tab.locator("#q").input_value() == ""
+
+
+def test_a_reader_asks_for_more_like_a_hit(tab: Any, client: httpx.Client) -> None:
+    ask(tab, "bread")
+    last = tab.locator("li").last
+    name = last.locator("h2").text_content()
+    last.get_by_role("button", name="More like this").click()
+    tab.wait_for_selector("[aria-pressed=true]")
+    tab.wait_for_selector("mark")
+    assert tab.url.startswith(f"{client.base_url}/?q=bread&like=")
+    liked = tab.locator("li:has([aria-pressed=true])")
+    assert liked.locator("h2").text_content() == name
+    liked.get_by_role("button", name="Like this").click()
+    tab.wait_for_selector("[aria-pressed=true]", state="detached")
+    assert tab.url == f"{client.base_url}/?q=bread"
+    tab.go_back()
+    tab.wait_for_selector("[aria-pressed=true]")
 
 
 def test_hostile_texts_are_shown_as_they_are(tab: Any) -> None:

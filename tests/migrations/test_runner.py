@@ -254,10 +254,10 @@ def test_the_revisions_of_this_repository_there_and_back(docs: Connector) -> Non
     before = texts(docs.collection)
     migrations = Migrations(docs, Path(__file__).parents[2] / "migrations")
     assert [it.revision for it in migrations.upgrade()] == ["0001", "0002"]
-    assert docs.recipe.name == "compact:english"
+    assert docs.recipe.name == "tiny"
     assert docs.search("a telescope", 1, candidates_by="hybrid")[0].metadata["origin"] == "ingest"
     migrations.downgrade("base")
-    assert docs.recipe.name == "pooled"
+    assert docs.recipe.name == "default"
     assert texts(docs.collection) == before
 
 

@@ -60,12 +60,12 @@ def _opened(name: str, recipe: Recipe | None, model: str | None, at: dict[str, A
     try:
         return Connector.open(name, model=model, **at)
     except CollectionNotFound as error:
-        raise CollectionNotFound(f"{error}; to make it, name a recipe, such as --recipe compact") from error
+        raise CollectionNotFound(f"{error}; to make it, name a recipe, such as --recipe default") from error
 
 
 @main.command("demo")
 @click.option("--path", default="demo-qdrant", metavar="DIR", help="Folder of the embedded Qdrant.")
-@options.recipe(default="compact")
+@options.recipe(default="default")
 @options.json
 def demo_command(path: str, recipe: Recipe, as_json: bool) -> None:
     """Search the docstrings of Python's standard library.

@@ -111,6 +111,6 @@ def _use(head: Path) -> str:
     parts = sorted((it.name for it in head.iterdir() if (it / "config.json").exists()), reverse=True)
     layer = max((it for it in parts if it.startswith("linear-")), key=len, default=None)
     if "saliency" not in parts:
-        return f"--recipe compact --codec {layer}+binary --head {head}"
+        return f"--recipe default --codec {layer}+binary --head {head}"
     codec = "" if "linear-128" in parts else f" --codec {layer or 'pca-128'}+binary"
     return f"--recipe aligner{codec} --head {head}"

@@ -86,7 +86,7 @@ def _show(folder: Path, name: str, manifest: Manifest, started: float, as_json: 
     metavar="KEY",
     help="Payload key of an object with the metadata.  [default: as those have it, else all other keys]",
 )
-@options.recipe("What is added, by default compact. ")
+@options.recipe("What is added, by default the recipe default. ")
 @click.option("--model", metavar="ID", help="Model id or folder.")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and write nothing.")
 @options.json

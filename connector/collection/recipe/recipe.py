@@ -131,15 +131,15 @@ class Recipe(BaseModel):
         datatype = None if self.codec is None else self.make_codec().datatype
         if self.layout == "multivector" and datatype is None:
             raise ValueError(
-                f"Qdrant cannot score {self.codec} as a multivector; use layout codes, as recipe compact does"
+                f"Qdrant cannot score {self.codec} as a multivector; use layout codes, as recipe default does"
             )
         if self.layout == "codes" and datatype in TURBO:
             raise ValueError(
-                f"only Qdrant can make {self.codec}; use layout multivector, as recipe default does"
+                f"only Qdrant can make {self.codec}; use layout multivector, as recipe colbert does"
             )
         if self.quantization is not None and self.layout != "multivector":
             raise ValueError(
-                f"Qdrant has no tokens to quantize in layout {self.layout}; use that of recipe default"
+                f"Qdrant has no tokens to quantize in layout {self.layout}; use that of recipe colbert"
             )
         if self._projects and self.head is None:
             raise ValueError(
@@ -164,7 +164,7 @@ class Recipe(BaseModel):
         return self
 
     def varied(self, **parts: str | bool | None) -> Recipe:
-        """This recipe with other parts, named after them: "compact:ward-4".
+        """This recipe with other parts, named after them: "default:ward-6".
 
         Args:
             parts: fields such as `reduction`; None leaves a field as it is, "none" empties it.

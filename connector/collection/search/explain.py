@@ -275,6 +275,8 @@ def _cells(
 
 def _summing_to(parts: NDArray[np.float64], total: float) -> NDArray[np.float64]:
     """The parts in proportion, so that they sum to a total; in equal shares where all are 0."""
+    if not total:
+        return np.zeros(parts.shape)
     size, missing = np.abs(parts).sum(), total - parts.sum()
     if size:
         scaled: NDArray[np.float64] = parts + np.abs(parts) * (missing / size)

@@ -113,12 +113,18 @@ class Center(Projection):
         return {"mean": (width,)}
 
     def fit(self, tokens: Float32, seed: int) -> Float32:  # noqa: ARG002  (needs no chance)
-        self._arrays = {"mean": tokens.mean(axis=0, dtype=np.float64).astype(np.float32)}
+        mean = tokens.mean(axis=0, dtype=np.float64) * min(len(tokens) / _MANY, 1.0)
+        self._arrays = {"mean": mean.astype(np.float32)}
         return self.apply(tokens)
 
     def apply(self, tokens: Float32, mean: Float32 | None = None) -> Float32:
         """Map (n, w) rows, less another mean (w,) if one is given."""
         return unit(tokens - (self._arrays["mean"] if mean is None else mean))
+
+
+_MANY = 1_000
+"""Token vectors whose mean is that of a language; the mean of fewer is that of their topics, so of a tenth of
+them a tenth of it is taken."""
 
 
 class PCA(Linear):

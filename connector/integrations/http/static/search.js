@@ -59,7 +59,18 @@ function marked(element, text, matches) {
   element.append(letters.slice(place).join(""));
 }
 
-function shown(hit) {
+// A button by which the reader says of a hit that the others should be like it, or no more.
+function liking(id, like) {
+  const pressed = like.includes(id), button = node("button", "More like this", "more");
+  button.type = "button";
+  button.setAttribute("aria-pressed", pressed);
+  if (pressed) button.textContent = "✓ Like this";
+  button.addEventListener("click", () =>
+    go(asked().query, pressed ? like.filter((it) => it !== id) : [...like, id]));
+  return button;
+}
+
+function shown(hit, like) {
   const item = node("li"), heading = node("h2"), text = node("p", undefined, "text");
   heading.dir = text.dir = "auto";
   text.lang = "";
@@ -70,6 +81,7 @@ function shown(hit) {
   facts.append(node("span", `score ${hit.score.toFixed(4)}`));
   if (hit.bytes !== null) facts.append(node("span", `${count(hit.bytes)} bytes`));
   if (hit.passage) facts.append(node("span", `passage ${hit.passage}`));
+  facts.append(liking(hit.id, like));
   item.append(facts);
   if (Object.keys(hit.metadata).length) item.append(metadata(hit.metadata));
   return { hit, item, heading, text };
@@ -112,12 +124,12 @@ function told({ hits, ms: spent }) {
   if (!hits.length) return "No hits. The collection is empty, or holds nothing like this.";
   const known = hits.map((hit) => hit.bytes).filter((size) => size !== null);
   const size = known.reduce((sum, it) => sum + it, 0) / (known.length || 1);
-  const stages = ["encode", "candidates", "rerank"].map((stage) => `${stage} ${ms(spent[stage])}`);
+  const stages = ["encode", "candidates", "rerank", "feedback"].map((stage) => `${stage} ${ms(spent[stage])}`);
   return `${hits.length} ${hits.length === 1 ? "hit" : "hits"} in ${ms(spent.total)}: ` +
     `${stages.join(", ")}; ${count(Math.round(size))} bytes a passage`;
 }
 
-async function search(query) {
+async function search({ query, like }) {
   const turn = ++latest;
   box.value = query;
   document.title = query.trim() ? `${query} – ${name}` : name;
@@ -129,15 +141,15 @@ async function search(query) {
   results.setAttribute("aria-busy", "true");
   say("Searching …");
   try {
-    const answer = await ask("search", { query, k: HITS });
+    const answer = await ask("search", { query, k: HITS, like });
     if (turn !== latest) return;
-    const hits = answer.hits.map(shown);
+    const hits = answer.hits.map((hit) => shown(hit, like));
     for (const hit of hits) write(hit, []);
     results.replaceChildren(...hits.map(({ item }) => item));
     say(told(answer));
     results.setAttribute("aria-busy", "false");
     if (!answer.hits.length) return;
-    const explained = await ask("search", { query, k: HITS, explain: true });
+    const explained = await ask("search", { query, k: HITS, like, explain: true });
     if (turn !== latest) return;
     for (const { id, passage, text, matches } of explained.hits) {
       const same = hits.find(({ hit }) => hit.id === id && hit.passage === passage && hit.text === text);
@@ -150,14 +162,19 @@ async function search(query) {
   }
 }
 
-const asked = () => new URLSearchParams(location.search).get("q") || "";
+function asked() {
+  const given = new URLSearchParams(location.search);
+  return { query: given.get("q") || "", like: given.getAll("like") };
+}
+function go(query, like = []) {
+  const given = new URLSearchParams(query.trim() ? [["q", query], ...like.map((id) => ["like", id])] : []);
+  const address = given.size ? `?${given}` : location.pathname;
+  if (address !== (location.search || location.pathname)) history.pushState(null, "", address);
+  search({ query, like });
+}
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const query = box.value;
-  if (query !== asked()) {
-    history.pushState(null, "", query.trim() ? `?${new URLSearchParams({ q: query })}` : location.pathname);
-  }
-  search(query);
+  go(box.value);
 });
 keyForm.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -166,7 +183,7 @@ keyForm.addEventListener("submit", (event) => {
   keyForm.hidden = true;
   box.focus();
   describe();
-  search(asked() || box.value);
+  search(asked().query ? asked() : { query: box.value, like: [] });
 });
 window.addEventListener("popstate", () => search(asked()));
 
@@ -180,4 +197,4 @@ async function describe() {
     say(error.message, true);
   }
 }
-describe().then(() => { if (asked()) search(asked()); });
+describe().then(() => { if (asked().query) search(asked()); });

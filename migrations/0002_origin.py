@@ -1,4 +1,4 @@
-"""Find candidates by words, too, and say in the metadata how each document came."""
+"""Say in the metadata how each document came, and let filters ask for it."""
 
 from typing import Any
 
@@ -17,11 +17,9 @@ def unmark(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgrade(ctx: Context) -> None:
-    ctx.add_vector("lexical", "english")
     ctx.map_payload(mark)
     ctx.create_payload_index("origin", "keyword")
 
 
 def downgrade(ctx: Context) -> None:
     ctx.map_payload(unmark)
-    ctx.drop_vector("lexical")
