@@ -193,6 +193,10 @@ def test_a_finished_sweep_is_read_again(
     assert [it.ms for it in again.frontier] == [it.ms for it in first.frontier]
 
 
+ASKED = {"query_weights": "idf", "fusion": "minmax:tokens=1,bm25=0.5,cls=0.25", "feedback": "none"}
+"""Leaves codecs and reductions to be tried."""
+
+
 class Interrupting:
     """An encoder that is interrupted at its n-th call, and counts the texts that it encoded."""
 
@@ -215,10 +219,13 @@ def test_an_interrupted_sweep_goes_on_without_encoding_again(
 ) -> None:
     monkeypatch.setattr("connector.evaluation.tuning.workload.WINDOW", 40)
     monkeypatch.setattr("connector.collection.coding.WINDOW", 40)
+    monkeypatch.setattr(
+        "connector.evaluation.tuning.search_space._COARSE", ("special+ward-10", "saliency-50%")
+    )
     task = task_of_source(folder)
     cut = Interrupting(encoder, after=1)
     with pytest.raises(KeyboardInterrupt):
-        tune(task, cut, tmp_path, budget=LITTLE, candidates=50)
+        tune(task, cut, tmp_path, budget=LITTLE, candidates=50, asked=ASKED)
     whole, trials = Interrupting(encoder, after=9), itertools.count()
 
     def second_trial(*args: Any) -> Any:
@@ -227,16 +234,18 @@ def test_an_interrupted_sweep_goes_on_without_encoding_again(
         return by_recipe(*args)
 
     monkeypatch.setattr(sweeping, "by_recipe", second_trial)
-    found = tune(task, whole, tmp_path, budget=LITTLE, candidates=50)
+    found = tune(task, whole, tmp_path, budget=LITTLE, candidates=50, asked=ASKED)
     assert not found.finished
     assert len(found.trials) == 1
     assert found.frontier == found.trials
     monkeypatch.setattr(sweeping, "by_recipe", by_recipe)
     assert cut.encoded + whole.encoded == DOCUMENTS
     none_left = Interrupting(encoder, after=0)
-    result = tune(task, none_left, tmp_path, budget=LITTLE, candidates=50)
+    result = tune(task, none_left, tmp_path, budget=LITTLE, candidates=50, asked=ASKED)
     assert result.finished
-    undisturbed = tune(task, encoder, tmp_path / "other", budget=LITTLE, candidates=50)
+    (kept,) = tmp_path.glob("tune-*")
+    shutil.rmtree(kept)
+    undisturbed = tune(task, none_left, tmp_path, budget=LITTLE, candidates=50, asked=ASKED)
     assert [it.recipe for it in result.frontier] == [it.recipe for it in undisturbed.frontier]
     assert [it.values for it in result.trials] == [it.values for it in undisturbed.trials]
 
@@ -352,6 +361,8 @@ def test_what_an_encoder_lacks_is_left_out_with_the_reason(
     pooled = usable(space.recipe(Point("special+ward-2", "linear-128+binary")), other)
     assert isinstance(pooled, Recipe)
     assert pooled.codec == "pca-128+binary"
+    with pytest.raises(RecipeError, match="head own: none comes with this library"):
+        space.check_head(other)
 
 
 def replace_fingerprint(encoder: Encoder) -> Any:
@@ -525,6 +536,19 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_done(folder: Path
         result = run(str(folder), "--budget", "1KB", option, f"no/such/file{ending}")
         assert result.exit_code == 1
         assert "there is no folder 'no/such'; make it first" in result.output
+
+
+def test_what_no_recipe_can_ask_by_is_told_before_anything_is_done(folder: Path, tmp_path: Path) -> None:
+    for option, value, said in (
+        ("--fusion", "minmax:bm25=1", "fusion minmax:bm25=1 leaves tokens out"),
+        ("--feedback", "word", "feedback 'word' is not known"),
+        ("--query-rows", "few", "query_rows"),
+        ("--query-weights", "2", "query_weights"),
+    ):
+        result = run(str(folder), "--budget", "1KB", "--cache", str(tmp_path / "cache"), option, value)
+        assert result.exit_code == 1
+        assert said in result.output
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_file_of_another_kind_is_told(folder: Path) -> None:

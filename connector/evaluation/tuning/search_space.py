@@ -161,15 +161,15 @@ class Space:
             )
         if not fusion.bm25:
             self._base = self._base.varied(lexical="none")
-        fixed = [_ASKED[field] for field in given] if judged else ["weights", "fusion", "feedback"]
+        fixed = {_ASKED[field] for field in given} | (set() if judged else set(_ASKED.values()))
         narrower = [it for it in CODECS if not it.endswith("+binary") or _width(it) < width]
-        self._ladders: dict[str, Sequence[Any]] = {
+        ladders: dict[str, Sequence[Any]] = {
             "codec": narrower if head is None else [*TRAINED, *narrower],
             "alignment": ALIGNMENTS,
             "weights": WEIGHTS,
             "feedback": FEEDBACK,
         }
-        self._ladders = {field: ladder for field, ladder in self._ladders.items() if field not in fixed}
+        self._ladders = {field: ladder for field, ladder in ladders.items() if field not in fixed}
         self._fuses = "fusion" not in fixed
         feedback = self._base.feedback
         self._start = Point(
@@ -237,6 +237,10 @@ class Space:
 
     def check_head(self, encoder: Encoder) -> None:
         """Raises RecipeError where nothing can be done with the head and this encoder."""
+        if self._head == OWN and shipped_for(encoder.fingerprint) is None:
+            raise RecipeError(
+                "head own: none comes with this library for the model; train one, and give its folder"
+            )
         if self._head in (None, OWN):
             return
         found = [usable(it, encoder) for it in map(self.recipe, self.coarse()) if it.head]
