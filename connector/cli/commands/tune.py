@@ -59,7 +59,9 @@ _asked = options.gathered(
 @options.one_of(False, examples="--examples FILE", queries="--queries FILE")
 @options.one_of(False, examples="--examples FILE", split="--split")
 @click.argument("source", required=False, type=options.PATH)
-@click.option("--budget", required=True, type=Size(), help="Bytes a passage, such as 768 or 1KB (1,024).")
+@click.option(
+    "--budget", required=True, type=Size(), help="Bytes a passage, words too, such as 768 or 1KB (1,024)."
+)
 @click.option("--collection", metavar="NAME", help="In place of SOURCE: the texts of a collection.")
 @options.path
 @options.url()
