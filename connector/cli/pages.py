@@ -103,13 +103,18 @@ def tuning_page(tuning: Tuning) -> str:
         )
 
     rows = [(it.recipe.name, it) for it in tuning.frontier]
-    rows += [("the CLS vector alone", tuning.dense), ("every token, full width", tuning.full)]
+    ends = {
+        "every token, full width": tuning.full,
+        "words and the CLS vector": tuning.hybrid,
+        "CLS vector alone": tuning.dense,
+    }
+    rows += [*ends.items()][::-1]
     return render_page(
         _STATIC / "tuning.html",
         tuning=tuning,
         task=tuning.task,
         scale=_Scale(tuning),
-        ends={"every token, full width": tuning.full, "CLS vector alone": tuning.dense},
+        ends=ends,
         rows=rows,
         told=told,
         cells=trial_cells,
@@ -125,7 +130,7 @@ class _Scale:
     def __init__(self, tuning: Tuning) -> None:
         sizes = [it.bytes_per_passage for it in tuning.trials] + [tuning.budget]
         values = [end for it in tuning.frontier for end in it.interval]
-        values += [it.mean for it in (*tuning.trials, tuning.dense, tuning.full)]
+        values += [it.mean for it in (*tuning.trials, tuning.dense, tuning.hybrid, tuning.full)]
         self._least, self._most = min(sizes) / 1.1, max(sizes) * 1.1
         room = 0.05 * (max(values) - min(values)) or 0.01
         self._low, self._high = min(values) - room, max(values) + room

@@ -178,7 +178,7 @@ def adaptation_lines(adaptation: Adaptation) -> Lines:
 def tuning_json(tuning: Tuning) -> dict[str, Any]:
     """What a sweep found, without the values of each query."""
     task, named = tuning.task, ("model", "candidates", "measure", "budget", "left_out", "finished")
-    trials = {name: getattr(tuning, name) for name in ("dense", "full", "best", "smallest_alike")}
+    trials = {name: getattr(tuning, name) for name in ("dense", "hybrid", "full", "best", "smallest_alike")}
     return {
         "dataset": task.name,
         "asked": task.asked,
@@ -216,13 +216,17 @@ def trial_cells(tuning: Tuning, trial: Trial) -> tuple[str, ...]:
 
 
 def tuning_lines(tuning: Tuning, saved: Path | None) -> Lines:
-    """The frontier, fewest bytes first, then the CLS vector alone and every token."""
+    """The frontier, fewest bytes first, then the CLS vector alone, with words, and every token."""
     task = tuning.task
     sample = "" if task.sampled == task.documents else f" of {task.sampled:,} of {task.documents:,} documents"
     yield f"{task.name}, {len(task.queries):,} {task.asked}, {len(task.passages):,} passages{sample}"
     yield f"{tuning.model}\n"
     notes = [(it, " ◄ best in the budget" if it is tuning.best else "") for it in tuning.frontier]
-    notes += [(tuning.dense, " (the CLS vector alone)"), (tuning.full, " (every token: full)")]
+    notes += [
+        (tuning.dense, " (the CLS vector alone)"),
+        (tuning.hybrid, " (words and the CLS vector)"),
+        (tuning.full, " (every token: full)"),
+    ]
     yield table(
         ((*trial_cells(tuning, it), it.recipe.name + note) for it, note in notes),
         ">>>>><",

@@ -281,6 +281,19 @@ class Collection:
         """Bytes of one stored row of each named vector of Qdrant's."""
         return self.metadata.vector_bytes
 
+    def as_if(self, recipe: Recipe, codec: Codec) -> Collection:
+        """This collection as if it had another recipe and codec: to score by, in memory, and nothing else.
+
+        Args:
+            recipe: for the model of the collection.
+            codec: fitted.
+        """
+        other = Collection.__new__(Collection)
+        vars(other).update({key: vars(self)[key] for key in ("name", "physical", "store", "_info")})
+        other.metadata = self.metadata.model_copy(update={"recipe": recipe, "codec": codec.fingerprint})
+        other._codec, other._fitting = codec, threading.Lock()
+        return other
+
     def check_current(self) -> None:
         """Raises CollectionError if the name means another collection now than when this one was opened."""
         if self.store.info(self.physical).get("uid") != self.metadata.uid:

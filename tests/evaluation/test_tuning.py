@@ -27,7 +27,7 @@ from connector.evaluation.evaluate import evaluate
 from connector.evaluation.metrics import ndcg
 from connector.evaluation.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
 from connector.evaluation.tuning import sweep as sweeping
-from connector.evaluation.tuning.search_space import Point, around, coarse, usable
+from connector.evaluation.tuning.search_space import CODECS, TRAINED, Point, Space, usable
 from connector.evaluation.tuning.trials import (
     agreement,
     best,
@@ -35,20 +35,22 @@ from connector.evaluation.tuning.trials import (
     interval,
     smallest_alike,
 )
-from connector.evaluation.tuning.workload import Workload, by_tokens
+from connector.evaluation.tuning.workload import Workload, by_recipe
 
-DOCUMENTS, QUERIES, BUDGET = 90, 12, 500
+DOCUMENTS, QUERIES = 90, 12
+LITTLE, BUDGET = 560, 800
+"""Bytes a passage, of which about 400 are its words and CLS vector."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Docstrings in BEIR layout, asked for by their first words; train, test and one split more."""
+    """Beginnings of docstrings in BEIR layout, asked for by what follows; train and test."""
     home = tmp_path_factory.mktemp("tune") / "docs"
     (home / "qrels").mkdir(parents=True)
-    found = [it for it in standard_library() if len(it.text) > 200][: 9 * DOCUMENTS : 9]
-    rows = [{"_id": it.id, "title": it.title or "", "text": it.text} for it in found]
+    found = [it for it in standard_library() if len(it.text) > 500][: 6 * DOCUMENTS : 6]
+    rows = [{"_id": it.id, "title": it.title or "", "text": it.text[:400]} for it in found]
     queries = [
-        {"_id": f"q{n}", "text": " ".join(it.text.split()[3:9])} for n, it in enumerate(found[:QUERIES])
+        {"_id": f"q{n}", "text": " ".join(it.text[400:].split()[1:9])} for n, it in enumerate(found[:QUERIES])
     ]
     write(home / "corpus.jsonl", rows)
     write(home / "queries.jsonl", queries)
@@ -123,36 +125,47 @@ def test_ndcg_counts_a_query_without_an_answer_as_zero() -> None:
 @pytest.mark.parametrize(
     "parts",
     [
-        {"reduction": "ward-6"},
-        {"reduction": "punctuation+ward-3", "codec": "linear-64+binary", "alignment": "top-2"},
-        {"reduction": "none", "codec": "pca-256+binary", "query_reduction": "idf-weight"},
-        {"reduction": "saliency-50%", "saliency": True, "alignment": "top-4"},
+        {},
+        {"codec": "center+pca-96+binary", "alignment": "top-2", "query_weights": "sqrt-idf"},
+        {"codec": "center+pca-128+int8", "feedback": "none", "fusion": "minmax:tokens=1,bm25=1"},
+        {"reduction": "none", "fusion": "minmax:tokens=1,cls=0.5", "lexical": "none", "feedback": "cls=2"},
+        {"reduction": "none", "fusion": "none", "feedback": "none", "query_rows": "all"},
+        {"reduction": "saliency-50%", "saliency": True, "alignment": "top-1", "head": "own"},
+        {"reduction": "ward-3", "codec": "linear-64+binary", "head": "own", "fusion": "tmm:tokens=1,bm25=1"},
     ],
-    ids=lambda parts: parts["reduction"],
+    ids=lambda parts: ":".join(map(str, parts.values())) or "default",
 )
 def test_a_trial_ranks_and_weighs_as_a_real_collection_does(
     folder: Path, encoder: Encoder, cache: Path, parts: dict[str, Any]
 ) -> None:
-    recipe = get_recipe("compact").varied(**parts)
+    recipe = get_recipe("default").varied(**parts)
     task = task_of_source(folder)
-    workload = Workload(task, CachedEncoder(encoder, cache), DOCUMENTS)
+    workload = Workload(task, CachedEncoder(encoder, cache), 30)
     (coded,) = code(task.texts, workload.encoder, [recipe.for_model(encoder.fingerprint)])
-    rankings = by_tokens(workload, coded, coded.recipe)
-    result = evaluate(folder, encoder, recipe, cache=cache, candidates=DOCUMENTS)
+    rankings = by_recipe(workload, coded, coded.recipe)
+    result = evaluate(folder, encoder, recipe, cache=cache, candidates=30)
     assert [list(run)[:10] for run in result.run.values()] == rankings
-    assert coded.bytes_per_passage == pytest.approx(result.bytes_per_passage["total"], abs=0.1)
+    size = workload.bytes_per_passage(coded.recipe, coded)
+    assert size == pytest.approx(result.bytes_per_passage["total"], abs=0.1)
     assert coded.lengths.mean() == pytest.approx(result.tokens_per_passage, abs=0.01)
     grades = [(task.qrels or {})[query] for query in task.queries]
     assert ndcg(rankings, grades).mean() == pytest.approx(result.measures["nDCG@10"], abs=1e-5)
 
 
-def test_dense_and_full_are_the_recipes_of_these_names(
-    tuning: Tuning, folder: Path, encoder: Encoder
+def test_dense_hybrid_and_full_are_measured_as_collections_of_them_are(
+    tuning: Tuning, folder: Path, encoder: Encoder, cache: Path
 ) -> None:
-    for found, name in ((tuning.dense, "dense"), (tuning.full, "colbert")):
-        result = evaluate(folder, encoder, get_recipe(name), split="train", candidates=50)
+    assert (tuning.dense.recipe, tuning.hybrid.recipe) == (get_recipe("dense"), get_recipe("hybrid"))
+    for found in (tuning.dense, tuning.hybrid, tuning.full):
+        result = evaluate(folder, encoder, found.recipe, split="train", cache=cache, candidates=50)
         assert found.mean == pytest.approx(result.measures["nDCG@10"], abs=1e-3)
         assert found.bytes_per_passage == pytest.approx(result.bytes_per_passage["total"], abs=0.1)
+
+
+def test_full_is_every_token_with_all_parts_that_a_search_has(tuning: Tuning) -> None:
+    default = get_recipe("default")
+    parts = {"reduction": None, "codec": "center+float16", "query_rows": "own", "name": "floats"}
+    assert tuning.full.recipe.same_as(default.model_copy(update=parts))
 
 
 def test_a_sweep_finds_what_fits(tuning: Tuning) -> None:
@@ -164,8 +177,8 @@ def test_a_sweep_finds_what_fits(tuning: Tuning) -> None:
     assert all(it.mean <= tuning.best.mean for it in tuning.trials if it.bytes_per_passage <= BUDGET)
     assert all(it.ms is not None and it.ms > 0 for it in (*tuning.frontier, tuning.dense))
     assert len({it.recipe.name for it in tuning.trials}) == len(tuning.trials) > 20
-    refined = {it.recipe.reduction for it in tuning.trials} - {None, "ward-2", "ward-4", "ward-6", "ward-10"}
-    assert refined - {"saliency-50%"}, "nothing near the frontier was tried"
+    for part in ("reduction", "codec", "query_weights", "fusion", "feedback", "alignment"):
+        assert len({getattr(it.recipe, part) for it in tuning.trials}) > 1, f"no other {part} was tried"
 
 
 def test_a_finished_sweep_is_read_again(
@@ -173,11 +186,15 @@ def test_a_finished_sweep_is_read_again(
 ) -> None:
     first = tune(task_of_source(folder), encoder, cache, budget=BUDGET, candidates=50)
     monkeypatch.setattr(type(encoder), "forward", None)
-    monkeypatch.setattr(sweeping, "by_tokens", None)
+    monkeypatch.setattr(sweeping, "by_recipe", None)
     monkeypatch.setattr(sweeping, "milliseconds", None)
     again = tune(task_of_source(folder), encoder, cache, budget=BUDGET, candidates=50)
     assert [it.recipe for it in again.frontier] == [it.recipe for it in first.frontier]
     assert [it.ms for it in again.frontier] == [it.ms for it in first.frontier]
+
+
+ASKED = {"query_weights": "idf", "fusion": "minmax:tokens=1,bm25=0.5,cls=0.25", "feedback": "none"}
+"""Leaves codecs and reductions to be tried."""
 
 
 class Interrupting:
@@ -202,28 +219,33 @@ def test_an_interrupted_sweep_goes_on_without_encoding_again(
 ) -> None:
     monkeypatch.setattr("connector.evaluation.tuning.workload.WINDOW", 40)
     monkeypatch.setattr("connector.collection.coding.WINDOW", 40)
+    monkeypatch.setattr(
+        "connector.evaluation.tuning.search_space._COARSE", ("special+ward-10", "saliency-50%")
+    )
     task = task_of_source(folder)
     cut = Interrupting(encoder, after=1)
     with pytest.raises(KeyboardInterrupt):
-        tune(task, cut, tmp_path, budget=300, candidates=50)
+        tune(task, cut, tmp_path, budget=LITTLE, candidates=50, asked=ASKED)
     whole, trials = Interrupting(encoder, after=9), itertools.count()
 
     def second_trial(*args: Any) -> Any:
         if next(trials) == 2:
             raise KeyboardInterrupt
-        return by_tokens(*args)
+        return by_recipe(*args)
 
-    monkeypatch.setattr(sweeping, "by_tokens", second_trial)
-    found = tune(task, whole, tmp_path, budget=300, candidates=50)
+    monkeypatch.setattr(sweeping, "by_recipe", second_trial)
+    found = tune(task, whole, tmp_path, budget=LITTLE, candidates=50, asked=ASKED)
     assert not found.finished
     assert len(found.trials) == 1
     assert found.frontier == found.trials
-    monkeypatch.setattr(sweeping, "by_tokens", by_tokens)
+    monkeypatch.setattr(sweeping, "by_recipe", by_recipe)
     assert cut.encoded + whole.encoded == DOCUMENTS
     none_left = Interrupting(encoder, after=0)
-    result = tune(task, none_left, tmp_path, budget=300, candidates=50)
+    result = tune(task, none_left, tmp_path, budget=LITTLE, candidates=50, asked=ASKED)
     assert result.finished
-    undisturbed = tune(task, encoder, tmp_path / "other", budget=300, candidates=50)
+    (kept,) = tmp_path.glob("tune-*")
+    shutil.rmtree(kept)
+    undisturbed = tune(task, none_left, tmp_path, budget=LITTLE, candidates=50, asked=ASKED)
     assert [it.recipe for it in result.frontier] == [it.recipe for it in undisturbed.frontier]
     assert [it.values for it in result.trials] == [it.values for it in undisturbed.trials]
 
@@ -259,20 +281,68 @@ def test_a_damaged_file_of_the_cache_is_made_again(
 def test_a_budget_below_the_cls_vector_is_refused(folder: Path, encoder: Encoder, cache: Path) -> None:
     with pytest.raises(InputError, match="a CLS vector alone takes 196"):
         tune(task_of_source(folder), encoder, cache, budget=196)
+    with pytest.raises(InputError, match=r"a CLS vector and its words take \d+; give more"):
+        tune(task_of_source(folder), encoder, cache, budget=197, candidates=50)
 
 
 def test_every_combination_is_a_recipe_and_neighbours_are_mutual() -> None:
-    points = set(coarse())
+    space = Space(384, "own")
+    points = set(space.coarse())
     for _ in range(2):
-        points |= set(around(points))
-    assert len(points) > len(coarse())
+        points |= set(space.around(points))
+    assert len(points) > len(space.coarse())
     for point in points:
-        assert point not in set(point.neighbours())
-        assert all(point in set(near.neighbours()) for near in point.neighbours())
-    for point in sorted(points, key=repr)[::17]:
-        recipe = point.recipe("own")
-        assert recipe.saliency == point.prunes == point.reduction.startswith("saliency")
+        near = set(space.neighbours(point))
+        assert point not in near
+        assert all(point in set(space.neighbours(it)) for it in near)
         assert 0 < point.share <= 1
+    for point in sorted(points, key=repr)[::97]:
+        recipe = space.recipe(point)
+        assert recipe.saliency == point.prunes == point.reduction.startswith("saliency")
+        assert (recipe.head is None) != (point.prunes or "linear" in point.codec)
+    assert len({space.recipe(it).name for it in points}) == len(points)
+
+
+def test_what_is_tried_first_is_little_and_of_many_sizes() -> None:
+    for space in (Space(384), Space(384, "own")):
+        assert len(space.coarse()) <= 60
+    sizes = [
+        space.recipe(it).make_codec().bytes_per_token(384) * it.share for it in space.coarse()
+    ]  # of a token of text
+    assert min(sizes) < 1
+    assert max(sizes) > 500
+    default = get_recipe("default")
+    start = Space(384).recipe(Point("special+ward-4", "center+pca-256+binary"))
+    assert start.same_as(default), start.differences(default)
+
+
+def test_codecs_that_change_nothing_and_heads_that_nobody_gave_are_not_tried() -> None:
+    assert {it.codec for it in Space(384).coarse()} == set(CODECS)
+    narrow = {it.codec for it in Space(128).coarse()}
+    assert set(CODECS) - narrow == {f"center+pca-{it}+binary" for it in (128, 192, 256)}
+    assert {it.codec for it in Space(384, "own").coarse()} >= set(TRAINED)
+
+
+def test_what_is_given_is_not_tried() -> None:
+    asked = {"query_rows": "all", "fusion": "tmm:tokens=1,cls=0.3", "feedback": "none", "query_weights": None}
+    space = Space(384, asked=asked)
+    points = space.around(space.coarse())
+    recipes = [space.recipe(it) for it in points]
+    assert {(it.query_rows, it.fusion, it.feedback, it.lexical) for it in recipes} == {
+        ("all", "tmm:tokens=1,cls=0.3", None, None)
+    }
+    assert {it.query_weights for it in recipes} == {"idf", "sqrt-idf"}
+    unjudged = Space(384, judged=False)
+    assert {(it.weights, it.fusion, it.feedback) for it in unjudged.around(unjudged.coarse())} == {
+        (it.weights, it.fusion, it.feedback) for it in [Point("special", "center+binary")]
+    }
+    for wrong, said in (
+        ({"codec": "binary"}, "codec cannot be given to all"),
+        ({"fusion": "minmax:bm25=1"}, "leaves tokens out"),
+        ({"feedback": "codes=x"}, "feedback"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            Space(384, asked=wrong)
 
 
 def test_what_an_encoder_lacks_is_left_out_with_the_reason(
@@ -282,14 +352,17 @@ def test_what_an_encoder_lacks_is_left_out_with_the_reason(
         raise MissingExtra("faiss-cpu", "faiss")
 
     monkeypatch.setattr("connector.compression.codecs.vector_quantization.faiss", missing)
-    residual = next(it for it in coarse() if "residual" in it.recipe("own").codec)
-    assert "faiss" in str(usable(residual.recipe("own"), encoder))
+    space = Space(encoder.token_width, "own")
+    residual = space.recipe(Point("special", "center+pca-128+residual-2"))
+    assert "faiss" in str(usable(residual, encoder))
     other = replace_fingerprint(encoder)
-    pruned = next(it for it in coarse() if it.prunes)
-    assert "no head comes" in str(usable(pruned.recipe("own"), other))
-    pooled = usable(Point("ward-2", "linear-128+binary").recipe("own"), other)
+    pruned = next(it for it in space.coarse() if it.prunes)
+    assert "no head comes" in str(usable(space.recipe(pruned), other))
+    pooled = usable(space.recipe(Point("special+ward-2", "linear-128+binary")), other)
     assert isinstance(pooled, Recipe)
     assert pooled.codec == "pca-128+binary"
+    with pytest.raises(RecipeError, match="head own: none comes with this library"):
+        space.check_head(other)
 
 
 def replace_fingerprint(encoder: Encoder) -> Any:
@@ -348,7 +421,7 @@ def test_without_judgements_recipes_agree_with_every_token(
     task = task_of_source(home)
     assert task.qrels is None
     assert task.asked == "queries without judgements"
-    result = tune(task, encoder, folder.parent / "cache", budget=300, candidates=50)
+    result = tune(task, encoder, folder.parent / "cache", budget=LITTLE, candidates=50)
     assert result.measure == "agreement@10"
     assert result.full.mean == 1.0
     assert result.best is not None
@@ -373,7 +446,7 @@ def test_a_collection_is_tuned_by_examples(folder: Path, encoder: Encoder, tmp_p
         assert task.documents == DOCUMENTS
         assert len(task.passages) > DOCUMENTS  # as they were split
         assert task.asked == "examples"
-        result = tune(task, encoder, tmp_path / "cache", budget=260, candidates=50)
+        result = tune(task, encoder, tmp_path / "cache", budget=LITTLE, candidates=50)
         assert result.best is not None
         assert result.best.mean > 0.5
         with pytest.raises(InputError, match="'docs' holds no document 'nowhere'"):
@@ -405,7 +478,7 @@ def run(*command: str) -> Any:
 
 def test_the_command_from_end_to_end(folder: Path, cache: Path, tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("page.html", "mine.json")}
-    command = [str(folder), "--budget", "500B", "--candidates", "50", "--cache", str(cache)]
+    command = [str(folder), "--budget", f"{BUDGET}B", "--candidates", "50", "--cache", str(cache)]
     outputs = ["--html", str(files["page.html"]), "--save", str(files["mine.json"])]
     result = run(*command, *outputs)
     assert result.exit_code == 0, result.output
@@ -415,7 +488,7 @@ def test_the_command_from_end_to_end(folder: Path, cache: Path, tmp_path: Path) 
     assert '<circle class="best"' in files["page.html"].read_text(encoding="utf-8")
     content = json.loads(run(*command, "--json").stdout)
     assert content["finished"] is True
-    assert content["best"]["bytes_per_passage"] <= 500
+    assert content["best"]["bytes_per_passage"] <= BUDGET
     saved = get_recipe(str(files["mine.json"]))
     assert saved.same_as(Recipe.model_validate(content["best"]["recipe"]))
     evaluated = CliRunner().invoke(
@@ -465,6 +538,19 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_done(folder: Path
         assert "there is no folder 'no/such'; make it first" in result.output
 
 
+def test_what_no_recipe_can_ask_by_is_told_before_anything_is_done(folder: Path, tmp_path: Path) -> None:
+    for option, value, said in (
+        ("--fusion", "minmax:bm25=1", "fusion minmax:bm25=1 leaves tokens out"),
+        ("--feedback", "word", "feedback 'word' is not known"),
+        ("--query-rows", "few", "query_rows"),
+        ("--query-weights", "2", "query_weights"),
+    ):
+        result = run(str(folder), "--budget", "1KB", "--cache", str(tmp_path / "cache"), option, value)
+        assert result.exit_code == 1
+        assert said in result.output
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_file_of_another_kind_is_told(folder: Path) -> None:
     result = run(str(folder), "--budget", "1KB", "--save", "file.txt")
     assert result.exit_code == 1
@@ -476,7 +562,7 @@ def test_a_head_of_one_s_own_is_used_where_it_is_needed(
 ) -> None:
     own = head_folder("all-MiniLM-L6-v2")
     task = task_of_source(folder, most_queries=4)
-    found = tune(task, encoder, cache, budget=230, candidates=50, head=own)
+    found = tune(task, encoder, cache, budget=LITTLE, candidates=50, head=own)
     heads = {("linear" in str(it.recipe.codec), it.recipe.head) for it in found.trials}
     assert (True, own) in heads
     assert all(head in (None, own) for _, head in heads)
@@ -524,10 +610,17 @@ EVIL = "</title><script>window.evil = 1</script>\"'&"
 def made_up(**parts: Any) -> Tuning:
     points = [trial(300, 0.2, 0.4, ms=1.0), trial(900, 0.6, 0.7, ms=2.0), trial(800, 0.1, 0.2)]
     task = Task(EVIL, [], 0, {"q": "x"}, None, EVIL)
-    dense, full = trial(1536, 0.3, 0.3, ms=0.5), trial(99_000, 0.7, 0.7)
+    dense, hybrid, full = trial(1536, 0.3, 0.3, ms=0.5), trial(500, 0.4, 0.4), trial(99_000, 0.7, 0.7)
     arguments: dict[str, Any] = {
         **{"task": task, "model": EVIL, "measure": "nDCG@10", "budget": 1000.0, "candidates": 9},
-        **{"dense": dense, "full": full, "trials": points, "left_out": [], "finished": True},
+        **{
+            "dense": dense,
+            "hybrid": hybrid,
+            "full": full,
+            "trials": points,
+            "left_out": [],
+            "finished": True,
+        },
     }
     return Tuning(**(arguments | parts))
 

@@ -35,12 +35,33 @@ class Size(click.ParamType[float]):
         return float(match[1]) * _UNITS[match[2].upper()]
 
 
+_asked = options.gathered(
+    "asked",
+    dict,
+    query_rows=click.option(
+        "--query-rows", metavar="ROWS", help="Which rows of a query ask: own, all, or auto, the default."
+    ),
+    query_weights=click.option(
+        "--query-weights", metavar="WEIGHTS", help="In place of those tried: 1, sqrt-idf or idf."
+    ),
+    fusion=click.option(
+        "--fusion", metavar="WEIGHTS", help="In place of those tried, such as minmax:tokens=1,bm25=0.5."
+    ),
+    feedback=click.option(
+        "--feedback", metavar="WEIGHTS", help="In place of those tried, such as codes=3, or none."
+    ),
+)
+"""What all recipes have, where it is given."""
+
+
 @main.command("tune")
 @options.one_of(source="SOURCE", collection="--collection NAME")
 @options.one_of(False, examples="--examples FILE", queries="--queries FILE")
 @options.one_of(False, examples="--examples FILE", split="--split")
 @click.argument("source", required=False, type=options.PATH)
-@click.option("--budget", required=True, type=Size(), help="Bytes a passage, such as 768 or 1KB (1,024).")
+@click.option(
+    "--budget", required=True, type=Size(), help="Bytes a passage, words too, such as 768 or 1KB (1,024)."
+)
 @click.option("--collection", metavar="NAME", help="In place of SOURCE: the texts of a collection.")
 @options.path
 @options.url()
@@ -53,9 +74,17 @@ class Size(click.ParamType[float]):
     "--model", metavar="ID", help="Model id or folder.  [default: the collection's; all-MiniLM-L6-v2]"
 )
 @click.option(
-    "--head", metavar="DIR", help="Folder of a trained head.  [default: the one that comes for the model]"
+    "--head",
+    metavar="DIR",
+    help="Try trained layers, too: folder of a head, or own, the one that comes for the model.",
 )
-@options.count("--candidates", default=200, least=10, help="Passages that CLS vectors find for each query.")
+@_asked
+@options.count(
+    "--candidates",
+    default=200,
+    least=10,
+    help="Passages that CLS vectors, and as many that words find for each query.",
+)
 @options.count(
     "--max-passages",
     "most_passages",
@@ -83,6 +112,7 @@ def tune_command(
     examples: Path | None,
     model: str | None,
     head: str | None,
+    asked: dict[str, str | None],
     candidates: int,
     cache: Path | None,
     html: Path | None,
@@ -93,10 +123,11 @@ def tune_command(
 ) -> None:
     """Find the best recipe that fits a budget of bytes, on your own texts.
 
-    SOURCE is a BEIR folder, or whatever connector ingest takes. Encodes once, tries reductions, codecs and
-    alignments, then what is near the best ones, and prints the frontier: what no other recipe beats with as
-    few bytes. Without judgements a recipe counts by how many of the ten best documents it shares with MaxSim
-    over every token; without queries, sentences of the passages stand in for them.
+    SOURCE is a BEIR folder, or whatever connector ingest takes. Encodes once, tries reductions and codecs of
+    centred tokens, fused with words and CLS vectors, with feedback, as recipe default does; then what is near
+    the best ones, weights, alignments and feedback, too. Prints the frontier: what no other recipe beats with
+    as few bytes. Without judgements a recipe counts by how many of the ten best documents it shares with what
+    every token at full width finds, all else alike; without queries, sentences of the passages stand in.
 
     Ctrl-C shows what was found until then. The same command goes on from there, and after a kill, too.
     """
@@ -122,7 +153,8 @@ def tune_command(
             cache or Path(f"tune-{task.name}"),
             budget=budget,
             candidates=candidates,
-            head=OWN if head is None else str(Path(head).resolve()),
+            head=head if head in (None, OWN) else str(Path(head).resolve()),
+            asked=asked,
             progress=progress,
         )
     if html is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -12,17 +12,24 @@ from typing import Any
 from connector.collection.coding import CodedPassages, code
 from connector.collection.recipe import RECIPES, Recipe
 from connector.compression.codecs.scalar_quantization import stored_bytes
-from connector.compression.heads import OWN
 from connector.core.errors import InputError
 from connector.core.io import digest
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
 from connector.evaluation.metrics import DEPTH, Float64, ndcg
 from connector.evaluation.ranking import Ranking
-from connector.evaluation.tuning.search_space import CLS, Point, around, check_head, coarse, digest_of, usable
+from connector.evaluation.tuning.search_space import DEFAULT, Point, Space, usable
 from connector.evaluation.tuning.task import Task
-from connector.evaluation.tuning.trials import Ledger, Trial, agreement, best, frontier, smallest_alike
-from connector.evaluation.tuning.workload import Progress, Workload, by_tokens, milliseconds
+from connector.evaluation.tuning.trials import (
+    Ledger,
+    Trial,
+    agreement,
+    best,
+    frontier,
+    scored_by,
+    smallest_alike,
+)
+from connector.evaluation.tuning.workload import Progress, Workload, by_recipe, milliseconds
 
 _BEYOND = 2
 """Times the budget up to which recipes are tried: what more bytes would buy is worth knowing."""
@@ -41,9 +48,10 @@ class Tuning:
         model: the encoder's name.
         measure: "nDCG@10", or "agreement@10", the share of the ten best by `full`, where nothing is judged.
         budget: bytes a passage.
-        candidates: passages that CLS vectors find for each query, and tokens order.
+        candidates: passages that CLS vectors, and as many that words find for each query.
         dense: CLS vectors alone.
-        full: all tokens at full width, scored by MaxSim.
+        hybrid: words and CLS vectors.
+        full: all tokens at full width, fused with both.
         trials: all recipes that were tried, up to twice the budget.
         left_out: why some recipes could not be tried.
         finished: whether the sweep came to its end, or Ctrl-C ended it; the same call goes on with it then.
@@ -55,6 +63,7 @@ class Tuning:
     budget: float
     candidates: int
     dense: Trial
+    hybrid: Trial
     full: Trial
     trials: list[Trial]
     left_out: list[str]
@@ -83,7 +92,8 @@ def tune(
     *,
     budget: float,
     candidates: int = 200,
-    head: str = OWN,
+    head: str | None = None,
+    asked: Mapping[str, str | None] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Tuning:
     """Look for the recipe that ranks best in at most so many bytes a passage.
@@ -94,16 +104,19 @@ def tune(
         task: passages and queries.
         encoder: of both.
         cache: folder that keeps embeddings and trials; the same call goes on where one was cut off.
-        budget: bytes a passage, of all its vectors.
-        candidates: passages that CLS vectors find for each query.
-        head: of codecs with trained layers; "own" is the one that comes for the model.
+        budget: bytes a passage, of all its vectors and of the index of words.
+        candidates: passages that CLS vectors, and as many that words find for each query.
+        head: of codecs with trained layers, which are not tried without it; "own" is the one that comes for
+            the model.
+        asked: what all recipes have in place of what would be tried: query_rows, query_weights, fusion or
+            feedback.
         progress: told how far it is.
 
     Raises:
         InputError: no recipe is so small, or there is nothing to compare by.
-        RecipeError: the head is none for the encoder.
+        RecipeError: the head is none for the encoder, or recipes cannot be asked so.
     """
-    least = stored_bytes(CLS, encoder.cls_width)
+    least = stored_bytes(DEFAULT.cls, encoder.cls_width)
     if budget <= least:
         raise InputError(
             f"the budget is {budget:,.0f} bytes a passage, and a CLS vector alone takes {least}; give more"
@@ -115,16 +128,27 @@ def tune(
             f"{task.name} has {task.sampled} documents, and recipes are compared by their {DEPTH} best; give "
             "more documents, or judgements"
         )
-    check_head(head, encoder)
-    library, arrays = version("qdrant-late-interaction"), digest_of(head, encoder)
-    key = digest([library, encoder.fingerprint, arrays, task.digest, candidates])
+    space = Space(encoder.token_width, head, task.qrels is not None, asked)
+    space.check_head(encoder)
+    floats = space.floats.for_model(encoder.fingerprint, encoder.late_interaction)
+    library, arrays = version("qdrant-late-interaction"), space.head_digest(encoder)
+    key = digest([library, encoder.fingerprint, arrays, task.digest, candidates, scored_by(floats)])
     ledger = Ledger(cache / f"tune-{key}")
     workload = Workload(task, CachedEncoder(encoder, cache), candidates, progress)
-    full, measure = _full(workload, ledger)
-    dense = ledger.trial(RECIPES["dense"]) or Trial(
-        RECIPES["dense"], stored_bytes("float32", encoder.cls_width), 0.0, measure(workload.by_cls()).tolist()
-    )
-    sweep = _Sweep(workload, ledger, measure, dense, full.tokens_per_passage, _BEYOND * budget, head)
+    needed = workload.bytes_per_passage(floats)
+    if budget <= needed:
+        raise InputError(
+            f"the budget is {budget:,.0f} bytes a passage, and a CLS vector and its words take "
+            f"{needed:,.0f}; give more"
+        )
+    full, measure = _full(workload, ledger, floats)
+    rankings = {"dense": workload.by_cls, "hybrid": workload.by_words_and_cls}
+    others = [
+        ledger.trial(it)
+        or Trial(it, workload.bytes_per_passage(it), 0.0, measure(rankings[it.name]()).tolist())
+        for it in map(RECIPES.__getitem__, rankings)
+    ]
+    sweep = _Sweep(workload, ledger, measure, space, others, full.tokens_per_passage, _BEYOND * budget)
     finished = sweep.run()
     return Tuning(
         task=task,
@@ -132,7 +156,8 @@ def tune(
         measure=f"{'agreement' if task.qrels is None else 'nDCG'}@{DEPTH}",
         budget=budget,
         candidates=candidates,
-        dense=sweep.dense,
+        dense=sweep.others[0],
+        hybrid=sweep.others[1],
         full=full,
         trials=sorted(sweep.trials.values(), key=lambda it: (it.bytes_per_passage, -it.mean, it.recipe.name)),
         left_out=list(sweep.left_out),
@@ -140,9 +165,9 @@ def tune(
     )
 
 
-def _full(workload: Workload, ledger: Ledger) -> tuple[Trial, Measure]:
+def _full(workload: Workload, ledger: Ledger, recipe: Recipe) -> tuple[Trial, Measure]:
     """All tokens at full width, and what the rankings of all trials are measured by."""
-    recipe, task = RECIPES["colbert"], workload.task
+    task = workload.task
     kept = ledger.read("full")
     if not isinstance(kept, list) or len(kept) != 3:
         texts = task.texts
@@ -150,7 +175,7 @@ def _full(workload: Workload, ledger: Ledger) -> tuple[Trial, Measure]:
             texts, workload.encoder, [recipe], lambda it: workload.progress("All tokens", it, len(texts))
         )
         tokens = float(coded.lengths.mean())
-        kept = [coded.bytes_per_passage, tokens, by_tokens(workload, coded, recipe)]
+        kept = [workload.bytes_per_passage(recipe, coded), tokens, by_recipe(workload, coded, recipe)]
         ledger.write("full", kept)
     size, tokens, rankings = kept
     if task.qrels is None:
@@ -168,10 +193,10 @@ class _Sweep:
         workload: what they have in common.
         ledger: keeps them.
         measure: what rankings are worth.
-        dense: the trial of CLS vectors alone.
+        space: what is tried.
+        others: trials of recipes without tokens.
         tokens: mean tokens of a passage.
         most: bytes a passage; what takes more is not tried.
-        head: of codecs with trained layers.
         trials: what was tried.
         left_out: why other recipes could not be, each reason once.
     """
@@ -179,10 +204,10 @@ class _Sweep:
     workload: Workload
     ledger: Ledger
     measure: Measure
-    dense: Trial
+    space: Space
+    others: list[Trial]
     tokens: float
     most: float
-    head: str
     trials: dict[Point, Trial] = field(default_factory=dict)
     left_out: dict[str, None] = field(default_factory=dict)
     _met: set[Point] = field(default_factory=set)
@@ -191,22 +216,24 @@ class _Sweep:
     def run(self) -> bool:
         """Try, and time the searches of the frontier; whether all of it was done before Ctrl-C."""
         try:
-            batch = coarse()
+            batch = self.space.coarse()
             while batch:
                 self._try(batch)
-                batch = [point for point in around(self._frontier()) if point not in self._met]
+                batch = [point for point in self.space.around(self._frontier()) if point not in self._met]
             self._time()
         except KeyboardInterrupt:
             return False
         return True
 
     def _time(self) -> None:
-        points = self._frontier()
-        self.dense = self._timed(self.dense)
-        for place, point in enumerate(points, 1):
-            self.workload.progress("Timing searches", place, 1 + len(points))
+        points, done = self._frontier(), 0
+        count = len(self.others) + len(points)
+        for number, trial in enumerate(self.others):
+            self.others[number] = self._timed(trial)
+            self.workload.progress("Timing searches", done := done + 1, count)
+        for point in points:
             self.trials[point] = self._timed(self.trials[point])
-        self.workload.progress("Timing searches", 1 + len(points), 1 + len(points))
+            self.workload.progress("Timing searches", done := done + 1, count)
 
     def _timed(self, trial: Trial) -> Trial:
         """The trial with the time of a search."""
@@ -231,7 +258,7 @@ class _Sweep:
             elif recipe is not None and (kept := self.ledger.trial(recipe)):
                 self.trials[point] = kept
             elif recipe is not None:
-                todo.setdefault(point.steps, {})[point] = recipe
+                todo.setdefault(point.reduction, {})[point] = recipe
         done, count = 0, sum(map(len, todo.values()))
         for recipes in todo.values():
             coded = self._coded(list(recipes.values()))
@@ -245,20 +272,21 @@ class _Sweep:
     def _possible(self, point: Point) -> Recipe | str | None:
         """The recipe of a combination, or why it cannot be tried; None if it is too large."""
         encoder = self.workload.encoder
-        recipe = usable(point.recipe(self.head), encoder)
+        recipe = usable(self.space.recipe(point), encoder)
         if isinstance(recipe, str):
             return recipe
         codec, rows = recipe.make_codec(), self.tokens * point.share
         row = codec.bytes_per_token(encoder.token_width) + recipe.saliency
-        if stored_bytes(recipe.cls, encoder.cls_width) + row * rows > self.most:
+        if self.workload.bytes_per_passage(recipe) + row * rows > self.most:
             return None
         if rows * len(self.workload.cls) < codec.least_sample:
             return f"{codec.spec}, which learns from more token vectors than these passages have"
         return recipe
 
     def _tried(self, recipe: Recipe, coded: CodedPassages) -> Trial:
-        values = self.measure(by_tokens(self.workload, coded, recipe)).tolist()
-        trial = Trial(recipe, coded.bytes_per_passage, float(coded.lengths.mean()), values)
+        values = self.measure(by_recipe(self.workload, coded, recipe)).tolist()
+        size = self.workload.bytes_per_passage(recipe, coded)
+        trial = Trial(recipe, size, float(coded.lengths.mean()), values)
         self.ledger.keep(trial)
         return trial
 

@@ -100,7 +100,7 @@ def smallest_alike(trials: Sequence[Trial], chosen: Trial) -> Trial:
 
 _SCORED = (
     *("reduction", "codec", "head", "saliency", "layout", "alignment", "cls"),
-    *("query_rows", "query_reduction", "query_weights"),
+    *("query_rows", "query_reduction", "query_weights", "lexical", "length_penalty", "fusion", "feedback"),
 )
 """What of a recipe decides a trial."""
 
@@ -122,14 +122,14 @@ class Ledger:
     def trial(self, recipe: Recipe) -> Trial | None:
         """The trial of a recipe, whatever it was called; None if there was none, or nothing whole."""
         try:
-            kept = _TRIAL.validate_python(self.read(_name(recipe)))
+            kept = _TRIAL.validate_python(self.read(scored_by(recipe)))
         except ValidationError:
             return None
         return replace(kept, recipe=recipe)
 
     def keep(self, trial: Trial) -> None:
         """Keep a trial, in place of an earlier one of the same recipe."""
-        self.write(_name(trial.recipe), _TRIAL.dump_python(trial, mode="json"))
+        self.write(scored_by(trial.recipe), _TRIAL.dump_python(trial, mode="json"))
 
     def read(self, name: str) -> Any:
         """What `write` wrote under a name; None if nothing, or nothing whole."""
@@ -143,5 +143,6 @@ class Ledger:
         write_atomically(self._folder / f"{name}.json", json.dumps(value).encode())
 
 
-def _name(recipe: Recipe) -> str:
+def scored_by(recipe: Recipe) -> str:
+    """16 hexadecimal digits over all of a recipe that decides a trial."""
     return digest([getattr(recipe, field) for field in _SCORED])
