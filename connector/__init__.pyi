@@ -81,6 +81,7 @@ from .core.types import Document as Document
 from .core.types import Embedding as Embedding
 from .core.types import Hit as Hit
 from .core.types import Hits as Hits
+from .core.types import ScorePart as ScorePart
 from .encoders import Encoder as Encoder
 from .encoders import load_encoder as load_encoder
 from .evaluation.adaptation import Adaptation as Adaptation
@@ -91,6 +92,7 @@ from .scoring.alignment import TopK as TopK
 from .scoring.alignment import TopP as TopP
 from .scoring.feedback import Feedback as Feedback
 from .scoring.fusion import Fusion as Fusion
+from .scoring.fusion import Scale as Scale
 from .scoring.strategy import Strategy as Strategy
 from .stores import Store as Store
 from .stores import open_store as open_store

@@ -86,11 +86,11 @@ def test_what_is_written_is_known_here_and_to_who_opens_it_next(tmp_path: Path, 
     with Connector.create("c", path=tmp_path, recipe="compact", model=encoder) as connector:
         collection = connector.collection
         collection.write_metadata(alignment=TopK(2), indexes={"metadata.n": "integer"})
-        assert collection.alignment == TopK(2)
+        assert collection.strategy.alignment == TopK(2)
         again = Collection(collection.store, "c")
         assert again.metadata == collection.metadata == collection.read_metadata()
         collection.write_metadata(alignment=None)
-        assert collection.alignment is None
+        assert collection.strategy.alignment is None
         assert again.current() is not again
 
 

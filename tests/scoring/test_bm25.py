@@ -66,10 +66,10 @@ def test_words_are_counted_as_they_are_weighed() -> None:
     assert model.mean_length(["the of", "?!"]) == model.mean_length([]) == 0
 
 
-def test_a_query_has_each_word_once() -> None:
+def test_a_query_counts_its_words() -> None:
     query = BM25("english").query("Where does the otter, the river otter, sleep? Otters sleep.")
-    assert sorted(query.indices.tolist()) == sorted(map(number, ("otter", "river", "sleep")))
-    assert query.values.tolist() == [1, 1, 1]
+    counts = dict(zip(query.indices.tolist(), query.values.tolist(), strict=True))
+    assert counts == {number("otter"): 3, number("river"): 1, number("sleep"): 2}
     assert (query.indices.dtype.name, query.values.dtype.name) == ("uint32", "float32")
 
 
