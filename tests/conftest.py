@@ -15,9 +15,6 @@ from qdrant_client import QdrantClient
 from threadpoolctl import threadpool_limits
 
 from connector import Document, Encoder, load_encoder
-from tests import recipes
-
-recipes.register()
 
 TEXTS = [
     "The river otter holds hands with its mate while it sleeps, so that they do not drift apart.",

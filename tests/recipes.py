@@ -1,4 +1,4 @@
-"""Two recipes that tests use by name: a trained layer, no words, scores that are not scaled.
+"""Recipes that tests use by name: a trained layer, no words, scores that are not scaled.
 
 So each test shows one thing, and what is stored can be transcoded from one to the other.
 """
@@ -29,6 +29,9 @@ POOLED = Recipe(
 )
 
 
+FLOATS = Recipe(name="floats", summary="every token as it is", layout="multivector", codec="float16")
+
+
 def register() -> None:
     """Let the names be known in this process."""
-    RECIPES.update({recipe.name: recipe for recipe in (COMPACT, POOLED)})
+    RECIPES.update({recipe.name: recipe for recipe in (COMPACT, POOLED, FLOATS)})

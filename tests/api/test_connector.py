@@ -33,6 +33,7 @@ from connector.core.errors import (
     RecipeError,
     StoreLocked,
 )
+from connector.scoring.bm25 import BM25
 from connector.stores import open_store
 from connector.stores.schema import CollectionSchema, VectorSchema
 
@@ -156,7 +157,7 @@ def make(
 @pytest.fixture
 def filled(make: Callable[..., Connector], documents: list[Document]) -> Connector:
     """The twelve documents, under a recipe that stores tokens and has no projection to fit."""
-    connector = make("colbert")
+    connector = make("floats")
     connector.ingest(documents)
     return connector
 
@@ -314,10 +315,10 @@ def test_hits_are_ordered_by_score(filled: Connector) -> None:
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert ids(hits)[0] == "doc 1"
-    assert hits[0].parts["maxsim"] == hits[0].score
+    assert hits[0].parts["tokens"].value == hits[0].score
 
 
-@pytest.mark.parametrize("recipe", ["colbert", "pooled"], indirect=True)
+@pytest.mark.parametrize("recipe", ["floats", "pooled"], indirect=True)
 def test_client_and_server_agree(
     make: Callable[..., Connector], recipe: str, documents: list[Document]
 ) -> None:
@@ -333,7 +334,7 @@ def test_client_and_server_agree(
 def test_colbert_scores_are_maxsim_of_the_encoders_tokens(
     make: Callable[..., Connector], encoder: Encoder, documents: list[Document]
 ) -> None:
-    connector = make("colbert")
+    connector = make("floats")
     connector.ingest(documents)
     query = encoder.encode_queries(["dancing bees"])[0].tokens
     passages = encoder.encode_documents([document.text for document in documents])
@@ -412,9 +413,9 @@ def test_a_query_that_is_no_text_is_refused(filled: Connector, query: Any) -> No
 def test_ms_tells_where_the_time_went(filled: Connector) -> None:
     for rerank in ("client", "server", None):
         ms = filled.search("bread", rerank=rerank).ms
-        assert set(ms) == {"encode", "candidates", "rerank", "total"}
+        assert set(ms) == {"encode", "candidates", "rerank", "feedback", "total"}
         assert all(value >= 0 for value in ms.values())
-        assert ms["total"] == pytest.approx(ms["encode"] + ms["candidates"] + ms["rerank"])
+        assert ms["total"] == pytest.approx(sum(ms.values()) - ms["total"])
 
 
 def test_an_empty_collection_has_no_hits(make: Callable[..., Connector], recipe: str, tiny: Encoder) -> None:
@@ -422,7 +423,7 @@ def test_an_empty_collection_has_no_hits(make: Callable[..., Connector], recipe:
     for rerank in ("auto", None):
         hits = connector.search("bread", rerank=rerank)
         assert hits == []
-        assert set(hits.ms) == {"encode", "candidates", "rerank", "total"}
+        assert set(hits.ms) == {"encode", "candidates", "rerank", "feedback", "total"}
 
 
 def test_a_filter_that_matches_nothing_has_no_hits(
@@ -485,7 +486,7 @@ def test_documents_round_trip(make: Callable[..., Connector], recipe: str, tiny:
 
 
 def test_the_title_is_searched(make: Callable[..., Connector], documents: list[Document]) -> None:
-    connector = make("colbert")
+    connector = make("floats")
     titled = Document(id="titled", text="It is described below.", title="Opera in Vienna")
     connector.ingest([*documents, titled])
     assert connector.search("opera in Vienna", 1)[0].id == "titled"
@@ -913,13 +914,17 @@ def test_threads_may_split_and_encode_together(encoder: Encoder) -> None:
 
 BYTES = {
     "dense": (1536, 0),
-    "colbert": (1536, 768),
+    "floats": (1536, 768),
     "pooled": (1536, 256),
+    "colbert": (1536, 768),
     "compact": (196, 16),
     "aligner": (196, 17),
+    "hybrid": (196, 0),
+    "tiny": (196, 12),
+    "default": (196, 32),
 }
 """Of a CLS vector of 384 dimensions and of a token vector: 4 × 384, or 384/2 + 4; 2 × 384, 2 × 128, 128/8,
-and a byte of saliency."""
+and a byte of saliency; 96/8 and 256/8."""
 
 
 def test_stats_are_the_sums_of_the_report(
@@ -928,17 +933,27 @@ def test_stats_are_the_sums_of_the_report(
     connector = make(recipe)
     report = connector.ingest(documents)
     lengths = [len(passage) for passage in encoder.encode_documents([item.text for item in documents])]
-    pooled = [1 + max((length - 1) // 6, 1) for length in lengths]
+    by_six = [1 + max((length - 1) // 6, 1) for length in lengths]
     halves = [length // 2 for length in lengths]
-    stored = {"dense": [0], "colbert": lengths, "aligner": halves}.get(recipe, pooled)
+    by_four = [max((length - 2) // 4, 1) for length in lengths]
+    stored = {
+        "dense": [0],
+        "hybrid": [0],
+        **dict.fromkeys(("floats", "colbert"), lengths),
+        "aligner": halves,
+        **dict.fromkeys(("tiny", "default"), by_four),
+    }.get(recipe, by_six)
     cls, token = BYTES[recipe]
+    words = 8 * sum(len(BM25("english").passage(item.text)) for item in documents)
+    lexical = {"lexical": round(words / 12, 1)} if RECIPES[recipe].lexical else {}
     expected = {
         "cls": cls,
         "tokens": round(sum(stored) * token / 12, 1),
-        "total": round(cls + sum(stored) * token / 12, 1),
+        **lexical,
+        "total": round(cls + (sum(stored) * token + (words if lexical else 0)) / 12, 1),
     }
     stats = connector.stats()
-    assert report.tokens_before == (0 if recipe == "dense" else sum(lengths))
+    assert report.tokens_before == (0 if RECIPES[recipe].layout == "dense" else sum(lengths))
     assert report.tokens_after == sum(stored)
     assert (report.cls_bytes, report.token_bytes) == (12 * cls, sum(stored) * token)
     assert stats.bytes_per_passage == report.bytes_per_passage == expected
@@ -1049,7 +1064,7 @@ def test_stored_rows_and_vectors_are_what_the_recipe_says(filled: Connector) -> 
         ({"k": 2.5}, "k is 2.5; it should be a whole number"),
         ({"k": True}, "k is True; it should be a whole number"),
         ({"candidates": "9"}, "candidates is '9'; it should be a whole number"),
-        ({"cls_weight": "0.5"}, "cls_weight is '0.5'; it should be a valid number"),
+        ({"search_again": "no"}, "search_again is 'no'; it should be a valid boolean"),
         ({"filter": {"must": []}}, r"filter is \{'must': \[\]\}; it should be an instance of Filter"),
         ({"alignment": "best"}, "alignment 'best' is not known; give a count"),
         ({"alignment": 4}, "alignment 4 is not known"),

@@ -207,9 +207,7 @@ def test_a_collection_without_words_says_how_to_get_some(
 @every_layout
 def test_candidates_by_something_unknown_are_refused(worded: Connector) -> None:
     by: Any = "bm25"
-    with pytest.raises(
-        InputError, match="candidates_by is 'bm25'; it should be 'dense', 'lexical', 'hybrid'"
-    ):
+    with pytest.raises(InputError, match="candidates_by is 'bm25'; it should be 'dense', 'lexical', 'union'"):
         worded.search(QUERY, candidates_by=by)
 
 

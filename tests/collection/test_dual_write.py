@@ -54,7 +54,7 @@ def docs(
 
     client = QdrantClient(":memory:")
     where: dict[str, Any] = {"path": tmp_path / "q"} if request.param == "edge" else {"client": client}
-    with Connector.create(name, **where, model=quick_encoder) as connector:
+    with Connector.create(name, **where, recipe="pooled", model=quick_encoder) as connector:
         connector.ingest(Document(id=f"doc {n}", text=text) for n, text in enumerate(TEXTS[:3]))
         connector.ingest([Document(id="long", text="Rye bread is baked. " * 6)], chunk_tokens=8)
         yield connector
@@ -439,7 +439,7 @@ def test_the_first_version_is_used_again_though_nothing_was_ever_written_to_it(
     name: str, tmp_path: Path, quick_encoder: Any
 ) -> None:
     write(tmp_path / "m", 1, UP["reindex"])
-    with Connector.create(name, path=tmp_path / "q", model=quick_encoder) as connector:
+    with Connector.create(name, path=tmp_path / "q", recipe="pooled", model=quick_encoder) as connector:
         Migrations(connector, tmp_path / "m").upgrade()
         connector.ingest([ZITHER])
         Migrations(connector, tmp_path / "m").downgrade("base")

@@ -37,7 +37,7 @@ WORDS = [stem + end for stem in STEMS for end in ("", "s", "less", " of", " unde
 NURSERY = """
 import json, os, sys, traceback
 from connector import load_encoder
-from test_ingest import WORK
+from tests.collection.test_ingest import WORK
 encoder = load_encoder()
 encoder.fingerprint
 for line in sys.stdin:
@@ -72,7 +72,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).parents[2],
             env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
         )
 
@@ -319,7 +319,7 @@ def cases(
     tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, encoder: Encoder
 ) -> Callable[[str, str], Case]:
     base = tmp_path_factory.mktemp("base")
-    with Connector.create("c", path=base / "q", model=encoder) as connector:
+    with Connector.create("c", path=base / "q", recipe="pooled", model=encoder) as connector:
         connector.ingest(documents()[:MIGRATED])
         connector.ingest([LONG], chunk_tokens=20)
 

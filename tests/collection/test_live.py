@@ -105,7 +105,7 @@ def made(
     opened: list[Connector] = []
 
     def make(count: int) -> Connector:
-        connector = Connector.create(name, **place, model=encoder)
+        connector = Connector.create(name, **place, recipe="pooled", model=encoder)
         opened.append(connector)
         connector.ingest([*documents, *papers(count)])
         return connector

@@ -64,7 +64,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
 def test_a_named_recipe_says_what_it_is_and_where_it_is_from(recipe: Recipe) -> None:
     assert RECIPES[recipe.name] is get_recipe(recipe.name) is recipe
     assert recipe.summary
-    assert recipe.source or recipe.name in ("compact", "pooled")  # which tests have brought
+    assert recipe.source or recipe.name in ("compact", "pooled", "floats")  # which tests have brought
 
 
 @every_recipe
@@ -150,6 +150,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 SCHEMAS = {
     "dense": (CLS,),
     "colbert": (CLS, VectorSchema("tokens", 384, "float16", multivector=True)),
+    "floats": (CLS, VectorSchema("tokens", 384, "float16", multivector=True)),
     "pooled": (CLS, VectorSchema("tokens", 128, "float16", multivector=True)),
     **dict.fromkeys(
         ("hybrid", "tiny", "default", "compact", "aligner"), (VectorSchema("cls", 384, "turbo4"),)

@@ -124,7 +124,7 @@ def searched(connector: Connector) -> None:
 
 def on_client(client: Any, encoder: Any, *, make: bool = False) -> Connector:
     if make:
-        return Connector.create("docs", client=client, model=encoder)
+        return Connector.create("docs", client=client, recipe="pooled", model=encoder)
     return Connector.open("docs", client=client, model=encoder)
 
 
@@ -321,7 +321,7 @@ class Home:
 
 
 def home_of(tmp_path: Path, kind: str, encoder: Any) -> Home:
-    with Connector.create("docs", path=tmp_path / "qdrant", model=encoder) as connector:
+    with Connector.create("docs", path=tmp_path / "qdrant", recipe="pooled", model=encoder) as connector:
         fill(connector)
     return Home(tmp_path / "qdrant", encoder, folder_of(tmp_path, kind))
 

@@ -56,7 +56,7 @@ def docs(
     place: dict[str, Any], name: str, encoder: Encoder, documents: list[Document]
 ) -> Iterator[Connector]:
     """Twelve documents, one of them of three passages, by recipe default."""
-    with Connector.create(name, **place, model=encoder) as connector:
+    with Connector.create(name, **place, recipe="pooled", model=encoder) as connector:
         connector.ingest(documents)
         connector.ingest([LONG], chunk_tokens=20)
         yield connector
@@ -250,15 +250,19 @@ def test_drop_leaves_nothing(docs: Connector, folder: Path, place: dict[str, Any
     store.close()
 
 
-def test_the_revisions_of_this_repository_there_and_back(docs: Connector) -> None:
-    before = texts(docs.collection)
-    migrations = Migrations(docs, Path(__file__).parents[2] / "migrations")
-    assert [it.revision for it in migrations.upgrade()] == ["0001", "0002"]
-    assert docs.recipe.name == "tiny"
-    assert docs.search("a telescope", 1, candidates_by="hybrid")[0].metadata["origin"] == "ingest"
-    migrations.downgrade("base")
-    assert docs.recipe.name == "default"
-    assert texts(docs.collection) == before
+def test_the_revisions_of_this_repository_there_and_back(
+    place: dict[str, Any], encoder: Encoder, documents: list[Document], name: str
+) -> None:
+    with Connector.create(name, **place, recipe="default", model=encoder) as docs:
+        docs.ingest(documents)
+        before = texts(docs.collection)
+        migrations = Migrations(docs, Path(__file__).parents[2] / "migrations")
+        assert [it.revision for it in migrations.upgrade()] == ["0001", "0002"]
+        assert docs.recipe.name == "tiny"
+        assert docs.search("a telescope", 1)[0].metadata["origin"] == "ingest"
+        migrations.downgrade("base")
+        assert docs.recipe.name == "default"
+        assert texts(docs.collection) == before
 
 
 # The ledger
@@ -611,7 +615,7 @@ def test_copies_are_those_of_every_version(
             real = place["client"].create_collection
             spy = lambda *words, **named: (asked.append(named), real(*words, **named))[1]  # noqa: E731
             patched.setattr(place["client"], "create_collection", spy)
-        with Connector.create(name, **place, model=encoder, **spread) as connector:
+        with Connector.create(name, **place, recipe="pooled", model=encoder, **spread) as connector:
             connector.ingest(documents)
             Migrations(connector, folder).upgrade()
             assert dict(connector.collection.schema.distribution) == spread
@@ -899,7 +903,7 @@ def test_what_a_refused_version_leaves_can_be_given_up(docs: Connector, folder: 
 @pytest.fixture
 def run(tmp_path: Path, encoder: Encoder, documents: list[Document], folder: Path) -> Callable[..., Any]:
     """Runs `connector migrate` on a collection in a folder."""
-    with Connector.create("docs", path=tmp_path / "q", model=encoder) as connector:
+    with Connector.create("docs", path=tmp_path / "q", recipe="pooled", model=encoder) as connector:
         connector.ingest(documents)
     at = ["--collection", "docs", "--path", str(tmp_path / "q")]
 

@@ -119,7 +119,9 @@ class Plan:
         strategy = strategy_of(collection, options)
         fusion: Fusion | None = strategy.fusion
         alignment = strategy.alignment
-        mode = _mode(collection, options, alignment) if fusion and fusion.tokens else None
+        mode = _mode(collection, options, alignment)
+        if fusion and not fusion.tokens:
+            mode = None
         missing: tuple[str, ...] = ()
         if fusion and fusion.bm25 and (collection.recipe.lexical is None or filling == LEXICAL):
             fusion, missing = fusion.without("bm25"), ("bm25",)
