@@ -66,7 +66,7 @@ WORKS = """
 import tempfile
 from connector import Connector, Document
 
-with tempfile.TemporaryDirectory() as folder, Connector.create("docs", path=folder, recipe="compact") as docs:
+with tempfile.TemporaryDirectory() as folder, Connector.create("docs", path=folder, recipe="tiny") as docs:
     docs.ingest([Document("bees", "Bees dance in the hive."), Document("otters", "Otters hold hands.")])
     assert docs.search("insects that dance", k=1)[0].id == "bees"
 """

@@ -94,8 +94,9 @@ class Reranker:
 
         Args:
             query: not blank.
-            texts: what lies beyond the encoder's window does not count; blank ones score zero. Characters
-                that no tokenizer keeps are passed over.
+            texts: what lies beyond the encoder's window does not count; blank ones score 0, or −1 where
+                scores are scaled, which is less than all others. Characters that no tokenizer keeps are
+                passed over.
 
         Returns:
             (n,) float32, larger is better: tokens, words and CLS vectors as the recipe fuses them, each on
@@ -111,7 +112,7 @@ class Reranker:
         if not all(isinstance(text, str) for text in texts):
             raise InputError(f"texts is {texts!r:.80}; give a list of texts")
         readable = [text.replace("\0", " ").encode("utf-8", "replace").decode() for text in texts]
-        scored = np.zeros(len(texts), np.float32)
+        scored = np.full(len(texts), 0 if self._fusion.method == "sum" else -1, np.float32)
         written = [number for number, text in enumerate(readable) if text.strip()]
         if not written:
             return scored

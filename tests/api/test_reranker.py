@@ -16,7 +16,7 @@ from tests.conftest import TEXTS
 QUERY = "How do bees tell each other where flowers are?"
 
 
-@pytest.mark.parametrize("recipe", ["colbert", "default", "compact", "aligner", "compact:exact"])
+@pytest.mark.parametrize("recipe", ["floats", "pooled", "compact", "aligner", "compact:exact", "colbert"])
 def test_scores_are_those_of_a_collection(
     recipe: str, tmp_path: Path, encoder: Encoder, documents: list[Document]
 ) -> None:
@@ -24,8 +24,8 @@ def test_scores_are_those_of_a_collection(
     chosen = RECIPES[base].varied(codec="binary", reduction="ward-2") if varied else RECIPES[base]
     with Connector.create("docs", path=tmp_path, recipe=chosen, model=encoder) as connector:
         connector.ingest(documents)
-        hits = connector.search(QUERY, k=len(documents), rerank="client")
-    expected = {hit.id: list(hit.parts.values())[-1] for hit in hits}
+        hits = connector.search(QUERY, k=len(documents), rerank="client", feedback="none")
+    expected = {hit.id: hit.score for hit in hits}
     scores = Reranker(encoder, chosen).scores(QUERY, TEXTS)
     assert scores.dtype == np.float32
     assert dict(zip((it.id for it in documents), scores.tolist(), strict=True)) == pytest.approx(
@@ -34,37 +34,33 @@ def test_scores_are_those_of_a_collection(
     assert int(scores.argmax()) == 7
 
 
-def test_colbert_is_maxsim_over_all_tokens(encoder: Encoder) -> None:
+def test_without_a_fusion_it_is_maxsim_over_all_tokens(encoder: Encoder) -> None:
     query = encoder.encode_queries([QUERY])[0].tokens
     slow = [
         sum(max(float(asked @ found) for found in passage.tokens) for asked in query)
         for passage in encoder.encode_documents(TEXTS)
     ]
-    assert Reranker(encoder, "colbert").scores(QUERY, TEXTS) == pytest.approx(slow, abs=1e-2)
+    assert Reranker(encoder, "floats").scores(QUERY, TEXTS) == pytest.approx(slow, abs=1e-2)
 
 
 def test_texts_that_hold_nothing_score_nothing(encoder: Encoder) -> None:
     reranker = Reranker(encoder)
-    assert reranker.recipe.name == "default"
+    assert reranker.recipe.name == "colbert"
     assert reranker.scores(QUERY, []).shape == (0,)
-    assert reranker.scores(QUERY, ["", " \n"]).tolist() == [0, 0]
-    alone = reranker.scores(QUERY, [TEXTS[7]])[0]
-    assert reranker.scores(QUERY, ["", TEXTS[7], " "]).tolist() == [0, pytest.approx(alone), 0]
-    bad = reranker.scores(QUERY, [f"\0{TEXTS[7]}\0", "\0", f"{TEXTS[7]} \udc80"])
-    assert bad[0] == pytest.approx(alone)
-    assert bad[1] == 0
-    assert bad[2] > 0.5 * alone
+    assert reranker.scores(QUERY, ["", " \n"]).tolist() == [-1, -1]
+    assert reranker.scores(QUERY, ["", TEXTS[7], " "]).tolist() == [-1, 0, -1]  # one alone is scaled to 0
+    both = reranker.scores(QUERY, [TEXTS[7], TEXTS[3]])
+    bad = reranker.scores(QUERY, [f"\0{TEXTS[7]}\0", "\0", f"{TEXTS[3]} \udc80"])
+    assert bad[0] == pytest.approx(both[0], abs=1e-2)
+    assert bad[1] == -1
+    assert Reranker(encoder, "floats").scores(QUERY, ["", TEXTS[7]])[0] == 0
 
 
-def test_a_model_without_a_head_has_all_its_tokens(encoder: Encoder) -> None:
-    class Other:
-        fingerprint = "another"
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(encoder, name)
-
-    other: Any = Other()
-    assert Reranker(other).recipe.name == "colbert"
+def test_few_texts_are_told_apart(encoder: Encoder) -> None:
+    """Two texts have no mean but that of their topics."""
+    texts = [TEXTS[0], TEXTS[7]]
+    assert Reranker(encoder).scores("Who dances?", texts).argmax() == 1
+    assert Reranker(encoder).scores("Who sleeps in the river?", texts).argmax() == 0
 
 
 def test_recipes_that_learn_and_wrong_texts_are_refused(encoder: Encoder) -> None:
@@ -72,7 +68,7 @@ def test_recipes_that_learn_and_wrong_texts_are_refused(encoder: Encoder) -> Non
     with pytest.raises(RecipeError, match="learns from the passages"):
         Reranker(encoder, learning)
     with pytest.raises(RecipeError, match="learns from the passages"):
-        Reranker(encoder, RECIPES["compact"].varied(query_reduction="idf-weight"))
+        Reranker(encoder, RECIPES["compact"].varied(reduction="idf-50%"))
     with pytest.raises(RecipeError, match="stores no tokens"):
         Reranker(encoder, "dense")
     with pytest.raises(InputError, match="query is ' '"):

@@ -66,7 +66,7 @@ def test_ingest_search_and_stats(invoke: Invoke, source: Path, place: list[str])
     assert len(found["hits"]) == 2
     assert found["hits"][0]["id"] == "c"
     assert found["hits"][0]["metadata"] == {"year": 2020}
-    assert set(found["ms"]) == {"encode", "candidates", "rerank", "total"}
+    assert set(found["ms"]) == {"encode", "candidates", "rerank", "feedback", "total"}
 
     stats = loaded(invoke("stats", *place, "--json"))
     assert (stats["documents"], stats["recipe"], stats["layout"]) == (3, "compact", "codes")
@@ -93,8 +93,8 @@ def test_for_a_person(invoke: Invoke, source: Path, place: list[str]) -> None:
     assert "3 documents into 'docs'" in said
     assert "bytes a passage" in said
     assert "otter" in invoke("search", "otter", *place).stdout
-    assert "multivector" in invoke("stats", *place).stdout
-    assert "compact" in invoke("recipes").stdout
+    assert "codes" in invoke("stats", *place).stdout
+    assert "hybrid" in invoke("recipes").stdout
     assert set(loaded(invoke("recipes", "--json"))) == {"recipes"}
 
 
@@ -177,7 +177,7 @@ def test_a_long_text_can_be_split(invoke: Invoke, source: Path, place: list[str]
 
 def test_wrong_arguments(invoke: Invoke, source: Path, place: list[str], tmp_path: Path) -> None:
     refused(invoke("ingest", tmp_path / "missing.jsonl", *place), "missing.jsonl", "does not exist")
-    refused(invoke("ingest", source, *place, "--recipe", "tiny"), "'tiny'", "compact", "colbert")
+    refused(invoke("ingest", source, *place, "--recipe", "teeny"), "'teeny'", "tiny", "colbert")
     refused(invoke("ingest", source, *place, "--chunk-overlap", 5), "overlap")
     refused(invoke("ingest", source, *place, "--chunk-tokens", 5, "--chunk-overlap", 5), "overlap")
     refused(invoke("ingest", source, *place, "--chunk-tokens", 5000), "5000", "254")
@@ -186,7 +186,7 @@ def test_wrong_arguments(invoke: Invoke, source: Path, place: list[str], tmp_pat
     assert invoke("search", "x", "--collection", "docs").exit_code == 2
     assert not list((tmp_path / "qdrant").glob("collections/*"))
     invoke("ingest", source, *place)
-    refused(invoke("ingest", source, *place, "--recipe", "compact"), "'pooled'", "'compact'")
+    refused(invoke("ingest", source, *place, "--recipe", "compact"), "'default'", "'compact'")
     refused(invoke("search", "  ", *place), "query")
     assert loaded(invoke("stats", *place, "--json"))["documents"] == 3
 

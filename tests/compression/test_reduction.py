@@ -50,6 +50,7 @@ PASSAGE_STEPS = [
     "saliency-25%",
     "stopwords-en",
     "punctuation",
+    "special",
     "contextual-stopwords",
     "whole-words",
     "ward-3",

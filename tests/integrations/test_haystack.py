@@ -461,7 +461,7 @@ def test_ranker_keeps_documents_as_they_are(encoder: Encoder) -> None:
         DOCUMENTS[6],
         replace(blob, score=None),
     ]
-    assert ranked[2].score == 0
+    assert ranked[2].score == -1
     assert ranker.run(QUERY, []) == {"documents": []}
     with pytest.raises(InputError, match="top_k is 0"):
         ranker.run(QUERY, DOCUMENTS, 0)

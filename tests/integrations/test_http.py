@@ -115,7 +115,7 @@ def test_a_search_finds_what_the_library_finds(client: httpx.Client, connector: 
     assert first["metadata"] == {"number": 2, "even": True}
     assert first["passage"] == 0
     assert first["title"] is first["matches"] is None
-    assert set(answer["ms"]) == {"encode", "candidates", "rerank", "total", "explain"}
+    assert set(answer["ms"]) == {"encode", "candidates", "rerank", "feedback", "total", "explain"}
     held = connector.stats().bytes_per_passage["total"]
     sizes = [it["bytes"] for it in client.post("/search", json={"query": "x", "k": 13}).json()["hits"]]
     assert sum(sizes) / len(sizes) == pytest.approx(held, abs=0.1)
@@ -123,11 +123,12 @@ def test_a_search_finds_what_the_library_finds(client: httpx.Client, connector: 
 
 def test_a_search_takes_what_the_library_takes(client: httpx.Client) -> None:
     even = {"must": [{"key": "even", "match": {"value": True}}]}
-    asked = {"query": "bread", "filter": even, "candidates": 5, "cls_weight": 0.5, "alignment": "top-2"}
+    asked = {"query": "bread", "filter": even, "candidates": 5, "alignment": "top-2"}
+    asked["fusion"] = "sum:tokens=0.5,cls=0.5"
     hits = client.post("/search", json=asked).json()["hits"]
     assert len(hits) == 6
     assert all(hit["metadata"]["even"] for hit in hits)
-    assert set(hits[0]["parts"]) == {"cls", "aligned", "mixed"}
+    assert set(hits[0]["parts"]) == {"tokens", "cls"}
     hits = client.post("/search", json={"query": "bread", "rerank": None}).json()["hits"]
     assert set(hits[0]["parts"]) == {"cls"}
     problem(client.post("/search", json={"query": "bread", "rerank": "nobody"}), 422, "rerank")
@@ -154,7 +155,7 @@ def test_hits_without_words_say_why(encoder: Encoder, tmp_path: Path) -> None:
             assert (hit["matches"], hit["unexplained"]) == ([], None)
             (hit,) = client.post("/search", json={**asked, "candidates_by": "lexical"}).json()["hits"]
             assert hit["matches"] is None
-            assert "bm25" in hit["unexplained"]
+            assert "nothing but the order" in hit["unexplained"]
 
 
 def test_an_explanation_sums_to_the_score(client: httpx.Client, connector: Connector) -> None:
@@ -234,8 +235,8 @@ BODIES: dict[str, tuple[str, bytes, int]] = {
     "k of NaN": ("/search", b'{"query": "x", "k": NaN}', 422),
     "candidates": ("/search", b'{"query": "x", "candidates": 10001}', 422),
     "too many explained": ("/search", b'{"query": "x", "k": 51, "explain": true}', 422),
-    "a weight of NaN": ("/search", b'{"query": "x", "cls_weight": NaN}', 422),
-    "a weight of 2": ("/search", b'{"query": "x", "cls_weight": 2}', 422),
+    "a weight of NaN": ("/search", b'{"query": "x", "fusion": "sum:cls=NaN"}', 422),
+    "a weight of -2": ("/search", b'{"query": "x", "fusion": "sum:cls=-2"}', 422),
     "an alignment": ("/search", b'{"query": "x", "alignment": "top-0"}', 422),
     "words without an index": ("/search", b'{"query": "x", "candidates_by": "lexical"}', 422),
     "an unknown filter": ("/search", b'{"query": "x", "filter": {"year": 1}}', 422),
@@ -674,7 +675,7 @@ def refused(result: Any, *words: str) -> None:
 def test_other_machines_are_not_served_without_a_key(invoke: Invoke, tmp_path: Path) -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "search.example"):
         refused(
-            invoke("--host", host, "--recipe", "compact"), host, "CONNECTOR_API_KEY", "CONNECTOR_API_KEY_FILE"
+            invoke("--host", host, "--recipe", "tiny"), host, "CONNECTOR_API_KEY", "CONNECTOR_API_KEY_FILE"
         )
     assert not (tmp_path / "qdrant").exists()
     assert [is_loopback(host) for host in ("127.8.9.1", "::1", "LocalHost", "::", "")] == [True] * 3 + [
@@ -698,7 +699,7 @@ def test_a_key_that_cannot_be_used(invoke: Invoke, tmp_path: Path) -> None:
 def test_a_port_that_is_taken(invoke: Invoke) -> None:
     with Address.take("127.0.0.1", 0) as address:
         port = address.url.rpartition(":")[2]
-        refused(invoke("--port", port, "--recipe", "compact"), port, "--port")
+        refused(invoke("--port", port, "--recipe", "tiny"), port, "--port")
     refused(invoke("--host", "a..b", CONNECTOR_API_KEY="k"), "--host")
 
 
@@ -719,7 +720,7 @@ def test_without_the_extra() -> None:
 
 def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "connector.cli", "serve", "--collection", "docs"]
-    command += ["--path", str(tmp_path / "qdrant"), "--recipe", "compact", "--port", "0"]
+    command += ["--path", str(tmp_path / "qdrant"), "--recipe", "tiny", "--port", "0"]
     for told in (signal.SIGINT, signal.SIGTERM):
         process = subprocess.Popen(
             command,
@@ -748,7 +749,7 @@ def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "connector.cli", "serve", "--collection", "docs"]
-    command += ["--path", str(tmp_path / "qdrant"), "--recipe", "compact", "--port", "0"]
+    command += ["--path", str(tmp_path / "qdrant"), "--recipe", "tiny", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("docs: ")

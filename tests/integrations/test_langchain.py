@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
-from connector import AsyncConnector, Connector, Encoder, Recipe
+from connector import AsyncConnector, Connector, Encoder, Fusion, Recipe, Strategy
 from connector import Document as Own
 from connector.core.errors import (
     CollectionError,
@@ -284,11 +284,11 @@ async def test_relevance_is_from_0_to_1_and_orders_alike(
         assert itself[0][1] > 0.6
 
 
-def test_relevance_is_maxsim_over_the_number_of_tokens(filled: Connector, encoder: Encoder) -> None:
-    tokens = len(encoder.encode_queries([QUERY])[0].tokens)
-    relevant = Store(filled).similarity_search_with_relevance_scores(QUERY)
-    plain = Store(filled).similarity_search_with_score(QUERY)
-    assert [score * tokens for _, score in relevant] == pytest.approx([score for _, score in plain], rel=1e-3)
+def test_relevance_is_maxsim_over_the_number_of_tokens(filled: Connector) -> None:
+    alone: Any = {"fusion": "sum:tokens=1"}
+    relevant = Store(filled).similarity_search_with_relevance_scores(QUERY, **alone)
+    plain = Store(filled).similarity_search_with_score(QUERY, **alone)
+    assert [score for _, score in relevant] == pytest.approx([score for _, score in plain], rel=1e-3)
 
 
 async def test_a_threshold_leaves_out_what_is_below(filled: Connector, texts: list[Document]) -> None:
@@ -303,10 +303,12 @@ async def test_a_threshold_leaves_out_what_is_below(filled: Connector, texts: li
 def test_relevance_follows_what_the_collection_was_adapted_to(
     encoder: Encoder, tmp_path: Path, texts: list[Document]
 ) -> None:
-    with Store.from_documents(texts, collection="docs", path=tmp_path, model=encoder) as store:
-        store.connector.collection.adapt(TopK(2), cls_weight=0.3)
+    with Store.from_documents(
+        texts, collection="docs", path=tmp_path, model=encoder, recipe="compact"
+    ) as store:
+        store.connector.collection.adapt(Strategy(TopK(2), Fusion("sum", tokens=0.7, cls=0.3)))
         hits = store.connector.search(QUERY, k=3)
-        assert [set(hit.parts) for hit in hits] == [{"cls", "aligned", "mixed"}] * 3
+        assert [set(hit.parts) for hit in hits] == [{"tokens", "cls"}] * 3
         found = store.similarity_search_with_relevance_scores(QUERY, k=3)
         assert [(it.id, score) for it, score in found] == [(hit.id, hit.score) for hit in hits]
 
@@ -322,7 +324,6 @@ def test_scores_without_bounds_are_no_relevance(
         for options in (
             {"candidates_by": "lexical", "rerank": None},
             {"candidates_by": "hybrid", "rerank": None},
-            {"alignment": None},
         ):
             with pytest.raises(InputError, match="not from 0 to 1"):
                 relevant("bees", **options)

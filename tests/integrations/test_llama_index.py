@@ -265,8 +265,8 @@ def test_search_options_are_passed_on(full: Connector) -> None:
     assert [it.score for it in retriever.retrieve(QUESTION)] == [
         hit.score for hit in full.search(QUESTION, 4, rerank=None, candidates=5)
     ]
-    with pytest.raises(InputError, match="index of words"):
-        LateInteractionRetriever(full, candidates_by="lexical").retrieve(QUESTION)
+    with pytest.raises(InputError, match="no encoding to find candidates by"):
+        LateInteractionRetriever(full, candidates_by="muvera").retrieve(QUESTION)
     with pytest.raises(InputError, match="query is ' '"):
         LateInteractionRetriever(full).retrieve(" ")
     with pytest.raises(TypeError, match="nothing"):
