@@ -81,7 +81,7 @@ def prepared(it: Judging, cache: Path) -> Task:
 
 
 def as_floats(shape: Shape) -> Shape:
-    return replace(shape, codec=shape.codec.rpartition("+")[0] + "+" + FLOATS)
+    return replace(shape, codec="+".join([*shape.codec.split("+")[:-1], FLOATS]))
 
 
 def check(it: Judging, pools: Pools) -> None:

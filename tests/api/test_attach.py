@@ -97,7 +97,9 @@ def late(client: QdrantClient) -> list[str]:
 
 
 @pytest.mark.parametrize("layout", [langchain, haystack, flat])
-@pytest.mark.parametrize("recipe", ["compact", "pooled", "dense", "aligner", "compact:words"])
+@pytest.mark.parametrize(
+    "recipe", ["compact", "pooled", "dense", "aligner", "compact:words", "default", "hybrid", "colbert"]
+)
 def test_hits_are_those_of_a_collection_of_its_own(
     layout: Any,
     recipe: str,
