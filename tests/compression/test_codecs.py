@@ -24,7 +24,7 @@ from sentence_transformers.base.modules import Dense
 
 from connector import Encoder
 from connector.compression.codecs import PROJECTIONS, QUANTIZERS, Codec, parse_codec
-from connector.compression.codecs.projection import PCA, Rotation
+from connector.compression.codecs.projection import PCA, Center, Rotation
 from connector.compression.codecs.scalar_quantization import (
     Hamming,
     Int8,
@@ -54,6 +54,8 @@ BYTES = {
     "pq-8": 8,
     "opq-8": 8,
     "pca-16+float32": 64,
+    "center+float32": 128,
+    "center+pca-16+binary": 2,
     "pca-16+float16": 32,
     "pca-16+binary": 2,
     "pca-16+residual-2": 8,
@@ -1046,3 +1048,51 @@ def test_estimated_similarities_follow_the_exact_ones_on_real_tokens(
     codec = parse_codec(spec).fit(real)
     estimated = similarities(codec, codec.encode(real), codec.encode_query(query))
     assert np.corrcoef(estimated.ravel(), (real @ query.T).ravel())[0, 1] > least
+
+
+# The mean
+
+
+def test_centring_by_hand() -> None:
+    """Of a thousand vectors the whole mean is taken, (1, 0), and 3, 4 becomes unit(2, 4)."""
+    sample = np.tile(np.array([[2, 1], [0, -1]], np.float32), (500, 1))
+    center = Center()
+    assert center.fit(sample, 0)[0] == pytest.approx([2**-0.5, 2**-0.5])
+    assert center.apply(np.array([[3, 4]], np.float32)) == pytest.approx(np.array([[2, 4]]) / 20**0.5)
+    assert center.apply(np.array([[3, 4]], np.float32), np.array([3, 3], np.float32)) == pytest.approx(
+        np.array([[0, 1]])
+    )
+
+
+def test_the_mean_of_few_vectors_counts_little() -> None:
+    sample = np.array([[2, 0]] * 100, np.float32)
+    center = Center()
+    center.fit(sample, 0)
+    assert center.state()["mean"] == pytest.approx([0.2, 0])
+
+
+def test_a_vector_that_all_share_changes_nothing(rng: np.random.Generator) -> None:
+    sample, query = rng.normal(size=(1200, 8)).astype(np.float32), rng.normal(size=(5, 8)).astype(np.float32)
+    shared = rng.normal(size=8).astype(np.float32)
+    plain, shifted = parse_codec("center+pca-4+float32"), parse_codec("center+pca-4+float32")
+    plain.fit(sample)
+    shifted.fit(sample + shared)
+    assert shifted.encode(sample + shared) == pytest.approx(plain.encode(sample), abs=1e-3)
+    assert shifted.encode_query(query + shared) == pytest.approx(plain.encode_query(query), abs=1e-3)
+
+
+def test_another_mean_is_taken_from_queries(fitted: Fitted) -> None:
+    codec, query = fitted("center+pca-16+binary"), tokens(6, seed=3)
+    mean = query.mean(axis=0)
+    assert codec.centers
+    assert not fitted("pca-16+binary").centers
+    expected = codec.encode_query(query - mean + codec._projections[0].state()["mean"])
+    assert codec.encode_query(query, mean) == pytest.approx(expected, abs=1e-5)
+
+
+@every_spec
+def test_means_of_passages_are_those_of_their_decoded_rows(spec: str, fitted: Fitted) -> None:
+    codec, lengths = fitted(spec), np.array([1, 30, 300, 7, 256])  # a byte counts to 255
+    codes = codec.encode(tokens(int(lengths.sum()), seed=5))
+    slow = [part.mean(axis=0) for part in np.split(codec.decode(codes), np.cumsum(lengths)[:-1])]
+    assert codec.means(codes, lengths) == pytest.approx(np.stack(slow), abs=1e-5)
