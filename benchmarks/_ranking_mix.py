@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from connector.core.types import Float32
 
 LENGTHS = (0.0, 0.025)
-WORDS = (0.0, 0.25, 0.5, 1.0)
-CLS = (0.0, 0.25, 0.5, 1.0)
-FEEDBACKS = (0.0, 1.0, 3.0)
+WORDS = (0.0, 0.25, 0.5, 1.0, 2.0)
+CLS = (0.0, 0.25, 0.5, 1.0, 2.0)
+FEEDBACKS = (0.0, 1.0, 3.0, 5.0)
 MIXED_WORDS = (0.1, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 """The grid: of a, b, c and w, and of b where CLS stands for the tokens.
 
@@ -149,19 +149,24 @@ class Outcome:
     best: Constants
     fixed: list[Float32]
 
+    def of(self, places: slice) -> Outcome:
+        """That of one encoder."""
+        return Outcome(self.queries[places], self.chosen[places], self.best, self.fixed[places])
 
-def left_out(way: Way, tables: Sequence[Float32]) -> Outcome:
-    """Choose constants for each collection on the others.
+
+def left_out(way: Way, tables: Sequence[Float32], names: Sequence[str]) -> Outcome:
+    """Choose constants for each collection on the others, the same for all encoders.
 
     Args:
         way: whose grid it is.
-        tables: what `measured` gave for each collection.
+        tables: what `measured` gave for each collection under each encoder.
+        names: of the collections; one comes once for each encoder.
     """
     points = way.grid()
     found = np.stack([table.mean(axis=1, dtype=np.float64) for table in tables])
-    sums = found.sum(axis=0)
-    chosen = [int((sums - own if len(found) > 1 else sums).argmax()) for own in found]
-    best = int(sums.argmax())
+    others = [[place for place, it in enumerate(names) if it != name] for name in names]
+    chosen = [int(found[rest or slice(None)].sum(axis=0).argmax()) for rest in others]
+    best = int(found.sum(axis=0).argmax())
     return Outcome(
         [table[place] for table, place in zip(tables, chosen, strict=True)],
         [points[place] for place in chosen],

@@ -2,8 +2,8 @@
 
 Six collections (`_ranking_data.NAMES`), two encoders. The pool of a query is what is best by CLS and by BM25,
 or what the collection gives. Each figure of a way to score that has constants is measured with those that are
-best on the other collections; the grid of constants is in `_ranking_mix.py`. Peers that are mixed get the
-constants that are best on all collections, those judged among them.
+best on the other collections under all encoders; the grid of constants is in `_ranking_mix.py`. Peers that
+are mixed also get the constants that are best on all collections, those judged among them.
 
 Float tokens are full-width MaxSim over all rows of both sides, nothing added. From each recipe one part at a
 time is taken away. Brackets hold 95 % of the paired bootstrap.
@@ -94,14 +94,14 @@ def check(it: Judging, pools: Pools) -> None:
 
 
 def judged(tasks: Sequence[Task], way: Way, shape: Shape | None = None) -> Outcome:
-    """One way to score, on all collections."""
+    """One way to score, on all collections under all encoders."""
     tables = []
     for task in tasks:
         held = None if shape is None else task.shapes[shape]
         vectors = task.pools.cls if held is None or way.feedback == "cls" else held.means
         feedback = Feedback(task.pools, vectors) if way.feedback else None
         tables.append(measured(task.pools, held, way, feedback))
-    return left_out(way, tables)
+    return left_out(way, tables, [task.pools.name for task in tasks])
 
 
 def peers(tasks: Sequence[Task]) -> Figures:
@@ -119,7 +119,7 @@ def peers(tasks: Sequence[Task]) -> Figures:
         ("mixture", replace(MIXTURE, feedback="")),
         ("mixture, feedback", MIXTURE),
         ("mixture of the library's BM25", replace(MIXTURE, feedback="", own_words=True)),
-        ("mixture of the library's BM25, feedback", replace(MIXTURE, own_words=True)),
+        ("mixture of the library's BM25, feedback: hybrid", replace(MIXTURE, own_words=True)),
     ):
         outcome = judged(tasks, way)
         found[f"{name} ({outcome.best})"] = outcome.fixed
@@ -127,21 +127,26 @@ def peers(tasks: Sequence[Task]) -> Figures:
     return found
 
 
-def recipe(tasks: Sequence[Task], name: str, shape: Shape, others: Figures) -> None:
-    """The figures of one recipe, and of what is less."""
-    whole = judged(tasks, Way(), shape)
-    outcomes = {name: whole}
+def outcomes_of(tasks: Sequence[Task], name: str, shape: Shape) -> dict[str, Outcome]:
+    """Of a recipe, and of what is less."""
+    found = {name: judged(tasks, Way(), shape)}
     for part, way in LESS.items():
-        outcomes[f"− {part}"] = judged(tasks, way, shape)
-    outcomes["− centring"] = judged(tasks, Way(), replace(shape, centred=False))
-    outcomes["feedback by CLS"] = judged(tasks, replace(Way(), feedback="cls"), shape)
-    outcomes["BM25 of bm25s"] = judged(tasks, replace(Way(), own_words=False), shape)
-    outcomes["as floats"] = judged(tasks, Way(), as_floats(shape))
-    centred = "centred, " if shape.centred else ""
-    print(f"\n### {name}: {shape.reduction}, {centred}{shape.codec}\n")
+        found[f"− {part}"] = judged(tasks, way, shape)
+    found["− centring"] = judged(tasks, Way(), replace(shape, centred=False))
+    found["feedback by CLS"] = judged(tasks, replace(Way(), feedback="cls"), shape)
+    found["BM25 of bm25s"] = judged(tasks, replace(Way(), own_words=False), shape)
+    found["as floats"] = judged(tasks, Way(), as_floats(shape))
+    return found
+
+
+def show(tasks: Sequence[Task], name: str, outcomes: dict[str, Outcome], others: Figures) -> None:
+    """The figures of one recipe under one encoder."""
+    whole, shape = outcomes[name], SHAPES[name]
+    print(f"\n### {name}: {shape.reduction or 'every token'}, center+{shape.codec}\n")
     heading(tasks, "of the whole")
     for part, outcome in outcomes.items():
         row(part, *cells(outcome.queries), ratio(outcome.queries, whole.queries))
+    row(f"{name}, chosen on all", *cells(whole.fixed), ratio(whole.fixed, whole.queries))
     print("\n| constants | " + " | ".join(task.pools.name for task in tasks) + " | all |")
     row(*["---"] * (len(tasks) + 2))
     for part, outcome in outcomes.items():
@@ -182,30 +187,42 @@ def row(*cells: str) -> None:
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def tasks_of(data: Path, cache: Path, name: str, sampled: bool) -> list[Task]:
+    """The collections that there are, under one encoder."""
+    encoder = CachedEncoder(load_encoder(name), cache)
+    kept = cache / "ranking" / encoder.fingerprint
+    kept.mkdir(parents=True, exist_ok=True)
+    tasks = []
+    for folder in (data / it for it in NAMES):
+        if folder.is_dir():
+            tasks.append(prepared(load(folder, encoder, MOST.get(folder.name) if sampled else None), kept))
+        else:
+            print(f"{folder.name} is not run: {data} does not hold it")
+    return tasks
+
+
 def main() -> None:
     data, cache = Path(sys.argv[1]), Path(sys.argv[2])
-    for number, name in enumerate(sys.argv[3:] or ENCODERS):
-        encoder = CachedEncoder(load_encoder(name), cache)
-        kept = cache / "ranking" / encoder.fingerprint
-        kept.mkdir(parents=True, exist_ok=True)
-        tasks = []
-        for folder in (data / it for it in NAMES):
-            if folder.is_dir():
-                most = MOST.get(folder.name) if number else None
-                tasks.append(prepared(load(folder, encoder, most), kept))
-            else:
-                print(f"{folder.name} is not run: {data} does not hold it")
-        if not tasks:
-            continue
-        print(f"\n## {name}\n")
-        others = peers(tasks)
-        heading(tasks, "of the mixture")
-        mixture = next(queries for peer, queries in others.items() if peer.startswith("mixture ("))
-        for peer, queries in others.items():
+    names = sys.argv[3:] or list(ENCODERS)
+    parts = [tasks_of(data, cache, name, number > 0) for number, name in enumerate(names)]
+    tasks = [task for part in parts for task in part]
+    if not tasks:
+        return
+    others = peers(tasks)
+    outcomes = {name: outcomes_of(tasks, name, shape) for name, shape in SHAPES.items()}
+    first = 0
+    for name, part in zip(names, parts, strict=True):
+        here = slice(first, first + len(part))
+        first = here.stop
+        print(f"\n## {Path(name).name}\n")
+        beside = {peer: queries[here] for peer, queries in others.items()}
+        mixture = next(queries for peer, queries in beside.items() if peer.startswith("mixture ("))
+        heading(part, "of the mixture")
+        for peer, queries in beside.items():
             row(peer, *cells(queries), ratio(queries, mixture))
-        sizes(tasks)
-        for recipe_name, shape in SHAPES.items():
-            recipe(tasks, recipe_name, shape, others)
+        sizes(part)
+        for recipe, found in outcomes.items():
+            show(part, recipe, {way: outcome.of(here) for way, outcome in found.items()}, beside)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from connector.core.errors import CollectionNotFound
 from connector.stores.filters import Where
@@ -140,10 +140,12 @@ class Store(Protocol):
         payload: Keys,
         vectors: Sequence[str] = (),
         filter: Where = None,
-    ) -> list[list[Record]]:
-        """What `search` gives for several queries with one filter, in one request.
+    ) -> tuple[list[Record], list[dict[Any, float]]]:
+        """What several queries with one filter find, in one request.
 
-        The payload keys and vectors are read with the points of the first query alone.
+        Returns:
+            The points of the first query, best first, with these payload keys and vectors; and of each other
+            query the scores by the points' keys.
         """
 
     def scroll(

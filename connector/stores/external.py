@@ -208,13 +208,13 @@ class AttachedStore(ServerStore):
         payload: Keys,
         vectors: Sequence[str] = (),
         filter: Where = None,
-    ) -> list[list[Record]]:
+    ) -> tuple[list[Record], list[dict[Any, float]]]:
         """As every store does, but passing over points whose payload the program has replaced since."""
         keys, where = self._keys(payload), self._filter(filter)
-        first, *others = super().search_together(name, queries, payload=keys, vectors=vectors, filter=where)
+        first, others = super().search_together(name, queries, payload=keys, vectors=vectors, filter=where)
         wanted = {OWN + key for key in payload or () if key not in _THEIRS}
         whole = [it for it in first if wanted <= it.payload.keys() and len(it.vectors) == len(vectors)]
-        return [[self._ours(record, payload) for record in whole], *others]
+        return [self._ours(record, payload) for record in whole], others
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None

@@ -213,11 +213,10 @@ class Plan:
             return Found(records, {_FOUND_BY[self.by]: _scores(records)})
         keys, vectors = self._wanted()
         queries = self._queries(pool, wanted)
-        records, *others = store.search_together(
+        records, there = store.search_together(
             physical, list(queries.values()), payload=keys, vectors=vectors, filter=where
         )
         own, *names = queries
-        there = [{record.key: record.score for record in found} for found in others]
         whole = [scored for name, scored in zip(names, there, strict=True) if name != "bm25"]
         if whole:  # one that was written or deleted in between has not all its parts
             records = [it for it in records if all(it.key in scored for scored in whole)]

@@ -30,7 +30,7 @@ from connector.encoders import Encoder
 from connector.scoring.alignment import Alignment, aligned_cells
 from connector.scoring.bm25 import BM25
 from connector.stores import Nearest, Record
-from connector.stores.schema import LEXICAL, TOKENS
+from connector.stores.schema import CLS, LEXICAL, TOKENS
 
 _OWN_ROUNDING = 1e-3
 """Share of a score by which one that was made here may differ from what its pairs come to."""
@@ -169,8 +169,10 @@ def _word_pairs(plan: Plan, query: Embedding, hit: Hit) -> list[Pair]:
     point = models.Filter(must=[models.HasIdCondition(has_id=[collection.point_id(hit.id, hit.passage)])])
     queries = [Nearest(term, LEXICAL, 1) for term in terms]
     store, physical = collection.store, collection.physical
-    found = store.search_together(physical, queries, payload=[], filter=point) if terms else []
-    added = {int(term.indices[0]): it[0].score for term, it in zip(terms, found, strict=True) if it}
+    by_cls = Nearest(query.cls, CLS, 1)
+    _, scores = store.search_together(physical, [by_cls, *queries], payload=[], filter=point)
+    found = [next(iter(it.values()), 0.0) for it in scores]
+    added = {int(term.indices[0]): it for term, it in zip(terms, found, strict=True) if it}
     value = hit.parts["bm25"].value
     if not added:  # and yet it adds something, where 0 is not scaled to 0
         return [Pair("words", WHOLE, (WHOLE,), (1.0,), 0.0, value, 0.0)] if value else []

@@ -8,7 +8,7 @@ import re
 import shutil
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,15 +191,23 @@ class EdgeStore(Store):
     def search(
         self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> list[Record]:
+        return [Record.of(point) for point in self._found(name, query, payload, vectors, filter)]
+
+    def _scores(self, name: str, query: Query, filter: Where) -> dict[Any, float]:
+        return {point.id: point.score for point in self._found(name, query, [], (), filter)}
+
+    def _found(
+        self, name: str, query: Query, payload: Keys, vectors: Sequence[str], filter: Where
+    ) -> Iterable[Any]:
         shard, where, wanted = self._shard(name), convert.to_edge(filter), _wanted(payload, vectors)
         scored = {"query": convert.scored_by(query), "params": query.search_params(edge)}
         request = {**scored, "limit": query.limit, "filter": where, **wanted}
         if query.stages:
             staged = edge.QueryRequest(prefetches=convert.prefetches(query, where), **request)
-            found = _engine(shard.query, staged)
+            found: Iterable[Any] = _engine(shard.query, staged)
         else:  # the engine plans nothing for a plain search, a third less time
             found = _engine(shard.search, edge.SearchRequest(**request))
-        return [Record.of(point) for point in found]
+        return found
 
     def search_together(
         self,
@@ -209,12 +217,10 @@ class EdgeStore(Store):
         payload: Keys,
         vectors: Sequence[str] = (),
         filter: Where = None,
-    ) -> list[list[Record]]:
+    ) -> tuple[list[Record], list[dict[Any, float]]]:
         first, *others = queries
-        return [
-            self.search(name, first, payload=payload, vectors=vectors, filter=filter),
-            *(self.search(name, query, payload=[], filter=filter) for query in others),
-        ]
+        found = self.search(name, first, payload=payload, vectors=vectors, filter=filter)
+        return found, [self._scores(name, query, filter) for query in others]
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None

@@ -202,7 +202,7 @@ class ServerStore(Store):
     def search(
         self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> list[Record]:
-        (found,) = self.search_together(name, [query], payload=payload, vectors=vectors, filter=filter)
+        found, _ = self.search_together(name, [query], payload=payload, vectors=vectors, filter=filter)
         return found
 
     def search_together(
@@ -213,7 +213,7 @@ class ServerStore(Store):
         payload: Keys,
         vectors: Sequence[str] = (),
         filter: Where = None,
-    ) -> list[list[Record]]:
+    ) -> tuple[list[Record], list[dict[Any, float]]]:
         requests = []
         for number, query in enumerate(queries):
             asked = convert.asked(query, filter, prefix=self._prefix)
@@ -226,8 +226,9 @@ class ServerStore(Store):
                     with_vector=named or False,
                 )
             )
-        responses = self._on(self._client.query_batch_points, name, requests)
-        return [[Record.of(point) for point in response.points] for response in responses]
+        first, *others = self._on(self._client.query_batch_points, name, requests)
+        scores = [{point.id: point.score for point in response.points} for response in others]
+        return [Record.of(point) for point in first.points], scores
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
