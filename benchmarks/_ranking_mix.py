@@ -70,7 +70,7 @@ class Way:
     tokens: bool = True
     own_rows: bool = True
     idf: bool = True
-    length: bool = True
+    length: bool = False
     fused: bool = True
     feedback: str = "codes"
     own_words: bool = True

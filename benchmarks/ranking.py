@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _ranking_data import NAMES, Judging, load
@@ -40,19 +41,25 @@ SHAPES = {
     "tiny": Shape("special+ward-4", "pca-96+binary"),
     "colbert": Shape("", "float32"),
 }
+WAYS = {
+    "default": Way(),
+    "tiny": replace(Way(), feedback="cls"),
+    "colbert": replace(Way(), feedback="cls"),
+}
+"""How each recipe is scored."""
+
 FLOATS = "float32"
 EVERY = Shape("", FLOATS, centred=False)
 """Every token as it comes from the encoder."""
 
-LESS = {
-    "own rows": replace(Way(), own_rows=False),
-    "idf": replace(Way(), idf=False),
-    "length": replace(Way(), length=False),
-    "fusion": replace(Way(), fused=False),
-    "feedback": replace(Way(), feedback=""),
-    "fusion, feedback": replace(Way(), fused=False, feedback=""),
+LESS: dict[str, dict[str, Any]] = {
+    "own rows": {"own_rows": False},
+    "idf": {"idf": False},
+    "fusion": {"fused": False},
+    "feedback": {"feedback": ""},
+    "fusion, feedback": {"fused": False, "feedback": ""},
 }
-"""What is taken away, and the way without it."""
+"""What is taken away."""
 
 MIXTURE = Way(tokens=False, feedback="cls", own_words=False)
 ALONE = Constants(0, 0, 0, 0)
@@ -129,13 +136,16 @@ def peers(tasks: Sequence[Task]) -> Figures:
 
 def outcomes_of(tasks: Sequence[Task], name: str, shape: Shape) -> dict[str, Outcome]:
     """Of a recipe, and of what is less."""
-    found = {name: judged(tasks, Way(), shape)}
-    for part, way in LESS.items():
-        found[f"− {part}"] = judged(tasks, way, shape)
-    found["− centring"] = judged(tasks, Way(), replace(shape, centred=False))
-    found["feedback by CLS"] = judged(tasks, replace(Way(), feedback="cls"), shape)
-    found["BM25 of bm25s"] = judged(tasks, replace(Way(), own_words=False), shape)
-    found["as floats"] = judged(tasks, Way(), as_floats(shape))
+    way = WAYS[name]
+    found = {name: judged(tasks, way, shape)}
+    for part, less in LESS.items():
+        found[f"− {part}"] = judged(tasks, replace(way, **less), shape)
+    found["− centring"] = judged(tasks, way, replace(shape, centred=False))
+    other = {"codes": "cls", "cls": "codes"}[way.feedback]
+    found[f"feedback by {other}"] = judged(tasks, replace(way, feedback=other), shape)
+    found["+ length"] = judged(tasks, replace(way, length=True), shape)
+    found["BM25 of bm25s"] = judged(tasks, replace(way, own_words=False), shape)
+    found["as floats"] = judged(tasks, way, as_floats(shape))
     return found
 
 

@@ -18,9 +18,8 @@ _ASKED: dict[str, Any] = {
     "query_rows": "auto",
     "query_weights": "idf",
     "lexical": "english",
-    "length_penalty": 0.025,
-    "fusion": "minmax:tokens=1,bm25=0.5,cls=0.25",
-    "feedback": "codes=3",
+    "fusion": "minmax:tokens=1,bm25=1,cls=1",
+    "feedback": "codes=5",
 }
 """How queries ask and candidates are scored. `benchmarks/ranking.py` chose the numbers, on all collections;
 what it reports was chosen without the collection that it is judged on."""
@@ -43,7 +42,7 @@ RECIPES: dict[str, Recipe] = {
             cls="turbo4",
             lexical="english",
             fusion="minmax:bm25=0.75,cls=1",
-            feedback="cls=2",
+            feedback="cls=5",
         ),
         Recipe(
             name="tiny",
@@ -53,7 +52,7 @@ RECIPES: dict[str, Recipe] = {
             reduction="special+ward-4",
             codec="center+pca-96+binary",
             cls="turbo4",
-            **_ASKED,
+            **{**_ASKED, "feedback": "cls=3"},
         ),
         Recipe(
             name="default",
@@ -71,7 +70,7 @@ RECIPES: dict[str, Recipe] = {
             source="Khattab and Zaharia, ColBERT, SIGIR 2020",
             layout="multivector",
             codec="center+float16",
-            **{**_ASKED, "feedback": "cls=2"},
+            **{**_ASKED, "fusion": "minmax:tokens=1,bm25=0.25,cls=0.5", "feedback": "cls=5"},
         ),
         Recipe(
             name="aligner",
