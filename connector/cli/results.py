@@ -83,17 +83,12 @@ def hits_lines(hits: Hits) -> Lines:
 # Choices
 
 
-_USUAL = (("query_rows", "all"), ("query_weights", "1"))
-"""Parts that need no word."""
-
-
 def recipe_lines(recipes: Sequence[Recipe]) -> Lines:
     """Recipes in three lines each."""
     for recipe in recipes:
-        parts = recipe.model_dump(exclude={"name", "summary", "source", "oversampling"}, exclude_none=True)
-        parts = {name: it for name, it in parts.items() if (name, it) not in _USUAL}
+        own = recipe.model_dump(exclude={"name", "summary", "source"}, exclude_defaults=True)
         yield styled((recipe.name, "bold"), f": {recipe.summary}")
-        yield "  " + ", ".join(f"{name} {value}" for name, value in parts.items() if value is not False)
+        yield "  " + ", ".join(f"{name} {value}" for name, value in own.items())
         yield f"  {recipe.source}"
 
 

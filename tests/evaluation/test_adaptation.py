@@ -186,7 +186,7 @@ def test_every_strategy_scores_as_a_search_with_it(
         assert {record.id for record in records} == {record.id for record in found.records}
         passages = [(record.payload["id"], record.payload["passage"]) for record in records]
         hits = connector.search(QUERY, fusion=strategy.fusion, alignment=strategy.alignment.spec)
-        assert best_first(passages, scored.totals.tolist())[:10] == [hit.id for hit in hits]
+        assert best_first(passages, scored.totals.tolist())[:10] == [hit.id for hit in hits], strategy
         if "multivector" in case and strategy == STRATEGIES[0]:  # by Qdrant, a sum
             continue
         best: dict[str, float] = {}

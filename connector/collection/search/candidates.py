@@ -119,7 +119,7 @@ class Plan:
         strategy = strategy_of(collection, options)
         fusion: Fusion | None = strategy.fusion
         alignment = strategy.alignment
-        mode = _mode(collection, options, alignment)
+        mode = _mode(collection, options, strategy)
         if fusion and not fusion.tokens:
             mode = None
         missing: tuple[str, ...] = ()
@@ -175,7 +175,7 @@ class Plan:
         return self.collection.words.query(self.query.text)
 
     def candidates(self, limit: int, wanted: int) -> Found:
-        """The candidates, with all that scoring them needs, in one request.
+        """The candidates, with all that scoring them needs and what Qdrant scored, in one request.
 
         Args:
             limit: passages that each query finds.
@@ -185,9 +185,9 @@ class Plan:
         return self._read(self._pool(limit), wanted, where)
 
     def among(self, ids: Sequence[str]) -> Found:
-        """These points, scored as candidates are."""
+        """These points, with all parts of their scores."""
         where = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
-        return self._read((), len(ids), where)
+        return self.rescored(self._read((), len(ids), where))
 
     def _pool(self, limit: int) -> tuple[Query, ...]:
         """What finds candidates."""
@@ -226,7 +226,6 @@ class Plan:
         tokens = None
         if self.mode == "client":
             tokens = stored(self.collection, records) if records else None
-            raw["tokens"] = self._scored(tokens) if tokens is not None else np.zeros(0)
         elif self.mode == "server":
             raw["tokens"] = self._by_server(records, raw["tokens"])
         none = np.zeros(len(records))  # words, where the query has none
@@ -261,7 +260,7 @@ class Plan:
         return queries
 
     def rescored(self, found: Found) -> Found:
-        """Candidates whose tokens this process scores, by this plan's alignment."""
+        """The same with the scores of tokens, where this process gives them."""
         if found.tokens is None:
             return found
         return replace(found, raw={**found.raw, "tokens": self._scored(found.tokens)})
@@ -309,12 +308,15 @@ def _scores(records: Sequence[Record]) -> Float64:
     return np.array([record.score for record in records], np.float64)
 
 
-def _mode(collection: Collection, options: SearchOptions, alignment: Alignment | None) -> Mode:
+def _mode(collection: Collection, options: SearchOptions, strategy: Strategy) -> Mode:
+    alignment = strategy.alignment
     maxsim = alignment is None or alignment == TopK(1)
     layout, rerank = collection.recipe.layout, options.rerank
     if rerank == "auto":
         mode = _AUTO[layout]
-        return "client" if mode == "server" and not maxsim else mode
+        # What Qdrant sums where rows are as long as they are salient is no mean, and mixes with nothing.
+        folded = collection.recipe.saliency and len(strategy.fusion.weights) > 1
+        return "client" if mode == "server" and (folded or not maxsim) else mode
     if rerank is not None and layout == "dense":
         raise CollectionError(
             f"collection {collection.name!r} stores no tokens to rerank by; leave rerank out"

@@ -148,6 +148,8 @@ def _feedback_pairs(plan: Plan, scored: Scored, number: int, hit: Hit) -> list[P
     """What each of the hits that speak, or of the liked documents, adds."""
     pairs = []
     for reference in scored.references:
+        if not hit.parts[reference.name].value:
+            continue
         vectors = scored.found.vectors(reference.by, plan.collection)[number : number + 1]
         alike = {
             id_: replace(reference, direction=it).scores(vectors)[0]

@@ -74,7 +74,7 @@ def _ranked(plan: Plan, clock: _Clock) -> Ranking:
     while True:
         found = plan.candidates(limit, wanted)
         clock.lap("candidates")
-        scored = Scored.of(plan, found)
+        scored = Scored.of(plan, plan.rescored(found))
         clock.lap("rerank")
         scored = scored.with_feedback(plan)
         clock.lap("feedback")
