@@ -654,6 +654,6 @@ class Connector:
 
 def check_query(query: str) -> None:
     """Raises InputError unless this can be asked."""
-    if not query.strip():
+    if not isinstance(query, str) or not query.strip():
         raise InputError(f"query is {query!r}; give a text")
     check_text(query, "query")

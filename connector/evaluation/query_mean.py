@@ -73,7 +73,8 @@ def adapt_to_queries(
     texts = [text for text in dict.fromkeys(queries) if text.strip()]
     if len(texts) < LEAST:
         raise InputError(
-            f"{len(texts)} different queries have the mean of their topics; give at least {LEAST}"
+            f"{len(texts)} different queries are too few, as their mean is that of their topics; give at "
+            f"least {LEAST}"
         )
     total, count = np.zeros(encoder.token_width), 0
     for start in range(0, len(texts), _WINDOW):

@@ -44,7 +44,7 @@ class Feedback:
     hits: int = HITS
 
     def __post_init__(self) -> None:
-        if not self.weights or not all(0 <= it < float("inf") for it in (self.codes, self.cls)):
+        if not self.weights or not all(0 <= it <= 1e6 for it in (self.codes, self.cls)):
             raise RecipeError(
                 f"feedback weighs codes {self.codes:g} and cls {self.cls:g}; give one a finite weight above "
                 "0, or say none"

@@ -47,6 +47,14 @@ _RRF_K = 60
 """Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion", SIGIR 2009."""
 
 
+_ALIKE = 1e-5
+"""Share of a score by which two are no more apart than rounding makes them."""
+
+
+_MOST = 1e6
+"""Of a weight."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How the scores of one part become comparable with those of others.
@@ -66,7 +74,9 @@ class Scale:
             better = len(self.pool) - np.searchsorted(self.pool, scores, side="right")
             ranked: Float64 = 1 / (_RRF_K + 1.0 + better)
             return ranked
-        if self.low is None or self.high is None or self.high <= self.low:
+        if self.low is None or self.high is None:
+            return np.zeros(len(scores))
+        if self.high - self.low <= _ALIKE * max(1.0, abs(self.high), abs(self.low)):
             return np.zeros(len(scores))
         return (scores - self.low) / (self.high - self.low)
 
@@ -100,8 +110,8 @@ class Fusion:
             raise RecipeError(f"fusion method {self.method!r} is not known; give one of {', '.join(METHODS)}")
         for name in PARTS:
             weight = getattr(self, name)
-            if not (math.isfinite(weight) and weight >= 0):
-                raise RecipeError(f"fusion weighs {name} {weight:g}; give a finite number of at least 0")
+            if not 0 <= weight <= _MOST:
+                raise RecipeError(f"fusion weighs {name} {weight:g}; give a number from 0 to {_MOST:,.0f}")
         if not self.weights:
             raise RecipeError("fusion weighs nothing; give a part a weight above 0, such as minmax:tokens=1")
 
@@ -152,7 +162,12 @@ def parse_fusion(spec: str | Fusion) -> Fusion:
     """
     if isinstance(spec, Fusion):
         return spec
-    method, _, rest = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    method, colon, rest = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    if not colon:
+        raise RecipeError(
+            f"fusion {spec!r} is not known; give a method ({', '.join(METHODS)}), a colon and weights, such "
+            "as minmax:tokens=1,bm25=0.5,cls=0.5"
+        )
     weights = parse_weights("fusion", spec, rest, PARTS, "minmax:tokens=1,bm25=0.5,cls=0.5")
     return Fusion(method.strip(), **weights)  # type: ignore[arg-type]  # it looks at the method itself
 
@@ -176,7 +191,7 @@ def parse_weights(
         if pair is None or pair[1] not in names or pair[1] in found:
             raise RecipeError(
                 f"{what} {spec!r} is not known: {part.strip()!r} is no weight of "
-                f"{', '.join(names)}, each once; write it like {example}"
+                f"{', '.join(names)}, each once and at least 0; write it like {example}"
             )
         found[pair[1]] = float(pair[2])
     return found

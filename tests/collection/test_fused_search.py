@@ -149,7 +149,10 @@ def test_feedback_is_as_defined(kept: Connector) -> None:
 
 def test_the_pool_does_not_depend_on_k(kept: Connector) -> None:
     scores = [(hit.id, hit.score) for hit in kept.search(QUERY, 10, candidates=4)]
-    assert [(hit.id, hit.score) for hit in kept.search(QUERY, 3, candidates=10)] == scores[:3]
+    assert [(hit.id, hit.score) for hit in kept.search(QUERY, 3, candidates=4)] == scores[:3]
+    hits = kept.search(QUERY, 10, candidates=4)
+    assert len(hits) < 10  # there are no more candidates
+    assert kept.explain(QUERY, hits[0], candidates=4).score == pytest.approx(hits[0].score)
 
 
 def test_feedback_of_too_few_changes_nothing(kept: Connector) -> None:
@@ -204,6 +207,40 @@ def test_likes_without_feedback_and_without_codes(
         assert connector.search(QUERY, 12, like=[hits[-1].id])[0].id == hits[-1].id
 
 
+def test_duplicates_score_alike(tmp_path: Any, encoder: Encoder) -> None:
+    """What differs by rounding alone is not scaled to 0 and 1."""
+    same = [Document(id=f"d{n}", text="Terms and conditions apply to all orders.") for n in range(5)]
+    with Connector.create("docs", path=tmp_path, recipe="hybrid", model=encoder) as connector:
+        connector.ingest(same)
+        assert {hit.score for hit in connector.search("terms of orders")} == {0}
+
+
+def test_what_finds_candidates_leaves_the_fusion(make: Callable[[Recipe], Connector]) -> None:
+    connector = make(recipe("dense"))
+    ways: list[Any] = ["dense", "lexical", "union", "hybrid", "hybrid-dbsf"]
+    for by in ways:
+        hits = connector.search(QUERY, 3, candidates_by=by)
+        assert hits[0].parts.keys() >= {"cls", "bm25"}
+        assert connector.explain(QUERY, hits[0], candidates_by=by).score == pytest.approx(hits[0].score)
+
+
+def test_without_tokens_cls_vectors_speak(kept: Connector) -> None:
+    hits = kept.search(QUERY, 12, rerank=None)
+    assert hits[0].parts.keys() == {"bm25", "cls", "feedback_cls"}
+    assert kept.search(QUERY, 12, rerank=None, like=[hits[-1].id], feedback="codes=9")[0].id == hits[-1].id
+
+
+def test_likes_where_nothing_is_found_or_scored(kept: Connector) -> None:
+    from qdrant_client import models
+
+    none = models.Filter(must=[models.FieldCondition(key="number", match=models.MatchValue(value=99))])
+    with pytest.raises(InputError, match="holds no document 'gone'"):
+        kept.search(QUERY, like=["gone"], filter=none)
+    with pytest.raises(InputError, match="documents to compare with are '1'; give a list of ids"):
+        kept.search(QUERY, like="1")
+    assert kept.search(QUERY, like=np.array(["doc 3"])) == kept.search(QUERY, like=["doc 3"])
+
+
 def test_looking_again_finds_what_is_like_the_first(kept: Connector) -> None:
     few: Any = {"candidates": 3, "candidates_by": "dense", "feedback": "none"}
     once, again = kept.search(QUERY, 3, **few), kept.search(QUERY, 12, search_again=True, **few)
@@ -245,10 +282,7 @@ def test_fusion_of_a_search(kept: Connector) -> None:
         told = kept.explain(QUERY, hits[3], fusion=f"{method}:tokens=1,bm25=0.1,cls=1", feedback="none")
         assert sum(pair.part for pair in told.pairs) == pytest.approx(hits[3].score, abs=1e-5)
     alone = kept.search(QUERY, 12, fusion="minmax:cls=1", feedback="none")
-    found = kept.search(QUERY, 12, candidates_by="dense", rerank=None)
-    assert ids(alone) == ids(found)
-    with pytest.raises(InputError, match="nothing but the order in which candidates are found"):
-        kept.explain(QUERY, "doc 1", candidates_by="dense", rerank=None)
+    assert ids(alone) == ids(kept.search(QUERY, 12, fusion="sum:cls=1", feedback="none"))
 
 
 @pytest.mark.parametrize(

@@ -102,14 +102,15 @@ def test_a_text_names_the_same_fusion(weights: dict[str, float], method: Method)
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ("minmax", "'minmax' is not known: '' is no weight"),
+        ("minmax", "'minmax' is not known; give a method"),
+        ("minmax:tokens=1e308", "give a number from 0 to 1,000,000"),
         ("minmax:", "'' is no weight of tokens, bm25, cls"),
         ("best:cls=1", "'best' is not known; give one of minmax, tmm, zscore, rrf, sum"),
         ("minmax:cls=1,cls=2", "'cls=2' is no weight"),
         ("minmax:words=1", "'words=1' is no weight"),
         ("minmax:cls=-1", "'cls=-1' is no weight"),
         ("minmax:cls=0", "fusion weighs nothing"),
-        (3, "3 is not known"),
+        (3, "3 is not known; give a method"),
     ],
 )
 def test_what_names_no_fusion(spec: Any, problem: str) -> None:
@@ -119,7 +120,7 @@ def test_what_names_no_fusion(spec: Any, problem: str) -> None:
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, -1.0])
 def test_a_weight_that_is_none(weight: float) -> None:
-    with pytest.raises(RecipeError, match="give a finite number"):
+    with pytest.raises(RecipeError, match="give a number from 0"):
         Fusion("sum", tokens=weight)
 
 

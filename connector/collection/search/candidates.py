@@ -15,7 +15,7 @@ from connector.collection.collection import Collection
 from connector.collection.pipeline import QueryTokens, StoredTokens, scores
 from connector.collection.search.options import CandidatesBy, SearchOptions
 from connector.collection.search.stored_tokens import codec_of, keys_of, stored
-from connector.core.errors import CollectionError
+from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding, Float32, Sparse
 from connector.scoring.alignment import Alignment, TopK
 from connector.scoring.feedback import By, Feedback
@@ -128,8 +128,14 @@ class Plan:
         if fusion and mode is None:
             fusion = fusion.without("tokens")
         by = options.candidates_by or ("union" if fusion and fusion.bm25 else "dense")
-        if mode is None and options.candidates_by and options.fusion is None:
+        ordered = options.candidates_by not in (None, "union") and options.fusion is None
+        if mode is None and ordered and fusion and fusion.method == "sum":
             fusion = None
+        if fusion is None and (options.like or options.unlike):
+            raise InputError(
+                "like and unlike add to a score, and candidates keep the order in which they are found here; "
+                "give a fusion, such as sum:cls=1"
+            )
         # Without a fitted codec nothing was ever written.
         ready = query_tokens(collection, query) if mode is not None and codec_of(collection).fitted else None
         return cls(collection, query, options, mode, fusion, by, alignment, device, ready, missing)
@@ -147,8 +153,9 @@ class Plan:
     @property
     def limit(self) -> int:
         """Passages that each query for candidates finds at first."""
-        given = self.options.candidates or (POOL if self.pooled else CANDIDATES)
-        return max(given, self.options.k)
+        if self.pooled:  # scores, and so the candidates, are the same for any number of hits
+            return self.options.candidates or POOL
+        return max(self.options.candidates or CANDIDATES, self.options.k)
 
     @property
     def feedback(self) -> Feedback | None:
@@ -161,8 +168,10 @@ class Plan:
     @property
     def feeds_back(self) -> dict[By, float]:
         """The vectors that they speak by, and what each kind weighs."""
-        weights = {} if self.feedback is None else self.feedback.weights
-        return {by: weight for by, weight in weights.items() if by == "cls" or self._coded}
+        if self.feedback is None:
+            return {}
+        # Where no codes are read, CLS vectors speak in their place.
+        return self.feedback.weights if self._coded else {"cls": self.feedback.codes + self.feedback.cls}
 
     @property
     def _coded(self) -> bool:

@@ -157,9 +157,9 @@ def _feedback_pairs(plan: Plan, scored: Scored, number: int, hit: Hit) -> list[P
         }
         parts = _summing_to(np.array(list(alike.values())), hit.parts[reference.name].value)
         for (id_, similarity), part in zip(alike.items(), parts.tolist(), strict=True):
-            pairs.append(
-                Pair("feedback", Word(f"like {id_}", 0, 0), (WHOLE,), (1.0,), float(similarity), part, 0.0)
-            )
+            what = WHOLE if reference.by == "cls" else Word("codes", 0, 0)
+            speaker = Word(f"like {id_}", 0, 0)
+            pairs.append(Pair("feedback", speaker, (what,), (1.0,), float(similarity), part, 0.0))
     return pairs
 
 

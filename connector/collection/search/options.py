@@ -60,7 +60,11 @@ def _feedback(value: Any) -> Any:
 
 
 def _ids(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | set | frozenset) else value
+    if isinstance(value, list | set | frozenset | np.ndarray):
+        return tuple(map(_number, value))
+    if not isinstance(value, tuple):
+        raise InputError(f'documents to compare with are {value!r:.80}; give a list of ids, such as ["1"]')
+    return value
 
 
 class SearchKeywords(TypedDict, total=False):
@@ -85,10 +89,11 @@ class SearchOptions(BaseModel):
         k: how many documents, at least 1.
         filter: conditions on metadata keys ("year", "author.name"), applied while candidates are found.
         rerank: "server": Qdrant scores MaxSim (layout multivector); "client": this process scores
-            (multivector and codes); None: candidates keep the order in which they were found; "auto":
-            server where it can, else client, else None.
+            (multivector and codes); None: no token is scored, and what is left of the fusion orders the
+            candidates, or how they were found; "auto": server where it can, else client, else None.
         candidates: passages that each way of finding them finds; None is 200 where scores are scaled by the
-            candidates, else 100. At least k are found.
+            candidates, else 100 and at least k. Scaled scores are the same for any k; there are no more
+            hits than documents among the candidates.
         candidates_by: what finds them. "dense": the CLS vectors; "lexical": BM25; "union": those that the
             CLS vectors find and those that BM25 finds; "hybrid": as many of both, fused by reciprocal ranks;
             "hybrid-dbsf": fused by the distributions of their scores; "muvera": fixed dimensional encodings

@@ -116,15 +116,15 @@ class Scored:
 
     def with_feedback(self, plan: Plan) -> Scored:
         """The same with what the first hits, or liked documents, add; as it is where nothing is added."""
-        weights = plan.feeds_back
+        weights, liked = plan.feeds_back, _liked_documents(plan)
         if not weights or not self.found.records:
             return self
         raw, terms, references = dict(self.raw), dict(self.terms), []
         for by, weight in weights.items():
             vectors = self.found.vectors(by, plan.collection)
             center: Float32 = vectors.mean(axis=0)
-            if plan.options.like or plan.options.unlike:
-                reference = _liked(plan, by, center)
+            if liked:
+                reference = _liked(plan, by, center, liked)
             else:
                 speakers = self._speakers(plan)
                 if speakers is None:
@@ -154,21 +154,26 @@ def _spoken(ids: Sequence[str], units: Float32, by: By, center: Float32) -> Refe
     return Reference(by, center, share.sum(axis=0), dict(zip(ids, share, strict=True)))
 
 
-def _liked(plan: Plan, by: By, center: Float32) -> Reference:
-    """Mean of the liked documents less mean of the disliked ones.
+def _liked_documents(plan: Plan) -> dict[str, State]:
+    """The liked and disliked documents.
 
     Raises:
         InputError: some of them are not there; they are named.
     """
-    collection, documents = plan.collection, dict[str, Float32]()
-    like, unlike = plan.options.like, plan.options.unlike
-    there: dict[str, State] = states(collection, [*like, *unlike])
+    collection, like, unlike = plan.collection, plan.options.like, plan.options.unlike
+    there: dict[str, State] = states(collection, [*like, *unlike]) if like or unlike else {}
     if unknown := [id_ for id_ in (*like, *unlike) if id_ not in there]:
         raise InputError(
             f"collection {collection.name!r} holds no document {', '.join(map(repr, unknown))} to compare "
             "with; give ids that it holds, such as those of hits"
         )
-    for ids, sign in ((like, 1.0), (unlike, -1.0)):
+    return there
+
+
+def _liked(plan: Plan, by: By, center: Float32, there: Mapping[str, State]) -> Reference:
+    """Mean of the liked documents less mean of the disliked ones."""
+    collection, documents = plan.collection, dict[str, Float32]()
+    for ids, sign in ((plan.options.like, 1.0), (plan.options.unlike, -1.0)):
         for id_ in ids:
             points = [collection.point_id(id_, number) for number in range(there[id_].passages)]
             vectors = plan.among(points).vectors(by, collection)
