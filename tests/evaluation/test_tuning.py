@@ -131,7 +131,7 @@ def test_ndcg_counts_a_query_without_an_answer_as_zero() -> None:
         {"reduction": "none", "fusion": "minmax:tokens=1,cls=0.5", "lexical": "none", "feedback": "cls=2"},
         {"reduction": "none", "fusion": "none", "feedback": "none", "query_rows": "all"},
         {"reduction": "saliency-50%", "saliency": True, "alignment": "top-1", "head": "own"},
-        {"reduction": "ward-3", "codec": "linear-64+binary", "head": "own", "fusion": "tmm:tokens=1,bm25=1"},
+        {"reduction": "ward-3", "codec": "linear-64+binary", "head": "own", "fusion": "tmm:tokens=1,cls=1"},
     ],
     ids=lambda parts: ":".join(map(str, parts.values())) or "default",
 )

@@ -494,7 +494,7 @@ def test_rerank_of_little(rerank: LateInteractionRerank) -> None:
     ]
     best = rerank.postprocess_nodes(blank, query_str=QUESTION)
     assert best[0].node is blank[2].node  # the metadata is read, what is excluded is not
-    assert rerank.postprocess_nodes(blank[:2], query_str=QUESTION)[0].score == 0
+    assert rerank.postprocess_nodes(blank[:2], query_str=QUESTION)[0].score == -1
 
 
 def test_rerank_is_serialized(rerank: LateInteractionRerank, encoder: Encoder) -> None:

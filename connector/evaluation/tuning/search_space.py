@@ -67,7 +67,7 @@ WORDS, CLS = (0.25, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0)
 """Weights of words and of CLS vectors, beside tokens with weight 1."""
 
 
-FEEDBACK = (None, "codes=1", "codes=3")
+FEEDBACK = (None, "codes=1", "codes=3", "codes=5")
 """What the first hits add."""
 
 
