@@ -105,10 +105,8 @@ def _passage(plan: Plan, hit: Hit | str, options: SearchOptions) -> tuple[Scored
     scored = rank(collection, plan.query, options, device=plan.device).scored if plan.pooled else None
     if scored is None or not _of(scored, id_, numbers):
         found = plan.among([collection.point_id(id_, number) for number in numbers])
-        if scored is None or not found.records:
-            scored = Scored.of(plan, found)
-        else:
-            scored = scored.others(plan, found)
+        apart = scored is None or not found.records
+        scored = Scored.of(plan, found) if apart or scored is None else scored.others(plan, found)
     there = _of(scored, id_, numbers)
     if not there and collection.attached:
         raise collection.replaced()
