@@ -120,11 +120,12 @@ def demo_lines(connector: Connector, found: Mapping[str, Hits], result: Mapping[
 
 def _best(explanation: Explanation, start: int) -> dict[Word, int]:
     """Best matches of the query words that count most, as words of the text from `start` on, and a shade."""
-    asked = {word: part for word, part in explanation.query_parts().items() if word.text.isalnum()}
+    asked = {it: part for it, part in explanation.query_parts().items() if it.in_text and it.text.isalnum()}
     found: dict[Word, int] = {}
     for word, part in asked.items():
         if part >= _WEIGHTY * max(asked.values()):
-            parts = explanation.passage_parts(word)
-            best = {it for it in parts if it.text.isalnum() and parts[it] >= _BEST * max(parts.values())}
+            parts = {it: part for it, part in explanation.passage_parts(word).items() if it.in_text}
+            most = max(parts.values(), default=0.0)
+            best = {it for it in parts if it.text.isalnum() and parts[it] >= _BEST * most}
             found |= {replace(it, start=it.start - start, end=it.end - start): 3 for it in best}
     return {word: shade for word, shade in found.items() if word.start >= 0}

@@ -53,8 +53,11 @@ def explanation_page(explanation: Explanation) -> str:
 
 def heat(parts: Mapping[Word, float]) -> dict[Word, int]:
     """From 1 to `LEVELS` in proportion to the largest part; words that add nothing are left out."""
-    largest = max(parts.values(), default=0.0)
-    return {word: max(round(LEVELS * part / largest), 1) for word, part in parts.items() if part > 0}
+    lit = {word: part for word, part in parts.items() if part > 0}
+    largest = max(
+        (part for word, part in lit.items() if word.in_text), default=max(lit.values(), default=0.0)
+    )
+    return {word: min(max(round(LEVELS * part / largest), 1), LEVELS) for word, part in lit.items()}
 
 
 def _marked(

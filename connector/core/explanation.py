@@ -109,7 +109,7 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """The passage in a notebook, each word shaded by what it adds to the score."""
-        parts = {word: part for word, part in self.passage_parts().items() if part > 0}
+        parts = {word: part for word, part in self.passage_parts().items() if part > 0 and word.in_text}
         largest = max(parts.values(), default=1.0)
         shaded = [
             _mark(text, parts[word], parts[word] / largest) if word in parts else escape(text)

@@ -40,7 +40,7 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert "os.walk" in result.stdout
-    assert "*directory*" in result.stdout, "words that matched are marked"
+    assert "*files*" in result.stdout, "words that matched are marked"
     assert "connector search" in result.stdout
 
     again = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)

@@ -55,7 +55,7 @@ from tests.conftest import TEXTS
 RECIPE: dict[str, Recipe] = {name: RECIPES[name] for name in ("pooled", "compact", "aligner", "dense")}
 RECIPE["words"] = RECIPES["pooled"].varied(lexical="english", query_reduction="idf-weight")
 RECIPE["muvera"] = RECIPES["compact"].varied(fde="muvera")
-RECIPE |= {name: RECIPES[name] for name in ("default", "hybrid")}
+RECIPE |= {name: RECIPES[name].model_copy(update={"cls": "float32"}) for name in ("default", "hybrid")}
 CHUNKS = {"words": 12}
 QUERIES = ["how do bees tell each other the way", "what makes bread rise", "machine code", "stone and lakes"]
 METADATA: dict[str, Any] = {

@@ -337,7 +337,7 @@ def test_nothing_is_written_but_the_choice(
     assert connector.adapt(examples, save=True).saved
     changed = {key for key, value in store.info("docs").items() if info.get(key) != value}
     assert changed
-    assert changed <= {"alignment", "fusion", "feedback"}
+    assert changed <= {"alignment", "adapted_weight", "fusion", "feedback"}
     assert contents(connector) == points
 
 
