@@ -1088,6 +1088,8 @@ def test_another_mean_is_taken_from_queries(fitted: Fitted) -> None:
     assert not fitted("pca-16+binary").centers
     expected = codec.encode_query(query - mean + codec._projections[0].state()["mean"])
     assert codec.encode_query(query, mean) == pytest.approx(expected, abs=1e-5)
+    for spec in ("float32", "pca-16+binary"):  # which a collection may be recoded to
+        assert (fitted(spec).encode_query(query, mean) == fitted(spec).encode_query(query)).all()
 
 
 @every_spec

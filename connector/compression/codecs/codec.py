@@ -223,19 +223,21 @@ class Codec:
     @property
     def centers(self) -> bool:
         """Whether a mean is subtracted first."""
-        return bool(self._projections) and isinstance(self._projections[0], Center)
+        return isinstance(next(iter(self._projections), None), Center)
 
     def encode_query(self, tokens: Float32, mean: Float32 | None = None) -> Float32:
         """(m, w) float32 query tokens to (m, d) float32 in the scored space.
 
         Args:
             tokens: of a query, or of a passage that is compared as one.
-            mean: (w,) float32 that is subtracted in place of the passages' mean, if this codec `centers`.
+            mean: (w,) float32 that is subtracted in place of the passages' mean; without effect unless this
+                codec `centers`.
         """
         self._check_width(tokens)
         with one_blas_thread():
-            if mean is not None and isinstance(self._projections[0], Center):
-                return _projected(self._projections[0].apply(tokens, mean), self._projections[1:])
+            first = next(iter(self._projections), None)
+            if mean is not None and isinstance(first, Center):
+                return _projected(first.apply(tokens, mean), self._projections[1:])
             return _projected(tokens, self._projections)
 
     def scorer(self, query: Float32, device: str = "cpu") -> Scorer:
