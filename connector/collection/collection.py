@@ -32,10 +32,7 @@ from connector.compression.codecs import Codec
 from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
 from connector.core.types import Float32, point_id
 from connector.encoders import Encoder
-from connector.scoring.alignment import Alignment, TopK, parse_alignment
 from connector.scoring.bm25 import BM25
-from connector.scoring.feedback import parse_feedback
-from connector.scoring.fusion import parse_fusion
 from connector.scoring.muvera import Muvera
 from connector.scoring.strategy import Strategy, weighted
 from connector.stores import Record, Store
@@ -210,16 +207,7 @@ class Collection:
     @cached_property
     def own_scoring(self) -> Strategy:
         """What the collection was made for."""
-        recipe = self.recipe
-        alignment: Alignment | None = TopK(1) if recipe.saliency else None
-        if recipe.alignment is not None:
-            alignment = parse_alignment(recipe.alignment)
-        fusion = weighted(1.0 if recipe.layout == "dense" else self.metadata.cls_weight)
-        return Strategy(
-            alignment,
-            fusion if recipe.fusion is None else parse_fusion(recipe.fusion),
-            None if recipe.feedback is None else parse_feedback(recipe.feedback),
-        )
+        return self.recipe.strategy(self.metadata.cls_weight)
 
     def adapt(self, scoring: Strategy | None) -> None:
         """Score otherwise from now on.

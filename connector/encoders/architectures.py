@@ -20,7 +20,7 @@ from connector.compression.saliency import FOLDER, Saliency
 from connector.core.errors import ModelError, one_line
 from connector.encoders.loading import local_place
 from connector.encoders.modules import SaliencyGate, SaliencyHead, ScoreMix, TokenReduction
-from connector.encoders.multi_vector import prompt_names, prompt_of
+from connector.encoders.rows import prompt_names, prompt_of
 
 
 def me_bert(base: str, vectors: int = 4) -> MultiVectorEncoder:

@@ -21,7 +21,7 @@ from connector.compression.saliency import salience
 from connector.core.errors import InputError
 from connector.core.types import OPTIONAL_FIELDS, Embedding
 from connector.encoders.attention import write_attention
-from connector.encoders.multi_vector import prompt_of, rows_of
+from connector.encoders.rows import prompt_of, rows_of
 
 _PLACE = ("subfolder", "token", "cache_folder", "revision", "local_files_only")
 """What sentence-transformers says of where a module is loaded from."""

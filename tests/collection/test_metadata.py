@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from connector import RECIPES, Connector, Document, Encoder
-from connector.collection import collection as collection_module
 from connector.collection.collection import Collection
 from connector.collection.metadata import CollectionMetadata, new_metadata, stored_form
+from connector.collection.recipe import recipe as recipe_module
 from connector.core.errors import CollectionError
 from connector.scoring.alignment import TopK, TopP
 from connector.stores.schema import Distribution, Hnsw
@@ -99,10 +99,11 @@ def test_recipe_strings_are_parsed_once_for_all_queries(
 ) -> None:
     recipe = RECIPES["compact"].model_copy(update={"alignment": "top-2"})
     parsed: list[str] = []
-    parse = collection_module.parse_alignment
-    monkeypatch.setattr(collection_module, "parse_alignment", lambda it: parsed.append(str(it)) or parse(it))
+    parse = recipe_module.parse_alignment
+    monkeypatch.setattr(recipe_module, "parse_alignment", lambda it: parsed.append(str(it)) or parse(it))
     with Connector.create("c", path=tmp_path, recipe=recipe, model=encoder) as connector:
         connector.ingest([Document(id="1", text="An otter sleeps.")])
+        parsed.clear()  # it was checked when the recipe was read
         for query in ("otter", "sleep", "river"):
             assert connector.search(query)
     assert parsed == ["top-2"]

@@ -24,10 +24,11 @@ from connector.compression.reduction import (
 from connector.compression.reduction.base import Need
 from connector.compression.reduction.query_weighting import without_idf_step
 from connector.core.errors import RecipeError, first_problem, one_line
-from connector.scoring.alignment import parse_alignment
+from connector.scoring.alignment import Alignment, TopK, parse_alignment
 from connector.scoring.bm25 import BM25
 from connector.scoring.feedback import parse_feedback
 from connector.scoring.fusion import parse_fusion
+from connector.scoring.strategy import Strategy, weighted
 from connector.stores.schema import Layout, Quantization
 
 _OF_TOKENS = (
@@ -250,6 +251,22 @@ class Recipe(BaseModel):
         words = {"name", "summary", "source"}
         own, theirs = self.model_dump(exclude=words), other.model_dump(exclude=words)
         return [f"{field} {own[field]}, not {theirs[field]}" for field in own if own[field] != theirs[field]]
+
+    def strategy(self, cls_weight: float | None = None) -> Strategy:
+        """How candidates are scored.
+
+        Args:
+            cls_weight: the CLS vectors' share that the model was trained with, where no fusion is said.
+        """
+        alignment: Alignment | None = TopK(1) if self.saliency else None
+        if self.alignment is not None:
+            alignment = parse_alignment(self.alignment)
+        fusion = weighted(1.0 if self.layout == "dense" else cls_weight)
+        return Strategy(
+            alignment,
+            fusion if self.fusion is None else parse_fusion(self.fusion),
+            None if self.feedback is None else parse_feedback(self.feedback),
+        )
 
     def make_codec(self) -> Codec:
         """A new, unfitted codec.

@@ -1,4 +1,4 @@
-"""A codec: the chain that a text names, how it is fitted, stores token vectors, and scores them again."""
+"""A codec: how projections and a quantizer are fitted, store token vectors, and score them again."""
 
 from __future__ import annotations
 
@@ -12,21 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
-from connector.compression.codecs import scalar_quantization, vector_quantization
-from connector.compression.codecs.projection import PROJECTIONS, Center, Part, Projection
-from connector.compression.codecs.scalar_quantization import TURBO, Datatype, Ending, Quantizer
+from connector.compression.codecs.projection import Center, Part, Projection
+from connector.compression.codecs.scalar_quantization import TURBO, Datatype, Quantizer
 from connector.compression.saliency import Saliency
 from connector.core.errors import InputError, RecipeError
 from connector.core.io import check_learned, load_arrays
-from connector.core.registry import Method, made, named
 from connector.core.types import Float32, check_rows
 from connector.scoring.maxsim import Scorer, one_blas_thread
 
 logger = logging.getLogger(__name__)
-
-
-QUANTIZERS: tuple[Method[Ending, None], ...] = (*scalar_quantization.METHODS, *vector_quantization.METHODS)
-"""What a codec ends in, as recipes name it."""
 
 
 _SAMPLE = 10_000
@@ -337,23 +331,3 @@ def _projected(tokens: Float32, projections: list[Projection]) -> Float32:
     for projection in projections:
         tokens = projection.apply(tokens)
     return tokens
-
-
-def parse_codec(spec: str, head: str | None = None, saliency: bool = False) -> Codec:
-    """The unfitted codec that a text names.
-
-    Args:
-        spec: projections and at last a quantizer, with "+" between them: `PROJECTIONS`, `QUANTIZERS`.
-        head: folder of a trained head, for `linear-D` and saliency.
-        saliency: whether tokens have a saliency.
-
-    Raises:
-        RecipeError: a part is not known, or the last one is not a quantizer.
-    """
-    *parts, last = map(str.strip, spec.split("+"))
-    if named(last, PROJECTIONS) or not last:
-        known = ", ".join(method.form for method in QUANTIZERS)
-        raise RecipeError(f"codec {spec!r} does not say how vectors are stored; end it in one of {known}")
-    projections = [made("codec", spec, part, PROJECTIONS, "projections", head) for part in parts]
-    own, quantizer = made("codec", spec, last, QUANTIZERS, "endings", None)
-    return Codec(spec, [*projections, *own], quantizer, Saliency(head) if saliency else None)
