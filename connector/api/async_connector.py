@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from connector.api.connector import Connector
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
+from connector.core.forks import Opened
 from connector.encoders import Encoder
 
 P = ParamSpec("P")
@@ -67,6 +68,7 @@ class AsyncConnector:
         self.connector = connector
         self._threads = threads
         self._closed = False
+        self._opened = Opened(f"collection {connector.name!r}")
 
     create = _making(Connector.create)
     open = _making(Connector.open)
@@ -124,6 +126,7 @@ class AsyncConnector:
         """What a function gives that may use `connector`; one of this object's threads calls it."""
         if self._closed:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
+        self._opened.check()  # here, as its threads are not there after a fork
         return await _in_thread(self._threads, call)
 
 

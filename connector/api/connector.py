@@ -31,6 +31,7 @@ from connector.collection.versions.aliases import check_name, drop_all, names
 from connector.core.arguments import checked
 from connector.core.errors import CollectionExists, CollectionNotFound, ConnectorError, InputError
 from connector.core.explanation import Explanation
+from connector.core.forks import Opened
 from connector.core.types import Document, Hit, Hits, check_text
 from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
 from connector.encoders.chunking import Chunking
@@ -74,6 +75,7 @@ class Connector:
         self._store = handle.collection.store
         self._name = handle.collection.name
         self._closed = False
+        self._opened = Opened(f"collection {self._name!r} at {self._store.location}")
 
     @classmethod
     @checked
@@ -645,11 +647,12 @@ class Connector:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Connector({self.name!r}, {self._store.location!r}, recipe={self.recipe.name!r})"
+        return f"Connector({self.name!r}, {self._store.location!r}, recipe={self._handle.seen.recipe.name!r})"
 
     def _check_open(self) -> None:
         if self._closed:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
+        self._opened.check()
 
 
 def check_query(query: str) -> None:

@@ -6,6 +6,7 @@ from connector.cli.commands import (  # noqa: F401
     ingest,
     main,
     migrate,
+    repair,
     search,
     serve,
     train,

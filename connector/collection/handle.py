@@ -39,6 +39,11 @@ class CollectionHandle:
         self._asked = time.monotonic()
 
     @property
+    def seen(self) -> Collection:
+        """The collection as it was last seen."""
+        return self._collection
+
+    @property
     def collection(self) -> Collection:
         """The collection, seen again where that costs nothing, and else once a second."""
         fresh = self._collection.store.capabilities.aliases

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -20,6 +19,7 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from connector.core.errors import InputError, ModelError
+from connector.core.forks import Mutex, in_child
 from connector.core.types import Embedding, Int32
 from connector.encoders.attention import recording
 from connector.encoders.chunking import chunk_spans
@@ -31,6 +31,14 @@ _BATCH_SIZE = 32
 
 _TOKENIZER_PROBE = "The naïve Café in MÜNCHEN, e.g. 東京 №5: isn't x_1 = -2.50€?"
 """Text whose token ids tell apart tokenizers with the same vocabulary but other normalization."""
+
+
+def _one_thread() -> None:
+    """A process that is forked off has no thread of OpenMP's, and would wait for one for ever."""
+    torch.set_num_threads(1)
+
+
+in_child(_one_thread)
 
 
 class SentenceTransformersEncoder:
@@ -67,7 +75,7 @@ class SentenceTransformersEncoder:
         self.late_interaction = late_interaction
         self._model = model.eval()
         self._transformer = next(it for it in model.children() if isinstance(it, Transformer))
-        self._tokenizing = threading.Lock()  # a fast tokenizer keeps its truncation as state
+        self._tokenizing = Mutex()  # a fast tokenizer keeps its truncation as state
         self._missing, self._dtypes = frozenset(missing), dict(dtypes or {})
         if missing and (random := sorted(self._missing & self._used)):
             raise ModelError(

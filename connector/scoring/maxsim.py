@@ -9,7 +9,6 @@ stay in the cache and takes each block's maxima while it is hot. What is done ho
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.core.errors import InputError
+from connector.core.forks import Mutex
 from connector.core.types import Float32
 from connector.scoring.alignment import Alignment
 from connector.scoring.topk import Room, Selection, largest
@@ -264,7 +264,7 @@ class _BLASThreads:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Mutex()
         self._inside = 0
         self._limit = contextlib.ExitStack()
 

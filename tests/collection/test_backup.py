@@ -210,9 +210,8 @@ def test_everything_in_the_payload_goes_along(made: Callable[[str], Path], tmp_p
     def raw(store: Any) -> dict[str, Any]:
         shard = store._shard("docs")
         request = edge.ScrollRequest(limit=1000, with_payload=True, with_vector=True)
-        return {
-            str(point.id): (point.payload, sorted(point.vector or {})) for point in shard.scroll(request)[0]
-        }
+        points = shard(lambda engine: engine.scroll(request))[0]
+        return {str(point.id): (point.payload, sorted(point.vector or {})) for point in points}
 
     export(made("words"), tmp_path / "out")
     store, first = open_store(path=tmp_path / "edge"), open_store(path=made("words"))

@@ -519,6 +519,13 @@ class Shard:
     def __init__(self, shard: Any, plan: list[tuple[Exception | None, Exception | None]]) -> None:
         self.wrapped, self.plan = shard, plan
 
+    def __call__(self, call: Callable[[Any], Any]) -> Any:
+        return self.wrapped(lambda engine: call(Engine(engine, self.plan)))
+
+
+class Engine(Shard):
+    """The engine's shard in it."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)
 

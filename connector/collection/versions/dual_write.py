@@ -12,7 +12,6 @@ and if it changed in the meantime, carries it again.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +33,7 @@ from connector.collection.pipeline import WINDOW
 from connector.collection.versions import transcode
 from connector.collection.versions.transcode import fill
 from connector.core.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
+from connector.core.forks import Mutex
 from connector.core.io import batched
 from connector.stores.schema import FDE, LEXICAL
 
@@ -47,7 +47,7 @@ _FROZEN_SECONDS = 600.0
 _POLL_SECONDS = 0.05
 
 
-_carrying: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
+_carrying: defaultdict[tuple[str, str], Mutex] = defaultdict(Mutex)
 """In one process, one carries to a version at a time."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from connector.collection.documents.document_state import State, scan
 from connector.collection.recipe import Recipe, get_recipe, load_recipe
 from connector.collection.versions.aliases import check_name
 from connector.core.errors import InputError, PointsRefused
+from connector.core.forks import Mutex
 from connector.core.types import Document
 from connector.encoders import Encoder
 from connector.integrations.common import Held, awaited, synchronous, taken_or_opened, write
@@ -67,7 +67,7 @@ class LateInteractionDocumentStore:
         chosen = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
         self._options: dict[str, Any] = {"recipe": chosen, "model": model, "device": device}
         self._api_key = api_key
-        self._opening = threading.Lock()
+        self._opening = Mutex()
         self._held: Held | None = None
         if not isinstance(collection, str):
             self._held = taken_or_opened(collection, **self._place, **self._options, api_key=api_key)

@@ -6,7 +6,12 @@ A folder looks like this:
                                   "aliases": {alias: name}}
     lock                          held by the one process that has the folder open
     collections/<folder>/shard/   the engine's files
+    collections/<folder>/sealed.json      their sizes, while the collection is closed
+    collections/<folder>/collection.json  what the registry has of it, to make a lost one again
     collections/<folder>/artifacts/<key>
+
+What was opened is of no use in a process that is forked off: the engine's threads are not there, and its
+files would be written by two.
 """
 
 from __future__ import annotations
@@ -14,47 +19,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
 
 import portalocker
-import qdrant_edge as edge
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
-from connector.core.errors import StoreError, StoreLocked, first_problem, one_line
+from connector.core.errors import InputError, StoreError, StoreLocked, first_problem, one_line
+from connector.core.forks import Mutex, Opened, in_child
 from connector.core.io import write_atomically
 from connector.stores.base import missing
-
-
-class Entry(BaseModel):
-    """A collection: the name of its folder, which lies in "collections", and its metadata."""
-
-    model_config = ConfigDict(extra="allow")
-
-    folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
-    info: dict[str, str]
-
-
-class Registry(BaseModel):
-    """What `registry.json` says."""
-
-    model_config = ConfigDict(extra="allow")
-
-    format: Literal[1]
-    collections: dict[str, Entry]
-    aliases: dict[str, str] = {}
-
-    @model_validator(mode="after")
-    def _check(self) -> Registry:
-        homes = [it.folder for it in self.collections.values()]
-        if len(set(homes)) < len(homes):
-            raise ValueError("two collections in one folder")
-        if astray := set(self.aliases.values()) - set(self.collections):
-            raise ValueError(f"an alias leads to {min(astray)!r:.80}, which is not there")
-        return self
+from connector.stores.edge.registry import SAID_FILE, Entry, Registry, found, rebuilt
+from connector.stores.edge.shard import Shard
 
 
 class Folder:
@@ -67,13 +44,15 @@ class Folder:
         mutex: held while the registry or the opened shards change.
         shards: the opened shards by collection.
         held: keys that someone in this process holds; no other process can.
+        opened: by which process.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.mutex = threading.RLock()
-        self.shards: dict[str, edge.EdgeShard] = {}
+        self.mutex = Mutex()
+        self.shards: dict[str, Shard] = {}
         self.held: set[str] = set()
+        self.opened = Opened(str(path))
         self._lock: portalocker.Lock | None = None
         self._users = 0
         self._read: tuple[tuple[int, int, int], Registry] | None = None
@@ -85,7 +64,7 @@ class Folder:
             StoreLocked: another process has the folder open.
         """
         with self.mutex:
-            if (self.path / "registry.json").exists():  # else nothing to protect, or no folder of ours
+            if any((self.path / it).exists() for it in ("registry.json", "collections")):  # a folder of ours
                 self.lock()
             elif self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"{self.path} is not a folder; give another path")
@@ -93,15 +72,25 @@ class Folder:
 
     def leave(self) -> None:
         """One user less; the last one releases the folder."""
+        if not self.opened.here:
+            return
         with self.mutex:
             self._users -= 1
-            if self._users == 0:
-                for shard in self.shards.values():
-                    shard.close()
-                self.shards.clear()
+            if self._users:
+                return
+            with contextlib.ExitStack() as closing:  # also what comes after one that cannot be closed
                 if self._lock is not None:
-                    self._lock.release()
-                    self._lock = None
+                    closing.callback(self._lock.release)
+                for shard in self.shards.values():
+                    closing.callback(shard.close)
+                self.shards, self._lock = {}, None
+
+    def abandon(self) -> None:
+        """Leave the folder to the process that this one was forked off."""
+        for shard in self.shards.values():
+            shard.abandon()
+        if self._lock is not None and self._lock.fh is not None:
+            self._lock.fh.close()  # and not released, which would release the parent's
 
     def lock(self) -> None:
         """Take the folder for this process, making it if it is missing.
@@ -139,13 +128,17 @@ class Folder:
                     self._read = file, Registry.model_validate_json(path.read_bytes())
                 return self._read[1]
         except FileNotFoundError:
-            return Registry(format=1, collections={})
+            there = [said.name if said else home.name for home, said in found(self.path / "collections")]
+            if not there:
+                return Registry(format=1, collections={})
+            reason = f"it is gone, and these collections are there: {', '.join(there)}"
         except ValidationError as error:
             reason = first_problem(error)
         except OSError as error:
             reason = str(error)
         raise StoreError(
-            f"{path} is not a registry of this version ({one_line(reason, 300)}); restore it, or upgrade"
+            f"{path} is not a registry of this version ({one_line(reason, 300)}); upgrade, restore it, or "
+            f"make it of what the collections say, with connector repair --path {self.path}"
         )
 
     @contextlib.contextmanager
@@ -158,11 +151,37 @@ class Folder:
         """
         with self.mutex:
             self.lock()
-            registry = self.registry().model_copy(deep=True)
-            yield registry
-            text = json.dumps(registry.model_dump(), indent=1, ensure_ascii=False)
-            write_atomically(self.path / "registry.json", text.encode())
-            self._read = None
+            before = self.registry()
+            if not before.collections:  # from now on, collections without a registry have lost it
+                self._write(before, before)
+            after = before.model_copy(deep=True)
+            yield after
+            self._write(after, before)
+
+    def repair(self) -> list[str]:
+        """Make `registry.json` again of what the collections say of themselves; gives their names.
+
+        Raises:
+            InputError: it is whole, or there is no collection.
+            StoreError: a collection does not say what it is.
+        """
+        with self.mutex:
+            with contextlib.suppress(StoreError):
+                self.registry()
+                raise InputError(f"{self.path} needs no repair: it is empty, or its registry.json is whole")
+            self.lock()
+            registry = rebuilt(self.path / "collections")
+            self._write(registry, registry)
+            return sorted(registry.collections)
+
+    def _write(self, registry: Registry, before: Registry) -> None:
+        _write(self.path / "registry.json", registry)
+        self._read = None
+        for name, entry in registry.collections.items():
+            path = self.path / "collections" / entry.folder / SAID_FILE
+            said = registry.said_by(name)
+            if name not in before.collections or said != before.said_by(name) or not path.exists():
+                _write(path, said)
 
     def resolved(self, name: str) -> str:
         """The collection that a name, or an alias, leads to.
@@ -189,7 +208,7 @@ class Folder:
 _folders: weakref.WeakValueDictionary[Path, Folder] = weakref.WeakValueDictionary()
 
 
-_folders_mutex = threading.Lock()
+_folders_mutex = Mutex()
 
 
 def shared_folder(path: str | os.PathLike[str]) -> Folder:
@@ -197,3 +216,17 @@ def shared_folder(path: str | os.PathLike[str]) -> Folder:
     resolved = Path(path).expanduser().resolve()
     with _folders_mutex:
         return _folders.setdefault(resolved, Folder(resolved))
+
+
+def _forget() -> None:
+    """Leave to the parent what it has open."""
+    for folder in list(_folders.values()):
+        folder.abandon()
+    _folders.clear()
+
+
+in_child(_forget)
+
+
+def _write(path: Path, model: BaseModel) -> None:
+    write_atomically(path, json.dumps(model.model_dump(), indent=1, ensure_ascii=False).encode())

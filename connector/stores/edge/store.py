@@ -8,8 +8,7 @@ import re
 import shutil
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import qdrant_edge as edge
@@ -18,7 +17,9 @@ from connector.core.errors import CollectionExists, StoreError, StoreLocked
 from connector.core.io import sealed, unsealed, write_atomically
 from connector.stores.base import Capabilities, Lease, Store
 from connector.stores.edge import convert
-from connector.stores.edge.folder import Entry, shared_folder
+from connector.stores.edge.folder import Folder, shared_folder
+from connector.stores.edge.registry import Entry
+from connector.stores.edge.shard import Shard
 from connector.stores.filters import Where
 from connector.stores.points import Keys, Point, Query, Record, Refusal, amend_there, paged, write_in_order
 from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
@@ -47,14 +48,19 @@ class EdgeStore(Store):
     capabilities = Capabilities(aliases=False, quantizes=True, alters=False, indexes=True, copies=False)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._folder = shared_folder(path)
-        self._folder.enter()
-        self._leave = weakref.finalize(self, self._folder.leave)
-        self._leave.atexit = False  # a process that was forked off would close what is its parent's
+        self._shared = shared_folder(path)
+        self._shared.enter()
+        self._leave = weakref.finalize(self, self._shared.leave)
+        self._leave.atexit = False
 
     @property
     def location(self) -> str:
-        return str(self._folder.path)
+        return str(self._shared.path)
+
+    @property
+    def _folder(self) -> Folder:
+        self._shared.opened.check()
+        return self._shared
 
     # Collections
 
@@ -72,7 +78,7 @@ class EdgeStore(Store):
                         f"collection {name!r} exists in {folder.path}; open it, or drop it first"
                     )
                 undo.callback(shutil.rmtree, path, ignore_errors=True)
-                shard = _make(path, schema)
+                shard = Shard.make(path, schema)
                 undo.callback(shard.close)
                 registry.collections[name] = Entry(folder=home, info=dict(info))
             undo.pop_all()
@@ -148,44 +154,45 @@ class EdgeStore(Store):
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         shard, check = self._shard(name), convert.checker(self._folder.home(name) / "shard")
 
-        def upsert(batch: list[Point]) -> None:
+        def upsert(engine: edge.EdgeShard, batch: list[Point]) -> None:
             rows = [edge.Point(it.id, convert.vectors_of(it), dict(it.payload)) for it in batch]
-            shard.update(edge.UpdateOperation.upsert_points(rows))
+            engine.update(edge.UpdateOperation.upsert_points(rows))
 
         def write(batch: list[Point]) -> None:
             check(batch)
             try:
-                _engine(upsert, batch)
+                shard(lambda engine: upsert(engine, batch))
             except StoreError as error:
                 raise Refusal(str(error)) from error
 
         write_in_order(points, _BATCH_BYTES, write)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        _engine(self._shard(name).update, edge.UpdateOperation.delete_points(list(ids)))
+        self._shard(name)(lambda engine: engine.update(edge.UpdateOperation.delete_points(list(ids))))
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
         shard, check = self._shard(name), convert.checker(self._folder.home(name) / "shard")
 
-        def write(some: list[Point]) -> None:
+        def write(engine: edge.EdgeShard, some: list[Point]) -> None:
             if rows := [
                 edge.PointVectors(point.id, convert.vectors_of(point)) for point in some if point.vectors
             ]:
-                shard.update(edge.UpdateOperation.update_vectors(rows))
+                engine.update(edge.UpdateOperation.update_vectors(rows))
             for point in some:
                 if point.payload:
-                    shard.update(edge.UpdateOperation.set_payload([point.id], dict(point.payload)))
+                    engine.update(edge.UpdateOperation.set_payload([point.id], dict(point.payload)))
 
         def amend(some: list[Point]) -> None:
             check(some)
-            _engine(write, some)
+            shard(lambda engine: write(engine, some))
 
         amend_there(points, lambda ids: self.retrieve(name, ids, []), amend)
 
     def retrieve(
         self, name: str, ids: Sequence[str], payload: Keys, vectors: Sequence[str] = ()
     ) -> dict[str, Record]:
-        found = _engine(self._shard(name).retrieve, list(ids), **_wanted(payload, vectors))
+        wanted = _wanted(payload, vectors)
+        found = self._shard(name)(lambda engine: engine.retrieve(list(ids), **wanted))
         return {str(point.id): Record.of(point) for point in found}
 
     def search(
@@ -204,9 +211,9 @@ class EdgeStore(Store):
         request = {**scored, "limit": query.limit, "filter": where, **wanted}
         if query.stages:
             staged = edge.QueryRequest(prefetches=convert.prefetches(query, where), **request)
-            found: Iterable[Any] = _engine(shard.query, staged)
+            found: Iterable[Any] = shard(lambda engine: engine.query(staged))
         else:  # the engine plans nothing for a plain search, a third less time
-            found = _engine(shard.search, edge.SearchRequest(**request))
+            found = shard(lambda engine: engine.search(edge.SearchRequest(**request)))
         return found
 
     def search_together(
@@ -226,14 +233,16 @@ class EdgeStore(Store):
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
     ) -> Iterator[Record]:
         shard, wanted = self._shard(name), {"filter": convert.to_edge(filter), **_wanted(payload, vectors)}
-        return paged(
-            lambda offset: _engine(shard.scroll, edge.ScrollRequest(offset=offset, limit=_PAGE, **wanted))
-        )
+
+        def page(offset: Any) -> Any:
+            request = edge.ScrollRequest(offset=offset, limit=_PAGE, **wanted)
+            return shard(lambda engine: engine.scroll(request))
+
+        return paged(page)
 
     def count(self, name: str, filter: Where = None) -> int:
-        return int(
-            _engine(self._shard(name).count, edge.CountRequest(exact=True, filter=convert.to_edge(filter)))
-        )
+        request = edge.CountRequest(exact=True, filter=convert.to_edge(filter))
+        return int(self._shard(name)(lambda engine: engine.count(request)))
 
     def add_vector(self, name: str, vector: VectorSchema | str) -> None:
         """The engine adds and drops vectors file after file, and opens none when it was killed in between."""
@@ -244,7 +253,8 @@ class EdgeStore(Store):
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         schema = getattr(edge.PayloadSchemaType, kind.capitalize())
-        _engine(self._shard(name).update, edge.UpdateOperation.create_field_index(key, schema))
+        operation = edge.UpdateOperation.create_field_index(key, schema)
+        self._shard(name)(lambda engine: engine.update(operation))
 
     def finish(self, name: str) -> None:
         """Build the HNSW graph when there are enough points for one, flush, and cut the log.
@@ -252,8 +262,8 @@ class EdgeStore(Store):
         The engine cuts its write-ahead log when it flushes, down to its last two segments of 32 MiB.
         """
         shard = self._shard(name)
-        _engine(shard.optimize)
-        _engine(shard.flush)
+        shard(lambda engine: engine.optimize())
+        shard(lambda engine: engine.flush())
 
     def disk_bytes(self, name: str, log: bool = True) -> int:
         """Allocated bytes of the collection's folder; the engine's files are sparse."""
@@ -265,17 +275,26 @@ class EdgeStore(Store):
                 total += path.stat().st_blocks * 512 if path.is_file() else 0
         return total
 
+    def repair(self) -> list[str]:
+        """Make a registry that is lost or damaged again of what the collections say; gives their names.
+
+        Raises:
+            InputError: it is whole.
+            StoreError: a collection does not say what it is.
+        """
+        return self._folder.repair()
+
     def close(self) -> None:
         self._leave()
 
-    def _shard(self, name: str) -> edge.EdgeShard:
+    def _shard(self, name: str) -> Shard:
         folder = self._folder
         with folder.mutex:
             if name not in folder.shards:  # an alias never is
                 name = folder.resolved(name)
             if name not in folder.shards:
                 folder.lock()
-                folder.shards[name] = _engine(edge.EdgeShard.load, str(folder.home(name) / "shard"))
+                folder.shards[name] = Shard.load(folder.home(name))
             return folder.shards[name]
 
 
@@ -286,25 +305,6 @@ class _Held:
         """It never runs out."""
 
 
-def _make(home: Path, schema: CollectionSchema) -> edge.EdgeShard:
-    """A new shard in a new folder."""
-    try:
-        (home / "artifacts").mkdir(parents=True)
-        (home / "shard").mkdir()
-        shard: edge.EdgeShard = _engine(edge.EdgeShard.create, str(home / "shard"), convert.config(schema))
-        return shard
-    except OSError as error:
-        raise StoreError(f"{home} cannot be made: {error}; make room, or allow writing") from error
-
-
 def _wanted(payload: Keys, vectors: Sequence[str]) -> dict[str, Any]:
     """The parts of points that are asked for."""
     return {"with_payload": True if payload is None else list(payload), "with_vector": list(vectors) or False}
-
-
-def _engine(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call the engine; its errors are plain `Exception`s, which become ours."""
-    try:
-        return call(*args, **options)
-    except Exception as error:
-        raise StoreError(f"Qdrant Edge: {error}") from error

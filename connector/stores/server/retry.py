@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from tenacity import (
 )
 
 from connector.core.errors import ConnectorError, StoreError, StoreUnavailable
+from connector.core.forks import Mutex, Opened
 from connector.stores.points import Refusal
 from connector.stores.server.credentials import Secrets, redacted
 
@@ -51,7 +51,7 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 16.0
 
 
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME = Mutex()
 """Held for each call of a client without a server, which is not made for several threads."""
 
 
@@ -75,6 +75,7 @@ class Requests:
         self.location = redacted(location)
         self.secrets = Secrets.of(client, location)
         self.local = isinstance(client._client, QdrantLocal)
+        self._opened = Opened(f"the client of {self.location}")
         self._turn = _ONE_AT_A_TIME if self.local else nullcontext()
 
     def __call__(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
@@ -86,6 +87,7 @@ class Requests:
         return self._answer(lambda: method(*args, **options), 1)
 
     def _answer(self, call: Callable[[], T], attempts: int) -> T:
+        self._opened.check()  # two processes would read each other's answers from one connection
         retrying = Retrying(
             retry=retry_if_exception(lambda error: failure_of(error).passes),
             stop=stop_after_attempt(attempts) | stop_before_delay(SECONDS),
