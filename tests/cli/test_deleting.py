@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from qdrant_client import models
 
-from connector import Connector, Document, Encoder
+from connector import AsyncConnector, Connector, Document, Encoder
 from connector.cli import main
 from connector.collection.documents.document_state import scan
-from connector.core.errors import InputError, PointsRefused
+from connector.core.errors import InputError, PointsRefused, StoreError
 from connector.core.types import point_id
 from connector.stores import Point
+from tests.stores.test_filters import ASKS_NOTHING, NOTHING, filters
 
 
 @pytest.fixture
@@ -74,7 +78,11 @@ def test_a_deleted_document_can_come_again(docs: Connector, documents: list[Docu
     [
         ({}, "either ids or a filter"),
         ({"ids": ["a"], "filter": models.Filter()}, "either ids or a filter"),
-        ({"filter": models.Filter()}, "empty and would match every document"),
+        ({"filter": models.Filter()}, "asks for nothing and would match every document"),
+        (
+            {"filter": models.Filter(should=[models.Filter(must=[]), is_even()])},
+            "asks for nothing and would match every document",
+        ),
         ({"ids": "doc 1"}, "give a list of texts"),
         ({"ids": [1]}, "give a list of texts"),
     ],
@@ -84,6 +92,25 @@ def test_what_names_no_documents_deletes_none(docs: Connector, given: dict[str, 
     with pytest.raises(InputError, match=match):
         docs.delete(**given)
     assert ids(docs) == before
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=filters(st.sampled_from(NOTHING)))
+def test_a_filter_without_a_condition_never_deletes(docs: Connector, asked: dict[str, Any]) -> None:
+    before = points(docs)
+    for remove in (docs.delete, docs.matching_ids):
+        with contextlib.suppress(InputError, StoreError):  # a server takes no min_count of 0
+            assert not remove(filter=models.Filter.model_validate(asked))
+    assert points(docs) == before
+
+
+async def test_an_asynchronous_connector_deletes_nothing_unasked(tmp_path: Path, encoder: Encoder) -> None:
+    async with await AsyncConnector.create("docs", path=tmp_path, recipe="dense", model=encoder) as docs:
+        await docs.ingest([Document(id="a", text="Rye bread.", metadata={"year": 2000})])
+        for asked in ASKS_NOTHING:
+            with pytest.raises(InputError, match="asks for nothing"):
+                await docs.delete(filter=models.Filter.model_validate(asked))
+        assert await docs.count() == 1
 
 
 def test_pruning_deletes_what_left_the_source(docs: Connector, documents: list[Document]) -> None:
@@ -199,6 +226,9 @@ def test_the_command_deletes_what_is_missing(source: Path, tmp_path: Path) -> No
     even = '{"must": [{"key": "even", "match": {"value": true}}]}'
     assert "nothing was done" in run("delete", *at, "--filter", even, code=1, text="n\n")
     assert json.loads(run("delete", *at, "--filter", even, "--yes", "--json")) == {"found": 6, "deleted": 6}
+    for asked in map(json.dumps, ASKS_NOTHING[::5]):
+        for how in ("--yes", "--dry-run"):
+            assert "asks for nothing" in run("delete", *at, "--filter", asked, how, code=1)
     assert "give one of --id" in run("delete", *at, code=2)
     assert "not a Qdrant filter" in run("delete", *at, "--filter", "{", code=1)
     source.write_text("\n".join(source.read_text().split("\n")[:4]))

@@ -257,10 +257,35 @@ def test_filters_that_say_nothing_are_refused(filters: dict[str, Any], message: 
         on_payload(filters)
 
 
-def test_what_changes_documents_needs_a_filter(filled: LateInteractionDocumentStore) -> None:
-    for change in (lambda: filled.delete_by_filter({}), lambda: filled.update_by_filter({}, {"a": 1})):
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"operator": "AND", "conditions": []},
+        {"operator": "NOT", "conditions": [{"operator": "OR", "conditions": []}]},
+        {"field": "meta.year", "operator": "not in", "value": []},
+        {
+            "operator": "OR",
+            "conditions": [
+                {"operator": "AND", "conditions": []},
+                {"field": "meta.year", "operator": "==", "value": 1},
+            ],
+        },
+    ],
+)
+def test_what_changes_documents_needs_a_filter(
+    filled: LateInteractionDocumentStore, filters: dict[str, Any]
+) -> None:
+    for change in (filled.delete_by_filter, lambda it: filled.update_by_filter(it, {"a": 1})):
         with pytest.raises(FilterError, match="every document"):
-            change()
+            change(filters)
+    assert filled.count_documents() == len(DOCUMENTS)
+
+
+def test_one_of_none_is_nothing(filled: LateInteractionDocumentStore) -> None:
+    filled.delete_documents([])
+    assert filled.delete_by_filter({"field": "meta.year", "operator": "in", "value": []}) == 0
+    assert filled.delete_by_filter({"operator": "OR", "conditions": []}) == 0
     assert filled.count_documents() == len(DOCUMENTS)
 
 

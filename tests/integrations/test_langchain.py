@@ -222,6 +222,10 @@ async def test_deleting(encoder: Encoder, tmp_path: Path, texts: list[Document])
         assert store.connector.stats().documents == 11
         with pytest.raises(InputError, match="either ids or a filter"):
             store.delete(filter=None)
+        with pytest.raises(InputError, match="asks for nothing"):
+            store.delete(filter=models.Filter(must=[models.Filter(should=[])]))
+        with pytest.raises(InputError, match="asks for nothing"):
+            await store.adelete(filter=models.Filter(must_not=[models.HasIdCondition(has_id=[])]))
         assert store.delete()
         assert store.similarity_search(QUERY) == []
         store.add_documents(texts[:2])

@@ -564,6 +564,16 @@ async def test_vector_store_index_deletes_and_updates(index: VectorStoreIndex, c
     assert connector.matching_ids(["new"]) == ["new"]
 
 
+def test_vector_store_deletes_nothing_unasked(full: Connector) -> None:
+    store, no_year = LateInteractionVectorStore(full), MetadataFilter(key="a", value=[], operator="nin")
+    for asked in ([], [MetadataFilters(filters=[])], [no_year]):
+        with pytest.raises(InputError, match="asks for nothing|ids or a filter"):
+            store.delete_nodes(filters=MetadataFilters(filters=asked))
+    store.delete_nodes([], MetadataFilters(filters=[MetadataFilter(key="a", value=1)]))
+    store.delete_nodes([])
+    assert full.count() == 12
+
+
 def test_index_from_documents(connector: Connector) -> None:
     storage = StorageContext.from_defaults(vector_store=LateInteractionVectorStore(connector))
     VectorStoreIndex.from_documents(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import random
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 
@@ -16,7 +19,7 @@ from connector.core.errors import InputError
 from connector.core.types import point_id
 from connector.stores import Nearest, Point, Store, open_store
 from connector.stores.edge.convert import to_edge
-from connector.stores.filters import on_metadata
+from connector.stores.filters import matches_all, on_metadata
 from connector.stores.schema import CollectionSchema, VectorSchema
 
 COUNT = 60
@@ -337,3 +340,123 @@ def test_a_match_that_edge_lacks_is_refused() -> None:
     unknown = models.Filter.model_construct(must=[field], should=None, must_not=None, min_should=None)
     with pytest.raises(InputError, match="MatchNew"):
         to_edge(unknown)
+
+
+# What matches everything
+
+
+ASKS_NOTHING: list[dict[str, Any]] = [
+    {},
+    {"must": []},
+    {"must_not": []},
+    {"must": [{}]},
+    {"should": [{"must": []}]},
+    {"must_not": [{"must_not": [{}]}]},
+    {"must": [{"key": "year"}]},
+    {"must": [{"key": "year", "range": {}}]},
+    {"must": [{"key": "year", "values_count": {}}]},
+    {"must_not": [{"key": "year"}]},
+    {"must_not": [{"key": "year", "range": {}}]},
+    {"must": [{"key": "year", "match": {"except": []}}]},
+    {"must_not": [{"key": "year", "match": {"any": []}}]},
+    {"must_not": [{"key": "year", "match": {"text": ""}}]},
+    {"must_not": [{"has_id": []}]},
+    {"must": [{"nested": {"key": "year", "filter": {}}}]},
+    {"must_not": [{"nested": {"key": "year", "filter": {"must": []}}}]},
+    {"min_should": {"conditions": [], "min_count": 0}},
+    {"min_should": {"conditions": [{"key": "year", "match": {"value": 1}}], "min_count": 0}},
+    {"min_should": {"conditions": [{"key": "year", "match": {"value": 1}}, {}], "min_count": 1}},
+    {"should": [{"must": []}, {"key": "year", "match": {"value": 1}}]},
+    {"should": [{"key": "year", "range": {}}, {"key": "year", "match": {"value": 1}}]},
+    {"should": {"should": [{"should": []}, {"key": "year", "match": {"value": 1}}]}},
+]
+ASKS_SOMETHING: list[dict[str, Any]] = [
+    {"must": [{"key": "year", "match": {"value": ""}}]},
+    {"must": [{"key": "year", "range": {"gte": 0}}], "should": [{}], "must_not": []},
+    {"must": [{"key": "year", "is_empty": False}, {"key": "year", "range": {}}]},
+    {"must": [{"has_id": []}]},
+    {"must": [{"key": "year", "match": {"any": []}}]},
+    {"must_not": [{}]},
+    {"must_not": [{"nested": {"key": "year", "filter": {"must": [{"key": "a", "match": {"value": 1}}]}}}]},
+    {"min_should": {"conditions": [], "min_count": 1}},
+]
+
+
+@pytest.mark.parametrize("asked", ASKS_NOTHING, ids=str)
+def test_what_asks_nothing_may_match_everything(asked: dict[str, Any]) -> None:
+    assert matches_all(models.Filter.model_validate(asked))
+
+
+@pytest.mark.parametrize("asked", ASKS_SOMETHING, ids=str)
+def test_what_asks_something_does_not(asked: dict[str, Any]) -> None:
+    assert not matches_all(models.Filter.model_validate(asked))
+
+
+REAL = 4
+"""Conditions of a random filter, each on a key of its own; every combination of them holds of one point."""
+
+NOTHING: list[dict[str, Any]] = [
+    {"has_id": []},
+    *({"key": "k0", "match": {kind: []}} for kind in ("any", "except")),
+    *({"key": key, "range": {}} for key in ("number", "absent")),
+    {"key": "number", "values_count": {}},
+    {"key": "number"},
+    {"nested": {"key": "rows", "filter": {"must": []}}},
+]
+
+
+def filters(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Filters of any shape with such leaves."""
+
+    def grown(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        some = st.lists(inner, max_size=3)
+        counted = st.fixed_dictionaries({"conditions": some, "min_count": st.integers(0, 2)})
+        parts = {"must": some, "should": some, "must_not": some, "min_should": counted}
+        return st.fixed_dictionaries({}, optional=parts)
+
+    return grown(st.recursive(leaves, grown, max_leaves=8))
+
+
+def numbered(node: Any, numbers: Iterator[int]) -> Any:
+    """The filter with each REAL leaf on the next key; what comes after the last key is left out."""
+    if isinstance(node, list):
+        return [it for it in (numbered(each, numbers) for each in node) if it is not None]
+    if node == "real":
+        number = next(numbers, None)
+        return None if number is None else {"key": f"k{number}", "match": {"value": True}}
+    if isinstance(node, dict):
+        return {key: numbered(value, numbers) for key, value in node.items()}
+    return node
+
+
+@pytest.fixture(scope="module")
+def combinations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One point for each combination of the keys k0 to k3, in Edge; all have a number and rows."""
+    with contextlib.closing(open_store(path=tmp_path_factory.mktemp("combinations"))) as store:
+        store.create("c", CollectionSchema((VectorSchema("cls", 4, "float32"),)), {})
+        vector, more = np.full(4, 0.5, np.float32), {"number": 7, "rows": [{"a": 1}]}
+        holds = [{f"k{bit}": bool(point >> bit & 1) for bit in range(REAL)} for point in range(2**REAL)]
+        store.upsert("c", [Point(IDS[n], {"cls": vector}, {**it, **more}) for n, it in enumerate(holds)])
+        yield store
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=filters(st.sampled_from(["real", *NOTHING])))
+def test_what_the_engine_finds_to_match_everything_is_known(combinations: Store, shape: Any) -> None:
+    asked = models.Filter.model_validate(numbered(shape, iter(range(REAL))))
+    if combinations.count("c", asked) == 2**REAL:
+        assert matches_all(asked)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=filters(st.sampled_from(["real", {"has_id": []}])))
+def test_no_other_filter_is_taken_for_one(combinations: Store, shape: Any) -> None:
+    asked = models.Filter.model_validate(numbered(shape, iter(range(REAL))))
+    assert matches_all(asked) == (combinations.count("c", asked) == 2**REAL)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=filters(st.sampled_from(NOTHING)))
+def test_a_filter_without_a_condition_matches_everything_or_nothing(combinations: Store, shape: Any) -> None:
+    asked = models.Filter.model_validate(shape)
+    assert matches_all(asked) or not combinations.count("c", asked)

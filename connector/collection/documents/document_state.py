@@ -20,7 +20,7 @@ from connector.core.errors import CollectionError, InputError
 from connector.core.io import batched
 from connector.core.types import Document
 from connector.stores import Point, Record
-from connector.stores.filters import on_metadata
+from connector.stores.filters import matches_all, on_metadata
 
 _WINDOW = 256
 
@@ -105,15 +105,19 @@ def matching(collection: Collection, ids: Iterable[str] | None, filter: models.F
     """The ids of those documents that are there and have one of these ids, or match a filter.
 
     Raises:
-        InputError: not exactly one of the two is given, or the filter cannot be used.
+        InputError: not exactly one of the two is given, or the filter cannot be used, or asks for nothing.
     """
     if (ids is None) == (filter is None):
         raise InputError("give either ids or a filter of the documents")
     if ids is not None:
         return [id_ for some in batched(checked_ids(ids), _WINDOW) for id_ in states(collection, some)]
     condition = on_metadata(filter)
-    if condition is None or not condition.model_dump(exclude_none=True):
-        raise InputError("the filter is empty and would match every document; drop the collection instead")
+    if condition is None or matches_all(condition):
+        asked = "" if filter is None else filter.model_dump_json(exclude_none=True, by_alias=True)
+        raise InputError(
+            f"filter {asked:.200} asks for nothing and would match every document; give a condition, or drop "
+            "the collection instead"
+        )
     return [id_ for id_, _ in scan(collection, condition)]
 
 

@@ -14,7 +14,7 @@ from haystack.document_stores.errors import DocumentStoreError, DuplicateDocumen
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 from haystack.utils import Secret
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from connector.api.connector import Connector
 from connector.collection.collection import Collection
@@ -27,6 +27,7 @@ from connector.core.types import Document
 from connector.encoders import Encoder
 from connector.integrations.common import Held, awaited, synchronous, taken_or_opened, write
 from connector.integrations.haystack.conversion import checked, on_payload, restored, stored
+from connector.stores.filters import matches_all
 
 
 class LateInteractionDocumentStore:
@@ -127,7 +128,7 @@ class LateInteractionDocumentStore:
 
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
         """How many documents match."""
-        return len(self._found(filters))
+        return len(self._found(on_payload(filters)))
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[HaystackDocument]:
         """The documents that match, or all, in no order that means anything.
@@ -135,7 +136,7 @@ class LateInteractionDocumentStore:
         Raises:
             FilterError: the filter is malformed, or compares what cannot be compared.
         """
-        return [restored(it) for it in self.connector.get(self._found(filters))]
+        return [restored(it) for it in self.connector.get(self._found(on_payload(filters)))]
 
     def write_documents(
         self, documents: list[HaystackDocument], policy: DuplicatePolicy = DuplicatePolicy.NONE
@@ -166,7 +167,7 @@ class LateInteractionDocumentStore:
             How many were changed.
 
         Raises:
-            FilterError: the filter is empty, or malformed.
+            FilterError: the filter is malformed, or asks for nothing.
             DocumentStoreError: a document is stored in several passages, which this would join.
         """
         found = self._found(_given(filters))
@@ -185,7 +186,7 @@ class LateInteractionDocumentStore:
         """Delete the documents that match, and say how many there were.
 
         Raises:
-            FilterError: the filter is empty, or malformed.
+            FilterError: the filter is malformed, or asks for nothing.
         """
         return self.connector.delete(self._found(_given(filters)))
 
@@ -209,8 +210,8 @@ class LateInteractionDocumentStore:
         self.connector.refresh()
         return self.connector.collection
 
-    def _found(self, filters: dict[str, Any] | None) -> dict[str, State]:
-        found = scan(self._collection, on_payload(filters))
+    def _found(self, filter: models.Filter | None) -> dict[str, State]:
+        found = scan(self._collection, filter)
         return {id_: state for id_, state in found if state.hash is not None}
 
     def _wanted(self, documents: list[HaystackDocument], policy: DuplicatePolicy) -> list[HaystackDocument]:
@@ -239,7 +240,9 @@ class LateInteractionDocumentStore:
             ) from error
 
 
-def _given(filters: dict[str, Any]) -> dict[str, Any]:
-    if not filters:
-        raise FilterError(f"filters is {filters!r}, which every document matches; say which are meant")
-    return filters
+def _given(filters: dict[str, Any]) -> models.Filter:
+    """The filter on payload keys, if it asks for anything."""
+    found = on_payload(filters)
+    if found is None or matches_all(found):
+        raise FilterError(f"filters is {filters!r:.200}, which every document matches; say which are meant")
+    return found

@@ -67,8 +67,14 @@ class LateInteractionVectorStore(BasePydanticVectorStore):
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Delete nodes that have one of the ids and fit the filters, of which not both may be missing."""
+        """Delete nodes that have one of the ids and fit the filters, of which not both may be missing.
+
+        Raises:
+            InputError: there are neither, or the filters ask for nothing.
+        """
         _refuse(delete_kwargs)
+        if node_ids == []:  # no node has one of no ids, though a query's are passed over
+            return
         self._connector.delete(filter=self._where(None, node_ids, filters))
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
