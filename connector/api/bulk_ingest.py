@@ -70,16 +70,14 @@ def ingest_source(
         why = f"; bad records: {len(source.bad)}, the first: {source.bad[0]}" if source.bad else ""
         raise SourceError(f"{source.path} holds no document to ingest{why}; give another source")
     with opened(name, **options) as connector:
-        report = connector.ingest(
+        return connector.ingest(
             source,
             chunk_tokens=chunk_tokens,
             chunk_overlap=chunk_overlap,
             skip_bad=skip_bad,
-            delete_missing=delete_missing and not source.bad,
+            delete_missing=delete_missing,
             progress=started(total),
         )
-    report.bad[:0] = source.bad
-    return report
 
 
 def count_checked(documents: Iterable[Document], chunking: Chunking, skip_bad: bool) -> int:

@@ -23,6 +23,7 @@ from connector.collection.pipeline import WINDOW
 from connector.collection.versions.dual_write import check_payloads, delete, settle
 from connector.core.errors import CollectionNotFound, InputError, StoreError
 from connector.core.io import batched
+from connector.core.sources import Source
 from connector.core.types import Document
 from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
@@ -48,7 +49,8 @@ def ingest(
         documents: in any order; read once, a window at a time.
         chunking: how to split texts.
         skip_bad: skip documents that cannot be taken, and name them in the report.
-        delete_missing: at the end, delete the documents that did not come; not if any was skipped.
+        delete_missing: at the end, delete the documents that did not come; not if any was skipped, by a
+            `Source` or here.
         progress: called after each acknowledged write with the report so far.
 
     Raises:
@@ -108,6 +110,8 @@ class _Run:
             for group in batched(checked(documents, self._chunking, skip_bad, report.bad), WINDOW):
                 writer.follow()
                 self._take(group, started)
+            if isinstance(documents, Source):
+                report.bad[:0] = documents.bad
             if delete_missing and not report.bad:
                 writer.flush()
                 writer.follow()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import stat
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -43,7 +44,9 @@ class Source:
       `parquet`. The first known id, text and title field is taken, all others become metadata; an
       object under "metadata" is merged into it. A record without an id is called by its place.
     - a folder with a `corpus.jsonl`: that file (BEIR).
-    - any other folder: its `.txt` and `.md` files, at any depth; the id is the path inside the folder.
+    - any other folder: its `.txt` and `.md` files, at any depth, also behind links to folders, each of which
+      is read once; the id is the path inside the folder. What cannot be looked at, such as a folder or a
+      link that leads nowhere, counts as a bad record.
 
     Args:
         path: the file or folder.
@@ -235,16 +238,54 @@ def _folder(folder: Path) -> Rows:
     if (folder / "corpus.jsonl").is_file():
         yield from _jsonl(folder / "corpus.jsonl")
         return
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file()]
-    if not files:
+    found = _texts(folder)
+    if not found:
         raise SourceError(f"{folder} holds no .txt or .md file and no corpus.jsonl; give another folder")
-    for path in sorted(files):
+    for path in sorted(found):
         where = path.relative_to(folder).as_posix()
         try:
+            if (unreadable := found[path]) is not None:
+                raise unreadable
             yield where, {"id": where, "text": path.read_text(encoding="utf-8-sig")}
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             message = f"{where} cannot be read as UTF-8 text ({error}); convert it, or move it away"
             yield where, DocumentError(message)
+        except OSError as error:
+            yield where, DocumentError(f"{where} cannot be read ({error.strerror}); allow it, or move it away")
+
+
+def _texts(folder: Path) -> dict[Path, OSError | None]:
+    """The texts in a folder, at any depth, and what cannot be looked at there, with why.
+
+    A folder to which several ways lead is looked through once: by its own, if that is inside, else by the
+    first link.
+
+    Raises:
+        OSError: the folder itself cannot be looked at.
+    """
+    found, seen, waiting = dict[Path, OSError | None](), set[tuple[int, int]](), deque([folder])
+
+    def unreadable(error: OSError) -> None:
+        found[Path(error.filename)] = error
+
+    while waiting:
+        for place, folders, files in os.walk(waiting.popleft(), onerror=unreadable):
+            status = os.stat(place)
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders.sort()
+            waiting += filter(os.path.islink, (Path(place, name) for name in folders))
+            for path in (Path(place, name) for name in files):
+                try:
+                    if stat.S_ISREG(path.stat().st_mode) and path.suffix.lower() in TEXT_SUFFIXES:
+                        found[path] = None
+                except OSError as error:  # such as a link that leads nowhere, perhaps to a folder once
+                    found[path] = error
+    if (error := found.get(folder)) is not None:
+        raise error
+    return found
 
 
 _READERS = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": csv_rows, ".parquet": _parquet}

@@ -17,7 +17,8 @@ from qdrant_client import models
 from connector import AsyncConnector, Connector, Document, Encoder
 from connector.cli import main
 from connector.collection.documents.document_state import scan
-from connector.core.errors import InputError, PointsRefused, StoreError
+from connector.core.errors import DocumentError, InputError, PointsRefused, StoreError
+from connector.core.sources import Source
 from connector.core.types import point_id
 from connector.stores import Point
 from tests.stores.test_filters import ASKS_NOTHING, NOTHING, filters
@@ -130,12 +131,24 @@ def test_nothing_is_deleted_if_a_document_was_skipped(docs: Connector, documents
 
 def test_not_all_is_deleted_because_nothing_came(docs: Connector) -> None:
     there = docs.count()
-    for empty in ([], iter(())):
+    used_up = (it for it in ())
+    assert not [*used_up]
+    for empty in ([], iter(()), used_up):
         with pytest.raises(InputError, match=f"delete all {there} of"):
             docs.ingest(empty, delete_missing=True)
     assert docs.count() == there
     docs.delete(list(ids(docs)))
     assert docs.ingest([], delete_missing=True).deleted_missing == 0
+
+
+def test_nothing_is_deleted_if_a_source_skipped_what_it_cannot_read(docs: Connector, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("Rye bread.")
+    (tmp_path / "mounted").symlink_to(tmp_path / "not there")
+    with pytest.raises(DocumentError, match="mounted cannot be read"):
+        docs.ingest(Source(tmp_path), delete_missing=True)
+    report = docs.ingest(Source(tmp_path, skip_bad=True), delete_missing=True)
+    assert (len(report.bad), report.deleted_missing) == (1, 0)
+    assert len(ids(docs)) == 14
 
 
 def test_nothing_is_deleted_if_the_source_fails(docs: Connector, documents: list[Document]) -> None:
@@ -242,6 +255,22 @@ def test_the_command_does_not_delete_by_a_source_with_bad_records(source: Path, 
     source.write_text("not JSON\n" + source.read_text().split("\n")[3])
     assert "nothing was deleted" in run("ingest", source, *at, "--delete-missing", "--skip-bad")
     assert json.loads(run("stats", *at, "--json"))["documents"] == 12
+
+
+def test_the_command_deletes_nothing_of_a_folder_that_is_not_there_any_more(tmp_path: Path) -> None:
+    at = ["--collection", "docs", "--path", tmp_path / "q"]
+    (tmp_path / "docs" / "part").mkdir(parents=True)
+    for name in ("a.md", "b.md", "part/c.md"):
+        (tmp_path / "docs" / name).write_text(f"Text of {name}.")
+    run("ingest", tmp_path / "docs", *at, "--recipe", "dense")
+    (tmp_path / "docs" / "part").rename(tmp_path / "moved")
+    (tmp_path / "docs" / "part").symlink_to(tmp_path / "moved")
+    assert "3 are unchanged" in run("ingest", tmp_path / "docs", *at, "--delete-missing")
+    (tmp_path / "moved").rename(tmp_path / "gone")
+    assert "part cannot be read" in run("ingest", tmp_path / "docs", *at, "--delete-missing", code=1)
+    out = run("ingest", tmp_path / "docs", *at, "--delete-missing", "--skip-bad")
+    assert "nothing was deleted" in out
+    assert json.loads(run("stats", *at, "--json"))["documents"] == 3
 
 
 def test_the_exit_code_tells_of_refused_documents(

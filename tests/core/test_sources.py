@@ -5,6 +5,11 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -140,3 +145,119 @@ def test_csv_loses_nothing_silently(tmp_path: Path, content: str, words: str) ->
 def test_csv_line_numbers_count_the_header(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("text\none\n\ntwo\n", encoding="utf-8")
     assert [document.id for document in Source(tmp_path / "x.csv")] == ["x.csv line 2", "x.csv line 4"]
+
+
+def written(folder: Path, *names: str) -> Path:
+    """A folder with a text in each of these files."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"Text of {name}.")
+    return folder
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    folder = written(tmp_path / "docs", "real/a.md", "real/deep/b.md", "z.txt")
+    written(tmp_path / "outside", "c.md", "more/d.txt")
+    (folder / "0 first").symlink_to(folder / "real")
+    (folder / "linked").symlink_to(tmp_path / "outside")
+    (folder / "linked again").symlink_to(tmp_path / "outside")
+    (folder / "real" / "into").symlink_to(tmp_path / "outside" / "more")
+    assert [it.id for it in Source(folder)] == [
+        "linked/c.md",
+        "linked/more/d.txt",
+        "real/a.md",
+        "real/deep/b.md",
+        "z.txt",
+    ]
+
+
+def test_loops_of_links_end(tmp_path: Path) -> None:
+    folder = written(tmp_path / "docs", "a/b/x.md")
+    (folder / "a" / "b" / "up").symlink_to(folder / "a")
+    (folder / "a" / "root").symlink_to(folder)
+    (tmp_path / "beside").mkdir()
+    (folder / "beside").symlink_to(tmp_path / "beside")
+    (tmp_path / "beside" / "back").symlink_to(folder)
+    assert [it.id for it in Source(folder)] == ["a/b/x.md"]
+
+
+@pytest.mark.parametrize("link", ["gone.md", "folder of old", "v1.2", "corpus.jsonl", "self"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, link: str) -> None:
+    written(tmp_path, "a.md")
+    (tmp_path / link).symlink_to(tmp_path / link if link == "self" else tmp_path / "not there")
+    with pytest.raises(DocumentError, match=rf"{link} cannot be read \("):
+        list(Source(tmp_path))
+    source = Source(tmp_path, skip_bad=True)
+    assert [it.id for it in source] == ["a.md"]
+    assert len(source.bad) == 1
+
+
+AS_NOBODY = """
+import json, os, sys
+from connector.core.errors import ConnectorError
+from connector.core.sources import Source
+"".encode("utf-8-sig")  # which a user without rights may not be able to import
+if os.geteuid() == 0:  # whom no permissions bind
+    try:
+        os.setgroups([]), os.setgid(65534), os.setuid(65534)
+    except OSError:
+        sys.exit(77)
+source, found = Source(sys.argv[1], skip_bad=True), []
+try:
+    found = [it.id for it in source]
+except ConnectorError as error:
+    source.bad.append(f"{type(error).__name__}: {error}")
+print(json.dumps([found, source.bad]))
+"""
+
+
+def read_as_nobody(folder: Path) -> tuple[list[str], list[str]]:
+    """The ids that a user without rights finds in a folder, and what is bad."""
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(folder)], stdout=subprocess.PIPE, check=False
+    )
+    if done.returncode == 77:
+        pytest.skip("this process may not become a user without rights")
+    found, bad = json.loads(done.stdout)
+    return found, bad
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that another user may read, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o701, 0o704])
+def test_a_folder_that_may_not_be_read_is_named(reachable: Path, mode: int) -> None:
+    folder = written(reachable, "a.md", "secret/b.md", "secret/deep/c.txt", "z.md")
+    (folder / "secret" / "link").symlink_to(folder)
+    (folder / "secret").chmod(mode)
+    try:
+        found, bad = read_as_nobody(folder)
+    finally:
+        (folder / "secret").chmod(0o755)
+    assert found == ["a.md", "z.md"]
+    assert bad
+    assert all(it.startswith("secret") and "(Permission denied)" in it for it in bad)
+
+
+def test_a_file_that_may_not_be_read_is_named(reachable: Path) -> None:
+    folder = written(reachable, "a.md", "secret.md")
+    (folder / "secret.md").chmod(0)
+    found, bad = read_as_nobody(folder)
+    assert found == ["a.md"]
+    assert bad == ["secret.md cannot be read (Permission denied); allow it, or move it away"]
+
+
+def test_a_source_that_may_not_be_read_has_no_documents(reachable: Path) -> None:
+    folder = written(reachable / "docs", "a.md")
+    folder.chmod(0o100)
+    try:
+        found, bad = read_as_nobody(folder)
+    finally:
+        folder.chmod(0o755)
+    assert not found
+    assert [it.partition(":")[0] for it in bad] == ["SourceError"]
