@@ -23,7 +23,7 @@ from connector.collection.metadata import new_metadata
 from connector.collection.recipe import RECIPES, Recipe
 from connector.core.errors import CollectionError, DocumentError, InputError
 from connector.core.types import Document
-from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
+from connector.encoders import DEFAULT_MODEL, Encoder, Model, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.stores import ServerStore, Store
 from connector.stores.external import ADDED, TEXT_KEYS, AttachedStore, Layout, having, recognised
@@ -89,7 +89,7 @@ def attach(
     store: Store,
     name: str,
     recipe: Recipe | None,
-    model: str | Encoder | None,
+    model: Model | None,
     device: str | None,
     *,
     text_field: str | None = None,

@@ -33,13 +33,13 @@ from connector.core.errors import CollectionExists, CollectionNotFound, Connecto
 from connector.core.explanation import Explanation
 from connector.core.forks import Opened
 from connector.core.types import Document, Hit, Hits, check_text
-from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
+from connector.encoders import DEFAULT_MODEL, Encoder, Model, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.evaluation.query_mean import QueryMean, adapt_to_queries
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
 from connector.stores import Client, Store, open_store
-from connector.stores.schema import Distribution
+from connector.stores.schema import Copies, Distribution
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +88,11 @@ class Connector:
         api_key: str | None = None,
         client: Client | None = None,
         recipe: str | os.PathLike[str] | Recipe = "default",
-        model: str | Encoder = DEFAULT_MODEL,
+        model: Model = DEFAULT_MODEL,
         device: str | None = None,
-        shard_number: int | None = None,
-        replication_factor: int | None = None,
-        write_consistency_factor: int | None = None,
+        shard_number: Copies | None = None,
+        replication_factor: Copies | None = None,
+        write_consistency_factor: Copies | None = None,
     ) -> Connector:
         """Make an empty collection.
 
@@ -142,7 +142,7 @@ class Connector:
         url: str | None = None,
         api_key: str | None = None,
         client: Client | None = None,
-        model: str | Encoder | None = None,
+        model: Model | None = None,
         device: str | None = None,
     ) -> Connector:
         """Open a collection; it knows its own recipe, codec and model.
@@ -178,11 +178,11 @@ class Connector:
         api_key: str | None = None,
         client: Client | None = None,
         recipe: str | os.PathLike[str] | Recipe | None = None,
-        model: str | Encoder | None = None,
+        model: Model | None = None,
         device: str | None = None,
-        shard_number: int | None = None,
-        replication_factor: int | None = None,
-        write_consistency_factor: int | None = None,
+        shard_number: Copies | None = None,
+        replication_factor: Copies | None = None,
+        write_consistency_factor: Copies | None = None,
     ) -> Connector:
         """Open a collection, or make it if it is missing.
 
@@ -232,7 +232,7 @@ class Connector:
         text_field: str | None = None,
         metadata_field: str | None = None,
         recipe: str | os.PathLike[str] | Recipe | None = None,
-        model: str | Encoder | None = None,
+        model: Model | None = None,
         device: str | None = None,
         progress: Callable[[IngestReport], None] | None = None,
     ) -> Connector:
@@ -588,7 +588,7 @@ class Connector:
         url: str | None = None,
         api_key: str | None = None,
         client: Client | None = None,
-        model: str | Encoder | None = None,
+        model: Model | None = None,
         device: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Connector:

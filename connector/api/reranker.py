@@ -20,7 +20,7 @@ from connector.collection.recipe import Recipe, get_recipe
 from connector.compression.reduction import Frequencies
 from connector.core.errors import InputError, RecipeError
 from connector.core.types import Embedding, Float32
-from connector.encoders import DEFAULT_MODEL, Encoder, load_encoder
+from connector.encoders import DEFAULT_MODEL, Encoder, Model, load_encoder
 from connector.scoring.alignment import parse_alignment
 from connector.scoring.bm25 import bm25_scores
 from connector.scoring.fusion import Float64, parse_fusion
@@ -63,7 +63,7 @@ class Reranker:
 
     def __init__(
         self,
-        model: str | Encoder = DEFAULT_MODEL,
+        model: Model = DEFAULT_MODEL,
         recipe: str | Recipe | None = None,
         device: str | None = None,
     ) -> None:

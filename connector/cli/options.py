@@ -59,7 +59,10 @@ yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 collection = click.option("--collection", required=True, metavar="NAME", help="Name of the collection.")
 
-path = click.option("--path", metavar="DIR", help="Folder of an embedded Qdrant.")
+ANYWHERE = click.Path(readable=False)
+
+
+path = click.option("--path", type=ANYWHERE, metavar="DIR", help="Folder of an embedded Qdrant.")
 
 model = click.option("--model", metavar="ID", help="Model id or folder.  [default: all-MiniLM-L6-v2]")
 
@@ -144,9 +147,20 @@ def confirm(question: str) -> None:
         raise click.ClickException("nothing was done")
 
 
+class Count(click.IntRange):
+    """A whole number from `min` on, which 64 bits hold, as all that counts with it does."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        number: int = super().convert(value, param, ctx)
+        if number >= 2**63:
+            self.fail(f"{number} is wider than 64 bits; give a smaller number", param, ctx)
+        return number
+
+
 def count(*names: str, least: int = 1, **settings: Any) -> Decorator:
     """An option for a whole number, at least so much, with further settings of `click.option`."""
-    return click.option(*names, type=click.IntRange(least), metavar="N", **settings)
+    return click.option(*names, type=Count(least), metavar="N", **settings)
 
 
 def input_file(option: str, text: str) -> Decorator:
@@ -261,7 +275,33 @@ def metadata_filter(text: str) -> Decorator:
     return click.option("--filter", metavar="JSON", callback=_parse_filter, help=text)
 
 
-class SearchCommand(click.Command):
+class TextCommand(click.Command):
+    """A command whose texts are UTF-8; only paths may be any bytes, as the system has them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does.
+
+        Raises:
+            BadParameter: a text is not UTF-8.
+        """
+        rest = super().parse_args(ctx, args)
+        for param in self.get_params(ctx):
+            given = ctx.params.get(param.name or "")
+            for text in given if isinstance(given, tuple) else (given,):
+                if isinstance(text, str) and isinstance(param.type, click.types.StringParamType):
+                    _check_utf8(text, ctx, param)
+        return rest
+
+
+def _check_utf8(text: str, ctx: click.Context, param: click.Parameter) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        reason = f"{text!r} is not UTF-8 at position {error.start}; give it in UTF-8"
+        raise click.BadParameter(reason, ctx, param) from None
+
+
+class SearchCommand(TextCommand):
     """A command with options of `SearchOptions`, which are made when they are first needed.
 
     Args:
@@ -300,8 +340,8 @@ def _search_option(name: str) -> click.Option:
     elif get_origin(kinds[0]) is tuple:
         settings |= {"multiple": True, "metavar": "ID", "help": f"{field.description} May be repeated."}
     elif limits:
-        kind = click.IntRange if int in kinds else click.FloatRange
-        settings["type"] = kind(limits.get("ge"), limits.get("le"))
+        whole = int in kinds
+        settings["type"] = Count(limits["ge"]) if whole else click.FloatRange(limits["ge"], limits["le"])
     elif name == "filter":
         settings |= {"callback": _parse_filter, "metavar": "JSON"}
     option = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"

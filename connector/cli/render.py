@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,14 +33,15 @@ _UNWRAPPED = 1000
 def output(as_json: bool, content: Mapping[str, Any], lines: Iterable[RenderableType] | None = None) -> None:
     """Print a result on stdout: one JSON object, or what a person reads, by default the object's `facts`."""
     if as_json:
-        click.echo(json.dumps(content, ensure_ascii=False))
+        unicode = str(sys.stdout.encoding).lower().replace("-", "") == "utf8"
+        click.echo(json.dumps(content, ensure_ascii=not unicode))
     else:
         show([facts(content)] if lines is None else lines)
 
 
 def write(file: Path, text: str) -> None:
     """Write a file, and say so."""
-    file.write_text(text, encoding="utf-8")
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
     click.echo(f"wrote {file}", err=True)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from connector.collection.collection import Collection
 from connector.core.errors import CollectionError, StoreError
-from connector.encoders import Encoder, load_encoder
+from connector.encoders import Encoder, Model, load_encoder
 from connector.scoring import maxsim
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class CollectionHandle:
         device: for encoders that are loaded.
     """
 
-    def __init__(self, collection: Collection, model: str | Encoder | None, device: str | None) -> None:
+    def __init__(self, collection: Collection, model: Model | None, device: str | None) -> None:
         self._collection = collection
         self._model = model
         # What the model is for; a migration may bring another encoder.
@@ -68,8 +68,7 @@ class CollectionHandle:
             maker = collection.metadata.encoder
             if maker not in self._encoders:
                 given = self._model if maker == self._meant else None
-                named = collection.metadata.model if given is None else given
-                encoder = load_encoder(named, self._device) if isinstance(named, str) else named
+                encoder = load_encoder(collection.metadata.model if given is None else given, self._device)
                 collection.check_encoder(encoder)
                 self._encoders[maker] = encoder
                 maxsim.warm()

@@ -251,7 +251,8 @@ def _folder(folder: Path) -> Rows:
             message = f"{where} cannot be read as UTF-8 text ({error}); convert it, or move it away"
             yield where, DocumentError(message)
         except OSError as error:
-            yield where, DocumentError(f"{where} cannot be read ({error.strerror}); allow it, or move it away")
+            message = f"{where} cannot be read ({error.strerror}); allow it, or move it away"
+            yield where, DocumentError(message)
 
 
 def _texts(folder: Path) -> dict[Path, OSError | None]:
@@ -270,7 +271,7 @@ def _texts(folder: Path) -> dict[Path, OSError | None]:
 
     while waiting:
         for place, folders, files in os.walk(waiting.popleft(), onerror=unreadable):
-            status = os.stat(place)
+            status = Path(place).stat()
             if (status.st_dev, status.st_ino) in seen:
                 folders.clear()
                 continue
@@ -283,8 +284,8 @@ def _texts(folder: Path) -> dict[Path, OSError | None]:
                         found[path] = None
                 except OSError as error:  # such as a link that leads nowhere, perhaps to a folder once
                     found[path] = error
-    if (error := found.get(folder)) is not None:
-        raise error
+    if (reason := found.get(folder)) is not None:
+        raise reason
     return found
 
 

@@ -322,5 +322,13 @@ _POINT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "qdrant-late-interaction")
 
 
 def point_id(document_id: str, passage: int) -> str:
-    """The UUIDv5 under which passage number `passage` of a document is stored."""
-    return str(uuid.uuid5(_POINT_NAMESPACE, f"{document_id}\0{passage}"))
+    """The UUIDv5 under which passage number `passage` of a document is stored.
+
+    Raises:
+        DocumentError: the id has a lone surrogate.
+    """
+    try:
+        return str(uuid.uuid5(_POINT_NAMESPACE, f"{document_id}\0{passage}"))
+    except UnicodeEncodeError:
+        check_text(document_id, "document id")
+        raise

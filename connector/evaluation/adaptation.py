@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import states
 from connector.collection.search.candidates import Found, Plan
-from connector.collection.search.options import SearchOptions
+from connector.collection.search.options import search_options
 from connector.collection.search.scored import Scored
 from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding
@@ -246,7 +246,7 @@ def _rankings(
     device: str,
 ) -> list[Ranking]:
     """Of each strategy the ids of one query's candidate documents, best first."""
-    options = SearchOptions(k=DEPTH, candidates=candidates, rerank="client")
+    options = search_options(k=DEPTH, candidates=candidates, rerank="client")
     plan = Plan.of(collection, query, options, device)
     weighs = {name for strategy in strategies for name in strategy.fusion.weights}
     found = replace(plan, fusion=Fusion("minmax", **dict.fromkeys(weighs, 1.0))).candidates(

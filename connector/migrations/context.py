@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,7 +53,9 @@ class Context:
         """The name of its encoder then."""
         return self._after.model
 
-    def reindex(self, recipe: str | Recipe | None = None, model: str | None = None) -> None:
+    def reindex(
+        self, recipe: str | Recipe | None = None, model: str | os.PathLike[str] | None = None
+    ) -> None:
         """Encode every text again: another encoder, reduction, codec or width.
 
         The new version is made beside the old one, resumable, and verified before the name is switched.
@@ -61,7 +64,7 @@ class Context:
             recipe: its name, or one of your own (`get_recipe("default").varied(reduction="ward-6")`).
             model: a model id or folder.
         """
-        self._add(Reindex(recipe, model))
+        self._add(Reindex(recipe, None if model is None else os.fspath(model)))
 
     def recode(self, codec: str | None = None, recipe: str | Recipe | None = None) -> None:
         """Store the tokens by another codec, made of the vectors that are stored, without the encoder.

@@ -72,7 +72,7 @@ def matches_all(filter: models.Filter) -> bool:
 
 
 def _certain(node: Any) -> tuple[bool, bool]:
-    """Whether a part of a filter may be true, and whether it may be false, whatever its conditions ask for."""
+    """Whether a part of a filter may be true whatever its conditions ask for; whether it may be false."""
     match node:
         case models.Filter():
             parts = [*map(_certain, _listed(node.must))]
@@ -107,5 +107,5 @@ def _listed(conditions: Any) -> list[Any]:
 
 
 def _asks_nothing(part: Any) -> bool:
-    """Whether a part of a condition on a key holds no value; an empty text is one, where it is looked for."""
-    return isinstance(part, dict) and "value" not in part and not any(it not in ("", []) for it in part.values())
+    """Whether a part of a condition on a key holds no value; an empty text that is to be equal is one."""
+    return isinstance(part, dict) and "value" not in part and all(it in ("", []) for it in part.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +35,10 @@ class Hnsw(BaseModel):
     ef_construct: int = Field(default=100, ge=4, le=10_000)
 
 
+Copies = Annotated[int, Field(ge=1, le=2**32 - 1)]
+"""How many shards, or copies of them, in Qdrant's 32 bits."""
+
+
 class Distribution(BaseModel):
     """How a cluster spreads a collection. None leaves it to the cluster.
 
@@ -46,9 +50,9 @@ class Distribution(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
-    shard_number: int | None = Field(default=None, ge=1, alias="shards")
-    replication_factor: int | None = Field(default=None, ge=1, alias="replicas")
-    write_consistency_factor: int | None = Field(default=None, ge=1, alias="acknowledged")
+    shard_number: Copies | None = Field(default=None, alias="shards")
+    replication_factor: Copies | None = Field(default=None, alias="replicas")
+    write_consistency_factor: Copies | None = Field(default=None, alias="acknowledged")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1064,6 +1064,9 @@ def test_stored_rows_and_vectors_are_what_the_recipe_says(filled: Connector) -> 
         ({"k": 2.5}, "k is 2.5; it should be a whole number"),
         ({"k": True}, "k is True; it should be a whole number"),
         ({"candidates": "9"}, "candidates is '9'; it should be a whole number"),
+        ({"k": 10**20}, "k is 1(0{20}); it should be less than or equal to 9223372036854775807"),
+        ({"candidates": 2**64}, "candidates is 18446744073709551616; it should be less than"),
+        ({"like": ["\udcff"]}, r"document id has a lone surrogate '\\udcff' at position 0"),
         ({"search_again": "no"}, "search_again is 'no'; it should be a valid boolean"),
         ({"filter": {"must": []}}, r"filter is \{'must': \[\]\}; it should be an instance of Filter"),
         ({"alignment": "best"}, "alignment 'best' is not known; give a count"),
@@ -1087,6 +1090,9 @@ def test_an_option_that_a_search_lacks_is_named(filled: Connector) -> None:
         filled.search("bread", **wrong)
 
 
+EIGHT = [(f"query {number}", f"doc {number}") for number in range(8)]
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -1099,10 +1105,15 @@ def test_an_option_that_a_search_lacks_is_named(filled: Connector) -> None:
         (lambda it, _: it.delete(7), "ids is 7; it should be iterable"),
         (lambda it, one: it.get(one), r"ids is Document\(.*; it should be iterable"),
         (lambda it, _: it.adapt([("a", "b")], candidates=1.5), "candidates is 1.5; it should be a whole"),
+        (lambda it, _: it.adapt(EIGHT, candidates=10**20), "candidates is 1(0{20}); it should be less than"),
+        (lambda it, _: it.delete(["\udcff"]), r"document id has a lone surrogate '\\udcff'"),
+        (lambda it, _: it.get(["a", "\udcff"]), r"document id has a lone surrogate '\\udcff'"),
         (lambda it, one: it.explain(one, "x"), r"query is Document\(.*; it should be a valid string"),
         (lambda it, _: type(it).open(5, path="x"), "name is 5; it should be a valid string"),
         (lambda it, _: type(it).open("x", path=5), "path is 5; it should be a valid string or"),
         (lambda it, _: type(it).create("x", path="y", model=5), "model is 5; it should be a valid string"),
+        (lambda it, _: type(it).create("x", path="y", shard_number=2**32), "shard_number is 4294967296; it"),
+        (lambda it, _: type(it).create("x", path="y", replication_factor=0), "replication_factor is 0; it"),
     ],
 )
 def test_an_argument_of_another_type_is_named(

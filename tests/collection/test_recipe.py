@@ -220,7 +220,7 @@ def test_a_recipe_takes_the_head_that_comes_for_the_model(encoder: Encoder) -> N
     ("parts", "message"),
     [
         ({"codec": "linear-16+binary"}, "takes its layer from a head"),
-        ({"codec": "pca-16+binary", "head": "folder"}, "only a codec with linear-D and saliency"),
+        ({"codec": "pca-16+binary", "head": "folder"}, "only codecs with linear-D and saliency"),
         ({"codec": "pca-16+binary", "alignment": "best"}, "alignment 'best'"),
         ({"codec": "turbo4", "layout": "multivector", "saliency": True}, "loses the vectors' lengths"),
         ({"codec": None, "layout": "dense", "alignment": "top-1"}, "nothing for alignment top-1"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import datetime
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -213,9 +212,7 @@ print(json.dumps([found, source.bad]))
 
 def read_as_nobody(folder: Path) -> tuple[list[str], list[str]]:
     """The ids that a user without rights finds in a folder, and what is bad."""
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, str(folder)], stdout=subprocess.PIPE, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", AS_NOBODY, str(folder)], stdout=subprocess.PIPE, check=False)
     if done.returncode == 77:
         pytest.skip("this process may not become a user without rights")
     found, bad = json.loads(done.stdout)
@@ -226,7 +223,7 @@ def read_as_nobody(folder: Path) -> tuple[list[str], list[str]]:
 def reachable() -> Iterator[Path]:
     """A folder that another user may read, unlike pytest's."""
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
         yield Path(folder)
 
 

@@ -722,6 +722,39 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         load_encoder(str(tmp_path / "absent"))
 
 
+def test_a_model_is_given_by_its_path(checkpoints: dict[str, Path], tiny: dict[str, Encoder]) -> None:
+    for kind, folder in checkpoints.items():
+        if kind in tiny:
+            assert load_encoder(folder).fingerprint == tiny[kind].fingerprint
+            break
+    with pytest.raises(
+        ModelError, match="model folder 'sentence-transformers/all-MiniLM-L6-v2' does not exist"
+    ):
+        load_encoder(Path(DEFAULT_MODEL))
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"model"])
+def test_what_is_no_model_is_refused(wrong: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"model is .*; give a model id, the folder of a model, or an encoder"
+    ):
+        load_encoder(wrong)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "", "meta", "cuda:99"])
+def test_a_device_that_cannot_be_used_is_named(device: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"^device '{device}' cannot be used: .+; give one that this machine"
+    ):
+        load_encoder(device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match=r"^device 'cuda' cannot be used: "):
+        load_encoder(device="cuda")
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot be loaded.*give a"):
         load_encoder(str(tmp_path))

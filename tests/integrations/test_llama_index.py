@@ -567,7 +567,7 @@ async def test_vector_store_index_deletes_and_updates(index: VectorStoreIndex, c
 def test_vector_store_deletes_nothing_unasked(full: Connector) -> None:
     store, no_year = LateInteractionVectorStore(full), MetadataFilter(key="a", value=[], operator="nin")
     for asked in ([], [MetadataFilters(filters=[])], [no_year]):
-        with pytest.raises(InputError, match="asks for nothing|ids or a filter"):
+        with pytest.raises(InputError, match=r"asks for nothing|ids or a filter"):
             store.delete_nodes(filters=MetadataFilters(filters=asked))
     store.delete_nodes([], MetadataFilters(filters=[MetadataFilter(key="a", value=1)]))
     store.delete_nodes([])

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 from typing import Any
 
 import click
 
+from connector.cli.options import TextCommand
 from connector.core.errors import ConnectorError
 
 
 class _Commands(click.Group):
     """Turns the library's errors into one line on stderr and exit code 1."""
+
+    command_class = TextCommand
+    group_class = type
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the program; what a stream's encoding does not have is written with a backslash."""
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

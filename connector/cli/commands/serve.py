@@ -64,7 +64,13 @@ def _opened(name: str, recipe: Recipe | None, model: str | None, at: dict[str, A
 
 
 @main.command("demo")
-@click.option("--path", default="demo-qdrant", metavar="DIR", help="Folder of the embedded Qdrant.")
+@click.option(
+    "--path",
+    type=options.ANYWHERE,
+    default="demo-qdrant",
+    metavar="DIR",
+    help="Folder of the embedded Qdrant.",
+)
 @options.recipe(default="default")
 @options.json
 def demo_command(path: str, recipe: Recipe, as_json: bool) -> None:

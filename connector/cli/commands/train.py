@@ -27,7 +27,7 @@ def train_group() -> None:
     "--width",
     "widths",
     multiple=True,
-    type=click.IntRange(8),
+    type=options.Count(8),
     metavar="D",
     help="Train a projection to D dimensions, too (linear-D in codecs); may be given several times.",
 )
@@ -41,7 +41,7 @@ def train_group() -> None:
     multiple=True,
     type=click.FloatRange(0, min_open=True),
     metavar="W",
-    help="How often each FOLDER is drawn from, in their order.  [default: √ of its queries]",
+    help="How often each FOLDER is drawn from, in their order.  [default: square root of its queries]",
 )
 @options.count("--passages", help="Read N passages of each corpus.")
 @click.option(

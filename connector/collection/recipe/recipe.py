@@ -148,7 +148,7 @@ class Recipe(BaseModel):
             )
         if self.head not in (None, OWN) and not self._projects and not self.salient:
             raise ValueError(
-                f"codec {self.codec} with head {self.head}: only a codec with linear-D and saliency take one"
+                f"codec {self.codec} with head {self.head!r}: only codecs with linear-D and saliency take one"
             )
         if self.saliency and datatype in TURBO:
             raise ValueError(f"{self.codec} loses the vectors' lengths, which are the saliency; use float16")

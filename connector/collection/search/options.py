@@ -31,6 +31,10 @@ Rerank = Literal["auto", "client", "server"]
 CandidatesBy = Literal["dense", "lexical", "union", "hybrid", "hybrid-dbsf", "muvera"]
 
 
+_MOST = 2**63 - 1
+"""Engines count in 64 bits."""
+
+
 def _number(value: Any) -> Any:
     """A scalar of numpy's as Python's own."""
     return value.item() if isinstance(value, np.generic) else value
@@ -113,7 +117,9 @@ class SearchOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
-    k: Annotated[int, BeforeValidator(_number)] = Field(default=10, ge=1, description="Documents to find.")
+    k: Annotated[int, BeforeValidator(_number)] = Field(
+        default=10, ge=1, le=_MOST, description="Documents to find."
+    )
     filter: InstanceOf[models.Filter] | None = Field(
         default=None, description='Conditions on metadata keys, such as "year" or "author.name".'
     )
@@ -124,6 +130,7 @@ class SearchOptions(BaseModel):
     candidates: Annotated[int | None, BeforeValidator(_number)] = Field(
         default=None,
         ge=1,
+        le=_MOST,
         description="Passages that each way of finding them finds, at least as many as hits; by default 200 "
         "where scores are scaled by the candidates, else 100.",
     )

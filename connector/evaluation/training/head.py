@@ -70,6 +70,8 @@ class HeadTraining:
             raise InputError(f"width {bad[0]} does not fill whole bytes of signs; give one divisible by 8")
         if not self.widths and not self.saliency:
             raise InputError("there is nothing to train; give a width, or leave the saliency in")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"the seed is {self.seed}; give a number from 0 on that 64 bits hold")
         if bad_shares := [it for it in self.shares if not 0 < it < float("inf")]:
             raise InputError(f"a set's share is {bad_shares[0]}; give a number above 0")
 

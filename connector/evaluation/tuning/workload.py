@@ -16,7 +16,7 @@ from connector.collection.documents.writer import WORD_BYTES
 from connector.collection.pipeline import WINDOW, CodedPassage, QueryPipeline
 from connector.collection.recipe import RECIPES, Recipe
 from connector.collection.search.candidates import Found, Plan
-from connector.collection.search.options import SearchOptions
+from connector.collection.search.options import search_options
 from connector.collection.search.scored import Scored
 from connector.compression.codecs.scalar_quantization import stored_bytes
 from connector.compression.reduction import Frequencies
@@ -88,7 +88,7 @@ class Workload:
             vectors += [embedding.cls for embedding in embeddings]
         progress("Encoding", len(texts), len(texts))
         self.queries, self.cls = encoder.encode_queries(list(task.queries.values())), np.stack(vectors)
-        self.options = SearchOptions(k=DEPTH, candidates=candidates)
+        self.options = search_options(k=DEPTH, candidates=candidates)
         with temporary_collection(RECIPES["hybrid"], encoder) as collection:
             words = _write(collection, self, None)
             self.candidates = self._found(collection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 from connector.api.reranker import Reranker
 from connector.collection.search.options import search_options
 from connector.core.errors import InputError
-from connector.encoders import DEFAULT_MODEL, Encoder
+from connector.encoders import DEFAULT_MODEL, Model
 from connector.integrations.common import awaited
 from connector.integrations.haystack.conversion import checked, on_payload, restored
 from connector.integrations.haystack.document_store import LateInteractionDocumentStore
@@ -103,13 +104,15 @@ class LateInteractionRanker:
         InputError: top_k is less than 1.
     """
 
-    model: str | Encoder = DEFAULT_MODEL
+    model: Model = DEFAULT_MODEL
     recipe: str | None = None
     top_k: int | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
         _check_top_k(self.top_k)
+        if isinstance(self.model, os.PathLike):
+            self.model = os.fspath(self.model)
 
     def warm_up(self) -> None:
         """Load the model; `run` does so where nobody has.

@@ -24,7 +24,7 @@ from connector.collection.versions.aliases import check_name
 from connector.core.errors import InputError, PointsRefused
 from connector.core.forks import Mutex
 from connector.core.types import Document
-from connector.encoders import Encoder
+from connector.encoders import Model
 from connector.integrations.common import Held, awaited, synchronous, taken_or_opened, write
 from connector.integrations.haystack.conversion import checked, on_payload, restored, stored
 from connector.stores.filters import matches_all
@@ -58,7 +58,7 @@ class LateInteractionDocumentStore:
         api_key: Secret | None = None,
         client: QdrantClient | None = None,
         recipe: str | os.PathLike[str] | Recipe | None = None,
-        model: str | Encoder | None = None,
+        model: Model | None = None,
         device: str | None = None,
     ) -> None:
         if api_key is not None and not isinstance(api_key, Secret):
@@ -66,6 +66,7 @@ class LateInteractionDocumentStore:
         places = {"path": None if path is None else os.fspath(path), "url": url, "client": client}
         self._place = {key: value for key, value in places.items() if value is not None}
         chosen = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
+        model = os.fspath(model) if isinstance(model, os.PathLike) else model
         self._options: dict[str, Any] = {"recipe": chosen, "model": model, "device": device}
         self._api_key = api_key
         self._opening = Mutex()

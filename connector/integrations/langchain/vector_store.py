@@ -16,7 +16,7 @@ from connector.collection.documents.document_state import scan
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
 from connector.core.types import Hit
-from connector.encoders import Encoder
+from connector.encoders import Model
 from connector.integrations import common
 from connector.integrations.common import Held, awaited
 from connector.integrations.langchain.documents import of_texts, restored, stored
@@ -48,7 +48,7 @@ class LateInteractionVectorStore(VectorStore):
         collection: str | Held,
         *,
         recipe: str | os.PathLike[str] | Recipe | None = None,
-        model: str | Encoder | None = None,
+        model: Model | None = None,
         **place: Any,
     ) -> None:
         self._owned = isinstance(collection, str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Unpack
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -19,7 +20,7 @@ from connector.collection.recipe import Recipe
 from connector.collection.search.options import SearchKeywords, search_options
 from connector.core.arguments import checked
 from connector.core.errors import InputError
-from connector.encoders import DEFAULT_MODEL, Encoder
+from connector.encoders import DEFAULT_MODEL, Model
 from connector.integrations.common import awaited, synchronous
 from connector.integrations.llama_index.conversion import filter_of, node_of
 
@@ -93,12 +94,12 @@ class LateInteractionRerank(BaseNodePostprocessor):
     def __init__(
         self,
         top_n: int = 5,
-        model: str | Encoder = DEFAULT_MODEL,
+        model: Model = DEFAULT_MODEL,
         recipe: str | Recipe | None = None,
         device: str | None = None,
         keep_retrieval_score: bool = False,
     ) -> None:
-        name = model if isinstance(model, str) else model.name
+        name = os.fspath(model) if isinstance(model, str | os.PathLike) else model.name
         given = {"recipe": recipe, "device": device, "keep_retrieval_score": keep_retrieval_score}
         super().__init__(**dict[str, Any](top_n=top_n, model=name, **given))
         self._reranker = Reranker(model, self.recipe, device)
