@@ -7,10 +7,12 @@ server is waited for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -31,7 +33,8 @@ def _awaited(
     method: Callable[Concatenate[Connector, P], T],
 ) -> Callable[Concatenate[AsyncConnector, P], Awaitable[T]]:
     async def call(self: AsyncConnector, *args: P.args, **options: P.kwargs) -> T:
-        return await self.run(lambda: method(self.connector, *args, **options))
+        with _until_left(method, options) as named:
+            return await self.run(lambda: method(self.connector, *args, **named))
 
     wrapped: Any = functools.wraps(method)(call)
     return cast("Callable[Concatenate[AsyncConnector, P], Awaitable[T]]", wrapped)
@@ -40,13 +43,14 @@ def _awaited(
 def _making(method: Callable[P, Connector]) -> classmethod[AsyncConnector, P, Awaitable[AsyncConnector]]:
     async def call(cls: type[AsyncConnector], *args: P.args, **options: P.kwargs) -> AsyncConnector:
         threads = ThreadPoolExecutor(thread_name_prefix="connector")
-        making = _in_thread(threads, lambda: method(*args, **options))
-        try:
-            return cls(await asyncio.shield(making), threads)
-        except BaseException:
-            making.add_done_callback(_close_unused)
-            threads.shutdown(wait=False)
-            raise
+        with _until_left(method, options) as named:
+            making = _in_thread(threads, lambda: method(*args, **named))
+            try:
+                return cls(await asyncio.shield(making), threads)
+            except BaseException:
+                making.add_done_callback(_close_unused)
+                threads.shutdown(wait=False)
+                raise
 
     bound: Any = method
     wrapped: Any = functools.wraps(bound.__func__)(call)
@@ -57,8 +61,9 @@ class AsyncConnector:
     """Late-interaction search over one collection; make one with `await AsyncConnector.create` or `open`.
 
     Its methods are those of `Connector`, with the same arguments, errors and results, to be awaited; a client
-    of your own is a `QdrantClient`, too. What is cancelled while it waits is done to its end by the thread
-    that has begun it. `async with` closes it at the end.
+    of your own is a `QdrantClient`, too. What is cancelled while it waits ends where it would report progress
+    next, as an ingest does after each batch; what reports none is done to its end by the thread that has
+    begun it. `async with` closes it at the end.
 
     Attributes:
         connector: what does the work.
@@ -128,6 +133,24 @@ class AsyncConnector:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
         self._opened.check()  # here, as its threads are not there after a fork
         return await _in_thread(self._threads, call)
+
+
+@contextlib.contextmanager
+def _until_left(method: Callable[..., Any], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The options of a call of a method that goes on, if it reports progress, while this is not left."""
+    left, given = threading.Event(), options.get("progress")
+
+    def progress(*done: Any) -> None:
+        if left.is_set():
+            raise asyncio.CancelledError
+        if given is not None:
+            given(*done)
+
+    reports = "progress" in inspect.signature(method).parameters and (given is None or callable(given))
+    try:
+        yield {**options, "progress": progress} if reports else options
+    finally:
+        left.set()
 
 
 def _in_thread(threads: ThreadPoolExecutor, call: Callable[[], T]) -> asyncio.Future[T]:

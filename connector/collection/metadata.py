@@ -98,6 +98,7 @@ class CollectionMetadata(BaseModel):
         hnsw, copies: the graph of the CLS vectors and how a cluster spreads it, if given.
         indexes: indexed payload keys and their kinds.
         canaries: how many queries are kept to try versions by.
+        waiting: how many artifacts hold what is encoded and waits for its codec.
         imported: digest of the export that it was made of.
         building: by what it is being made, while it is.
         route: how a version that was made of another one follows it: its texts are encoded, or what is
@@ -133,6 +134,7 @@ class CollectionMetadata(BaseModel):
     copies: Json[Distribution] | None = None
     indexes: Json[dict[str, PayloadKind]] = Field(default_factory=dict)
     canaries: int | None = None
+    waiting: int | None = None
     imported: str | None = None
     building: str | None = None
     route: Literal["encode", "stored"] | None = None

@@ -35,7 +35,7 @@ WINDOW = 256
 
 
 WAITING = 2048
-"""Passages that wait at most until the codec is fitted; a run that is killed before has written nothing."""
+"""Passages that wait at most until the codec is fitted."""
 
 
 @dataclass(frozen=True, slots=True)

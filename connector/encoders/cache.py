@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from connector.core.io import to_json, write_atomically
+from connector.core.io import Arrays, to_json, write_atomically
 from connector.core.types import ROW_FIELDS, Embedding
 from connector.encoders.base import Encoder
 
@@ -71,7 +69,10 @@ class CachedEncoder:
             return kept
         started = time.perf_counter()
         embeddings = encode(texts)
-        _save(self._path(task, texts), embeddings, time.perf_counter() - started)
+        arrays = to_arrays(embeddings)
+        arrays["tokens"] = arrays["tokens"].astype(np.float16)
+        seconds = repr(time.perf_counter() - started)
+        write_atomically(self._path(task, texts), save(arrays, metadata={"seconds": seconds}))
         return [replace(it, tokens=it.tokens.astype(np.float16).astype(np.float32)) for it in embeddings]
 
     def _kept(self, task: str, texts: Sequence[str]) -> list[Embedding] | None:
@@ -86,29 +87,19 @@ class CachedEncoder:
         except SafetensorError:
             logger.warning("%s is damaged; its texts are encoded again", path)
             return None
-        ends = np.cumsum(arrays["lengths"])[:-1]
-        names = [name for name in ("tokens", *ROW_FIELDS) if name in arrays]
         arrays["tokens"] = arrays["tokens"].astype(np.float32)
-        rows = {name: np.split(arrays[name], ends) for name in names}
-        return [
-            Embedding(
-                cls=arrays["cls"][i],
-                truncated=int(arrays["truncated"][i]),
-                text=text,
-                **{name: parts[i] for name, parts in rows.items()},
-            )
-            for i, text in enumerate(texts)
-        ]
+        return from_arrays(arrays, texts)
 
     def _path(self, task: str, texts: Sequence[str]) -> Path:
         what = to_json([_LAYOUT, self.fingerprint, task, list(texts)])
         return self._folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.safetensors"
 
 
-def _save(path: Path, embeddings: list[Embedding], seconds: float) -> None:
-    arrays: dict[str, NDArray[Any]] = {
+def to_arrays(embeddings: Sequence[Embedding]) -> Arrays:
+    """Embeddings, at least one, all with the same fields, as arrays; their texts are not among them."""
+    arrays: Arrays = {
         "cls": np.stack([item.cls for item in embeddings]),
-        "tokens": np.concatenate([item.tokens for item in embeddings]).astype(np.float16),
+        "tokens": np.concatenate([item.tokens for item in embeddings]),
         "lengths": np.array([len(item) for item in embeddings]),
         "truncated": np.array([item.truncated for item in embeddings]),
     }
@@ -116,4 +107,19 @@ def _save(path: Path, embeddings: list[Embedding], seconds: float) -> None:
         rows = [getattr(item, name) for item in embeddings]
         if rows[0] is not None:
             arrays[name] = np.concatenate(rows)
-    write_atomically(path, save(arrays, metadata={"seconds": repr(seconds)}))
+    return arrays
+
+
+def from_arrays(arrays: Arrays, texts: Sequence[str]) -> list[Embedding]:
+    """The embeddings of these texts that `to_arrays` was given."""
+    ends = np.cumsum(arrays["lengths"])[:-1]
+    rows = {name: np.split(arrays[name], ends) for name in ("tokens", *ROW_FIELDS) if name in arrays}
+    return [
+        Embedding(
+            cls=arrays["cls"][i],
+            truncated=int(arrays["truncated"][i]),
+            text=text,
+            **{name: parts[i] for name, parts in rows.items()},
+        )
+        for i, text in enumerate(texts)
+    ]

@@ -43,7 +43,7 @@ _AGAIN = ", again"
 _WORKING = ("building", "rebuild", "frozen", "filling")
 
 
-_OF_CONTENT = ("codec", *SCORING, "frequencies", "canaries", "imported", *_WORKING)
+_OF_CONTENT = ("codec", *SCORING, "frequencies", "canaries", "imported", "waiting", *_WORKING)
 """What a new version does not have from the one that it is made of."""
 
 

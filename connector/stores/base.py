@@ -102,6 +102,9 @@ class Store(Protocol):
     def get_artifact(self, name: str, key: str) -> bytes:
         """The bytes that `put_artifact` kept; `StoreError` when there are none."""
 
+    def drop_artifact(self, name: str, key: str) -> None:
+        """Delete the bytes under a key; a missing one does no harm."""
+
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         """Insert or replace points, in order.
 

@@ -147,6 +147,53 @@ async def test_a_connector_that_nobody_waits_for_any_more_is_closed(tmp_path: Pa
     raise AssertionError("it stays open")
 
 
+@pytest.mark.parametrize("what", ["ingest", "export", "restore"])
+async def test_what_is_cancelled_ends_at_its_next_report(
+    what: str, tmp_path: Path, documents: list[Document], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whoever closes the connector waits no longer than that; running it again does the rest."""
+    monkeypatch.setattr("connector.collection.ingest.WINDOW", 4)
+    loop, begun, left = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    reports = list[Any]()
+
+    def progress(*report: Any) -> None:
+        reports.append(report)
+        loop.call_soon_threadsafe(begun.set)
+        left.wait(30)
+
+    connector = await AsyncConnector.create("docs", path=tmp_path / "a", recipe="compact", model=encoder)
+    if what != "ingest":
+        await connector.ingest(documents)
+        await connector.export(tmp_path / "exported")
+
+    def work(**options: Any) -> Any:
+        if what == "restore":
+            return AsyncConnector.restore(tmp_path / "exported", path=tmp_path / "b", model=encoder, **options)
+        if what == "export":
+            return connector.export(tmp_path / "again", **options)
+        return connector.ingest(documents, **options)
+
+    working = asyncio.ensure_future(work(progress=progress))
+    await begun.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    left.set()
+    await connector.close()
+    while any(it.name.startswith("connector") for it in threading.enumerate()):
+        await asyncio.sleep(0.01)
+    assert len(reports) == 1
+    assert not [*tmp_path.glob("again*")]
+    connector = await AsyncConnector.open("docs", path=tmp_path / "a", model=encoder)
+    assert await connector.count() == (8 if what == "ingest" else len(documents))
+    done = await work()
+    assert what != "ingest" or (done.unchanged, done.documents) == (8, 4)
+    await connector.close()
+    if what == "restore":
+        assert await done.count() == len(documents)
+        await done.close()
+
+
 class Answers(BaseHTTPRequestHandler):
     """As a server without collections does, after a while."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -22,9 +23,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from connector import Connector, Document, Encoder, IngestReport
+from connector import Connector, Document, Encoder, IngestReport, Recipe
 from connector.collection.collection import Collection
 from connector.collection.pipeline import WINDOW
+from connector.collection.recipe import load_recipe
 from connector.core.errors import CollectionExists
 from connector.migrations import Migrations
 from connector.stores import open_store
@@ -126,12 +128,21 @@ def documents() -> list[Document]:
     return [Document(id=f"doc {n}", text=text, metadata={"n": n}) for n, text in enumerate(texts)]
 
 
+WAITS = Recipe(
+    name="waits", summary="", layout="codes", reduction="ward-6", codec="pq-8", query_weights="idf"
+)
+"""Whose codec wants more than there is."""
+
+
 def create_and_ingest(
-    path: str, encoder: Encoder, progress: Callable[[IngestReport], None] | None = None
+    path: str,
+    encoder: Encoder,
+    progress: Callable[[IngestReport], None] | None = None,
+    recipe: str | Recipe = "compact",
 ) -> IngestReport:
     """Make the collection unless it is there, and ingest all documents."""
     try:
-        connector = Connector.create("c", path=path, recipe="compact", model=encoder)
+        connector = Connector.create("c", path=path, recipe=recipe, model=encoder)
     except CollectionExists:
         connector = Connector.open("c", path=path, model=encoder)
     with connector:
@@ -183,6 +194,59 @@ def test_the_undisturbed_run_is_complete(undisturbed: dict[str, Any]) -> None:
     assert COUNT > 2 * WINDOW
 
 
+@pytest.mark.parametrize("recipe", ["dense", "floats", "compact", "colbert"])
+def test_what_has_nothing_to_wait_for_is_there_after_its_first_window(
+    tmp_path: Path, recipe: str, nursery: Nursery
+) -> None:
+    printed = [line for _, line in nursery.run("ingest", str(tmp_path), recipe, kill=(1, 0.0))]
+    assert printed[0] == str(WINDOW)
+    assert len(contents(tmp_path)) >= WINDOW
+
+
+class Counting:
+    """An encoder that says what it was given."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.encoded: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def encode_documents(self, texts: list[str], attention: bool = False) -> Any:
+        self.encoded += texts
+        return self._encoder.encode_documents(texts, attention)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_waits_for_its_codec_is_not_encoded_again_after_a_kill(
+    tmp_path: Path, damaged: bool, encoder: Encoder, nursery: Nursery
+) -> None:
+    path, other = tmp_path / "killed", tmp_path / "undisturbed"
+    nursery.run("ingest", str(path), WAITS.model_dump_json(), kill=(2, 0.0))
+    with Connector.open("c", path=path, model=encoder) as connector:
+        assert connector.count() == 0
+        connector.export(tmp_path / "exported")
+    assert "waiting" not in (tmp_path / "exported" / "manifest.json").read_text()
+    kept = sorted(path.glob("**/waiting-*"))
+    assert len(kept) == 2
+    if damaged:
+        kept[0].write_bytes(kept[0].read_bytes()[:-1])
+    counting: Any = Counting(encoder)
+    report = create_and_ingest(str(path), counting, recipe=WAITS)
+    texts = [document.text for document in documents()]
+    assert counting.encoded == (texts[:WINDOW] if damaged else []) + texts[2 * WINDOW :]
+    undisturbed = create_and_ingest(str(other), encoder, recipe=WAITS)
+    assert dataclasses.replace(report, seconds=0) == dataclasses.replace(undisturbed, seconds=0)
+    assert contents(path) == contents(other)
+    assert not [*path.glob("**/waiting-*")]
+    found, wanted = (Collection(store, "c") for store in (open_store(path=path), open_store(path=other)))
+    assert found.metadata.waiting is None
+    assert found.frequencies.stored().save() == wanted.frequencies.stored().save()
+    for collection in (found, wanted):
+        collection.store.close()
+
+
 # Migrations
 
 MIGRATED = 150
@@ -226,8 +290,11 @@ def migrated(encoder: Encoder, path: str | Path, folder: str | Path, direction: 
 
 
 WORK: dict[str, Callable[..., Any]] = {
-    "ingest": lambda encoder, path: create_and_ingest(
-        path, encoder, lambda report: print(report.documents, flush=True)
+    "ingest": lambda encoder, path, recipe="compact": create_and_ingest(
+        path,
+        encoder,
+        lambda report: print(report.documents, flush=True),
+        load_recipe(recipe) if recipe.startswith("{") else recipe,
     ),
     "migrate": migrate,
 }

@@ -221,7 +221,10 @@ def test_a_codec_says_what_it_is(spec: str, parse: Parse) -> None:
     assert codec.spec == spec
     plain = ending(spec) in ("float32", "float16", "turbo8", "turbo4")
     assert codec.datatype == (ending(spec) if plain else None)
-    assert codec.sample == (50_000 if ending(spec) in TRAINED else 10_000)
+    parts = spec.split("+")
+    wanted = [4 * int(part.removeprefix("pca-")) for part in parts if part.startswith("pca-")]
+    wanted += [1_000] * parts.count("center") + [50_000] * (ending(spec) in TRAINED)
+    assert codec.sample == max(wanted, default=1)
     assert not codec.fitted
     assert codec.fit(tokens()) is codec
     assert codec.fitted

@@ -145,6 +145,7 @@ USES: dict[str, Callable[[Store], Any]] = {
     "drop": lambda store: store.drop("no-such"),
     "put_artifact": lambda store: store.put_artifact("no-such", "key", b""),
     "get_artifact": lambda store: store.get_artifact("no-such", "key"),
+    "drop_artifact": lambda store: store.drop_artifact("no-such", "key"),
     "upsert": lambda store: store.upsert("no-such", points(1)),
     "delete": lambda store: store.delete("no-such", [ID]),
     "retrieve": lambda store: store.retrieve("no-such", [ID], []),
@@ -171,6 +172,17 @@ def test_artifacts_round_trip_and_are_replaced(store: Store, name: str) -> None:
     assert store.get_artifact(name, "empty") == b""
     with pytest.raises(StoreError, match="missing"):
         store.get_artifact(name, "missing")
+
+
+def test_artifacts_are_dropped_one_by_one_and_missing_ones_do_no_harm(store: Store, name: str) -> None:
+    store.drop_artifact(name, "none yet")
+    for key in ("a", "b"):
+        store.put_artifact(name, key, b"data")
+    for _ in range(2):
+        store.drop_artifact(name, "a")
+    assert store.get_artifact(name, "b") == b"data"
+    with pytest.raises(StoreError, match="a"):
+        store.get_artifact(name, "a")
 
 
 def test_artifacts_are_no_collections_and_no_points(store: Store, name: str) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import signal
 import sys
-from typing import Any
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
@@ -13,8 +18,12 @@ from connector.cli.options import TextCommand
 from connector.core.errors import ConnectorError
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
 class _Commands(click.Group):
-    """Turns the library's errors into one line on stderr and exit code 1."""
+    """Turns the library's errors into one line on stderr and exit code 1, and SIGTERM into Ctrl-C."""
 
     command_class = TextCommand
     group_class = type
@@ -28,19 +37,37 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _interrupted_by_sigterm():
+                return super().invoke(ctx)
         except ConnectorError as error:
             raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as told:
             click.echo(
                 "Interrupted. What was acknowledged is kept; running the command again goes on from there.",
                 err=True,
             )
-            ctx.exit(130)
+            ctx.exit(128 + (signal.SIGTERM if isinstance(told, _Terminated) else signal.SIGINT))
         except BrokenPipeError:  # the reader of a pipe has seen enough; click ends quietly
             raise
         except OSError as error:
             raise click.ClickException(f"{error}; check that the place exists and may be used") from error
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """By it containers are stopped. Only a main thread is told of signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_: int, __: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -38,7 +38,7 @@ LOCK_FILE = "lock"
 """Held while the folder is written; no part of an export."""
 
 
-PASSING = ("building", "filling", "frozen", "imported", "lock", "rebuild", "route")
+PASSING = ("building", "filling", "frozen", "imported", "lock", "rebuild", "route", "waiting")
 """Keys of a description that are about what is being done with a collection, not about its content."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from connector.collection.collection import Collection
 from connector.collection.documents.document_state import State, mark, states, unmake
 from connector.collection.documents.passages import Passage, points_of, text_of
+from connector.collection.documents.waiting import KeptEmbeddings
 from connector.collection.pipeline import WINDOW, ready
 from connector.core.errors import CollectionNotFound, PointsRefused, StoreError
 from connector.core.io import batched
@@ -86,8 +87,8 @@ class Writer:
     """Encodes, reduces and writes passages.
 
     A codec is fitted before the first passage is written, on as many token vectors as it wants; until they
-    have come, reduced passages wait in memory. Between two windows the collection may become another
-    version of itself, which the writer follows.
+    have come, reduced passages wait, and what was encoded of them is kept with the collection. Between two
+    windows the collection may become another version of itself, which the writer follows.
 
     Args:
         collection: where to.
@@ -108,8 +109,8 @@ class Writer:
         self._encoder_of = encoder_of
         self.encoder = encoder_of(collection)
         self._settle = settle
-        self._waiting: list[Passage] = []
-        self._reduced: list[Embedding] = []  # of those that wait
+        self._kept = KeptEmbeddings(collection)
+        self._waiting: list[tuple[Passage, Embedding]] = []  # reduced
         self._begun: list[Passage] = []  # written, of documents that are not acknowledged
 
     def follow(self) -> bool:
@@ -121,9 +122,10 @@ class Writer:
         return True
 
     def _become(self, collection: Collection) -> None:
-        passages = self._begun + self._waiting
-        self._begun, self._waiting, self._reduced = [], [], []
+        passages = self._begun + [passage for passage, _ in self._waiting]
+        self._begun, self._waiting = [], []
         self.collection, self.encoder = collection, self._encoder_of(collection)
+        self._kept = KeptEmbeddings(collection)
         sizes = {passage.document.id: passage.of for passage in passages}
         there = states(collection, sizes)
         unmake(collection, {id_: (there.get(id_, State(None, 1)).passages, of) for id_, of in sizes.items()})
@@ -136,33 +138,45 @@ class Writer:
         if not window:
             return
         collection, report = self.collection, self.report
-        pipeline = collection.pipeline
-        embeddings = pipeline.embed(self.encoder, [text_of(passage) for passage in window])
+        texts = [text_of(passage) for passage in window]
+        kept = self._kept.take(texts)
+        new = self._embedded([text for text in texts if text not in kept])
+        found = kept | new
+        embeddings = [found[text] for text in texts]
         collection.frequencies.add(embeddings, more=bool(self._waiting))
         report.truncated += sum(embedding.truncated > 0 for embedding in embeddings)
         report.tokens_lost += sum(embedding.truncated for embedding in embeddings)
         if collection.recipe.layout != "dense":
             report.tokens_before += sum(map(len, embeddings))
-        reduced = pipeline.reduce(embeddings)
-        self._waiting += window
-        self._reduced += reduced
-        if ready(collection.codec, self._reduced):
+        reduced = collection.pipeline.reduce(embeddings)
+        self._waiting += zip(window, reduced, strict=True)  # at once, or not at all if it is interrupted
+        if ready(collection.codec, [embedding for _, embedding in self._waiting]):
             self.flush()
+        else:
+            self._kept.keep(new)
+
+    def _embedded(self, texts: list[str]) -> dict[str, Embedding]:
+        if not texts:
+            return {}
+        return dict(zip(texts, self.collection.pipeline.embed(self.encoder, texts), strict=True))
 
     def flush(self) -> bool:
         """Write what waits, and say whether anything did."""
         if not self._waiting:
             return False
-        collection, passages = self.collection, self._waiting
+        collection, passages = self.collection, [passage for passage, _ in self._waiting]
         whole = [it.document.id for it in passages if it.number == 0]
         try:
-            points = points_of(collection, passages, collection.pipeline.code(self._reduced))
+            points = points_of(
+                collection, passages, collection.pipeline.code([it for _, it in self._waiting])
+            )
             self._write(points, passages)
-            self._waiting, self._reduced = [], []
+            self._waiting = []
             self._begun += passages
             collection.frequencies.store()
             if self._settle is not None:
                 self._settle(collection, whole, lambda: self._write(points, passages))
+            self._kept.drop()
         except (CollectionNotFound, StoreError):
             now = collection.current()
             if now is collection:

@@ -23,10 +23,6 @@ from connector.scoring.maxsim import Scorer, one_blas_thread
 logger = logging.getLogger(__name__)
 
 
-_SAMPLE = 10_000
-"""Token vectors that projections are fitted on."""
-
-
 class Codec:
     """A chain of projections and a quantizer.
 
@@ -67,8 +63,8 @@ class Codec:
 
     @property
     def sample(self) -> int:
-        """How many token vectors `fit` wants to see."""
-        return max(_SAMPLE, self._quantizer.sample)
+        """How many token vectors `fit` wants to see; 1 where it learns nothing from them."""
+        return max(part.sample for part in (*self._projections, self._quantizer))
 
     @property
     def least_sample(self) -> float:
@@ -78,7 +74,7 @@ class Codec:
     @property
     def learns(self) -> bool:
         """Whether `fit` learns from its sample; else any sample does."""
-        return any(part.sample > 1 for part in (*self._projections, self._quantizer))
+        return self.sample > 1
 
     @property
     def fitted(self) -> bool:

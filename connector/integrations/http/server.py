@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ipaddress
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -146,13 +145,15 @@ class Address:
 def run(app: FastAPI, address: Address, ready: Callable[[], None]) -> None:
     """Serve an application until the process is told to end, by Ctrl-C or by SIGTERM.
 
+    It has then answered what it had begun. SIGTERM goes on to whatever handled it before.
+
     Args:
         app: which.
         address: where.
         ready: called when requests are answered.
     """
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", server_header=False)
-    with _ended_by_signals():
+    with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn when it has obeyed
         _Server(config, ready, app.state.stopping).run(sockets=[address.taken])
 
 
@@ -174,14 +175,3 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Once it has ended, uvicorn raises the signal again that told it to; that has been obeyed by then."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

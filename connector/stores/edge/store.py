@@ -149,6 +149,9 @@ class EdgeStore(Store):
         except OSError as error:
             raise StoreError(f"artifact {path} cannot be read ({error}); restore the folder") from error
 
+    def drop_artifact(self, name: str, key: str) -> None:
+        (self._folder.home(name) / "artifacts" / key).unlink(missing_ok=True)
+
     # Points
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:

@@ -171,6 +171,11 @@ class ServerStore(Store):
             raise StoreError(f"collection {name!r} at {self.location} has lost its {key}; restore a backup")
         return unsealed(base64.b64decode(found[0].payload["data"]), f"{key} of {name!r} at {self.location}")
 
+    def drop_artifact(self, name: str, key: str) -> None:
+        home = self._physical(name) + ARTIFACTS
+        if self._there(home):
+            self._call(self._client.delete, home, models.PointIdsList(points=[point_id(key, 0)]), wait=True)
+
     # Points
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
