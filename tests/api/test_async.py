@@ -168,7 +168,9 @@ async def test_what_is_cancelled_ends_at_its_next_report(
 
     def work(**options: Any) -> Any:
         if what == "restore":
-            return AsyncConnector.restore(tmp_path / "exported", path=tmp_path / "b", model=encoder, **options)
+            return AsyncConnector.restore(
+                tmp_path / "exported", path=tmp_path / "b", model=encoder, **options
+            )
         if what == "export":
             return connector.export(tmp_path / "again", **options)
         return connector.ingest(documents, **options)

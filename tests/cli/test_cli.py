@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from connector import Recipe
 from connector.cli import main
 from connector.cli.render import show, table
 
@@ -78,6 +81,31 @@ def test_ingest_twice_writes_once(invoke: Invoke, source: Path, place: list[str]
     invoke("ingest", source, *place)
     report = loaded(invoke("ingest", source, *place, "--json"))
     assert (report["documents"], report["unchanged"]) == (0, 3)
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_an_ingest_that_is_told_to_end_writes_what_it_has_encoded(
+    told: signal.Signals, invoke: Invoke, tmp_path: Path, place: list[str]
+) -> None:
+    """Though its codec still waits for more."""
+    recipe, source = tmp_path / "waits.json", tmp_path / "many.jsonl"
+    recipe.write_text(Recipe(name="waits", summary="", layout="codes", codec="pq-8").model_dump_json())
+    source.write_text("".join(f'{{"id": "{n}", "text": "Number {n} of many."}}\n' for n in range(700)))
+    words = ["ingest", str(source), *place, "--recipe", str(recipe)]
+    command = [sys.executable, "-m", "connector.cli", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not [
+        *tmp_path.glob("qdrant/collections/*/artifacts/waiting-00000.safetensors")
+    ]:
+        time.sleep(0.01)
+    process.send_signal(told)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (128 + told, "")
+    assert "goes on from there" in err
+    written = loaded(invoke("stats", *place, "--json"))["documents"]
+    assert 256 <= written < 700
+    report = loaded(invoke(*words, "--json"))
+    assert (report["unchanged"], report["documents"]) == (written, 700 - written)
 
 
 def test_a_filter_is_json_on_metadata(invoke: Invoke, source: Path, place: list[str]) -> None:

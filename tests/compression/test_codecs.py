@@ -222,8 +222,8 @@ def test_a_codec_says_what_it_is(spec: str, parse: Parse) -> None:
     plain = ending(spec) in ("float32", "float16", "turbo8", "turbo4")
     assert codec.datatype == (ending(spec) if plain else None)
     parts = spec.split("+")
-    wanted = [4 * int(part.removeprefix("pca-")) for part in parts if part.startswith("pca-")]
-    wanted += [1_000] * parts.count("center") + [50_000] * (ending(spec) in TRAINED)
+    wanted = [8 * int(part.removeprefix("pca-")) for part in parts if part.startswith("pca-")]
+    wanted += [2_048] * (parts.count("center") + len(wanted)) + [50_000] * (ending(spec) in TRAINED)
     assert codec.sample == max(wanted, default=1)
     assert not codec.fitted
     assert codec.fit(tokens()) is codec

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -746,8 +748,8 @@ def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         assert connector.collection.documents() == 1
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("told", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_a_signal_ends_an_ingest(told: signal.Signals, times: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "connector.cli", "serve", "--collection", "docs"]
     command += ["--path", str(tmp_path / "qdrant"), "--recipe", "tiny", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -767,10 +769,10 @@ def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
     asking = threading.Thread(target=ingest)
     asking.start()
     time.sleep(2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(told)
     if times == 2:
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(told)
     _, err = process.communicate(timeout=60 if times == 1 else 5)
     asking.join(timeout=10)
     assert err == ""
@@ -778,7 +780,7 @@ def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
     with Connector.open("docs", path=tmp_path / "qdrant") as connector:
         written = connector.collection.documents()
     if times == 2:
-        assert process.returncode == 128 + signal.SIGINT
+        assert process.returncode == 128 + told
         assert isinstance(answer, httpx.HTTPError)
         assert written == 0
         return
@@ -787,6 +789,42 @@ def test_ctrl_c_ends_an_ingest(times: int, tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert f"; {written} documents are written" in answer.json()["detail"]
     assert 0 < written < 1000
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+def test_sigterm_under_writes_keeps_what_was_acknowledged(seed: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "connector.cli", "serve", "--collection", "docs"]
+    command += ["--path", str(tmp_path / "qdrant"), "--recipe", "default", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("docs: ")
+    url = process.stdout.readline().split()[-1]
+    acknowledged, first = set[str](), threading.Event()
+
+    def write(writer: int) -> None:
+        for number in itertools.count():
+            sent = [f"{writer} {number} {part}" for part in range(3)]
+            body = {"documents": [{"id": id_, "text": f"Text {id_} of a writer."} for id_ in sent]}
+            try:
+                if httpx.post(f"{url}documents", json=body, timeout=60).status_code != 200:
+                    return
+            except httpx.HTTPError:
+                return
+            acknowledged.update(sent)
+            first.set()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    assert first.wait(60)
+    time.sleep(random.Random(seed).uniform(0, 1))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    for writer in writers:
+        writer.join()
+    assert (process.returncode, err) == (0, "")
+    with Connector.open("docs", path=tmp_path / "qdrant") as connector:
+        assert acknowledged <= set(connector.matching_ids(acknowledged))
 
 
 def test_what_is_no_connector_and_empty_keys_are_refused(empty: Connector) -> None:

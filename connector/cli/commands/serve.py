@@ -29,7 +29,8 @@ def serve_command(
 
     Search, explain, ingest and health; /openapi.json describes them. At another address than this machine's
     own, an API key is needed, from CONNECTOR_API_KEY or the file that CONNECTOR_API_KEY_FILE names; requests
-    show it as "Authorization: Bearer KEY". Put a proxy with TLS in front of it there. Ctrl-C ends it.
+    show it as "Authorization: Bearer KEY". Put a proxy with TLS in front of it there. Ctrl-C or
+    SIGTERM ends it, when it has answered what it had begun.
     """
     from connector.integrations.http import LOOPBACK, Address, app, run
     from connector.integrations.http.server import KEY_VARIABLE, check_open_to
