@@ -62,7 +62,8 @@ EACH = pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
 
 def lines_with(names: tuple[str, ...], kind: type[click.ParamType], value: str) -> Iterator[list[str]]:
     """Of each parameter of a type a command line that gives it this value, and the required ones 8."""
-    known = COMMANDS[names].get_params(click.Context(COMMANDS[names]))
+    command = COMMANDS[names]
+    known = command.get_params(click.Context(command, **main.context_settings))
     for each in (it for it in known if isinstance(it.type, kind)):
         given = [(it, value if it is each else "8") for it in known if it.required or it is each]
         yield [*names, *(word for it, text in given for word in _words(it, text))]

@@ -330,6 +330,12 @@ def test_a_condition_that_edge_lacks_is_refused() -> None:
         to_edge(must(slice_))
 
 
+def test_a_number_that_no_document_holds_is_refused() -> None:
+    for wide in (must(equals("a", 2**63)), must(has("a", match=models.MatchAny(any=[1, -(2**64)])))):
+        with pytest.raises(InputError, match="wider than 64 bits"):
+            to_edge(wide)
+
+
 def test_a_match_that_edge_lacks_is_refused() -> None:
     """A later qdrant-client may bring one."""
 

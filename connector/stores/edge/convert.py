@@ -175,4 +175,6 @@ def _in_edge(node: Any) -> Any:
                 raise InputError(f"the embedded engine has no {name}; use a server for this filter")
             fields = {key: _in_edge(it) for key, it in node}
             return engine(*fields.values()) if len(fields) == 1 else engine(**fields)
+        case int() if not -(2**63) <= node < 2**63:
+            raise InputError(f"{node} is wider than 64 bits, and no document holds such a number")
     return node
