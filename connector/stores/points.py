@@ -144,17 +144,22 @@ def batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
     batch: list[Point] = []
     total = 0
     for point in points:
-        weight = _weight(point)
-        if batch and total + weight > size:
+        added = weight(point)
+        if batch and total + added > size:
             yield batch
             batch, total = [], 0
         batch.append(point)
-        total += weight
+        total += added
     if batch:
         yield batch
 
 
-def _weight(point: Point) -> int:
+def weight(point: Point) -> int:
+    """Bytes of a point in a request, about; no engine keeps more of it.
+
+    Raises:
+        InputError: a multivector is larger than Qdrant takes.
+    """
     floats = 0
     for vector in point.vectors.values():
         floats += 2 * len(vector) if isinstance(vector, Sparse) else vector.size

@@ -30,6 +30,7 @@ from connector.core.errors import InputError, StoreError, StoreLocked, first_pro
 from connector.core.forks import Mutex, Opened, in_child
 from connector.core.io import write_atomically
 from connector.stores.base import missing
+from connector.stores.edge import disk
 from connector.stores.edge.registry import SAID_FILE, Entry, Registry, found, rebuilt
 from connector.stores.edge.shard import Shard
 
@@ -101,6 +102,7 @@ class Folder:
         """
         if self._lock is not None:
             return
+        disk.check_writable(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = portalocker.Lock(self.path / "lock", "a", timeout=0, fail_when_locked=True)

@@ -13,7 +13,7 @@ import qdrant_edge as edge
 
 from connector.core.errors import StoreError, one_line
 from connector.core.forks import Opened
-from connector.stores.edge import convert
+from connector.stores.edge import convert, disk
 from connector.stores.edge.seal import seal, unseal
 from connector.stores.schema import CollectionSchema
 
@@ -48,8 +48,9 @@ class Shard:
         """The one in a collection's folder.
 
         Raises:
-            StoreError: its files are damaged.
+            StoreError: its files are damaged, or its disk has no room for what opening it writes.
         """
+        disk.check_opens(home / "shard")
         unseal(home)
         return cls(home, edge.EdgeShard.load)
 

@@ -16,12 +16,22 @@ import qdrant_edge as edge
 from connector.core.errors import CollectionExists, StoreError, StoreLocked
 from connector.core.io import sealed, unsealed, write_atomically
 from connector.stores.base import Capabilities, Lease, Store
-from connector.stores.edge import convert
+from connector.stores.edge import convert, disk
 from connector.stores.edge.folder import Folder, shared_folder
 from connector.stores.edge.registry import Entry
 from connector.stores.edge.shard import Shard
 from connector.stores.filters import Where
-from connector.stores.points import Keys, Point, Query, Record, Refusal, amend_there, paged, write_in_order
+from connector.stores.points import (
+    Keys,
+    Point,
+    Query,
+    Record,
+    Refusal,
+    amend_there,
+    paged,
+    weight,
+    write_in_order,
+)
 from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
 
 _BATCH_BYTES = 64 * 2**20
@@ -77,6 +87,7 @@ class EdgeStore(Store):
                     raise CollectionExists(
                         f"collection {name!r} exists in {folder.path}; open it, or drop it first"
                     )
+                disk.check_writes(folder.path)
                 undo.callback(shutil.rmtree, path, ignore_errors=True)
                 shard = Shard.make(path, schema)
                 undo.callback(shard.close)
@@ -155,7 +166,8 @@ class EdgeStore(Store):
     # Points
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
-        shard, check = self._shard(name), convert.checker(self._folder.home(name) / "shard")
+        shard, home = self._shard(name), self._folder.home(name) / "shard"
+        check = convert.checker(home)
 
         def upsert(engine: edge.EdgeShard, batch: list[Point]) -> None:
             rows = [edge.Point(it.id, convert.vectors_of(it), dict(it.payload)) for it in batch]
@@ -163,6 +175,7 @@ class EdgeStore(Store):
 
         def write(batch: list[Point]) -> None:
             check(batch)
+            disk.check_writes(home, _written(batch))
             try:
                 shard(lambda engine: upsert(engine, batch))
             except StoreError as error:
@@ -171,10 +184,12 @@ class EdgeStore(Store):
         write_in_order(points, _BATCH_BYTES, write)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        self._shard(name)(lambda engine: engine.update(edge.UpdateOperation.delete_points(list(ids))))
+        operation = edge.UpdateOperation.delete_points(list(ids))
+        self._writable(name)(lambda engine: engine.update(operation))
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
-        shard, check = self._shard(name), convert.checker(self._folder.home(name) / "shard")
+        shard, home = self._shard(name), self._folder.home(name) / "shard"
+        check = convert.checker(home)
 
         def write(engine: edge.EdgeShard, some: list[Point]) -> None:
             if rows := [
@@ -187,6 +202,7 @@ class EdgeStore(Store):
 
         def amend(some: list[Point]) -> None:
             check(some)
+            disk.check_writes(home, _written(some))
             shard(lambda engine: write(engine, some))
 
         amend_there(points, lambda ids: self.retrieve(name, ids, []), amend)
@@ -257,26 +273,24 @@ class EdgeStore(Store):
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         schema = getattr(edge.PayloadSchemaType, kind.capitalize())
         operation = edge.UpdateOperation.create_field_index(key, schema)
-        self._shard(name)(lambda engine: engine.update(operation))
+        shard = self._writable(name, self.disk_bytes(name, log=False))  # it is no larger than the data
+        shard(lambda engine: engine.update(operation))
 
     def finish(self, name: str) -> None:
         """Build the HNSW graph when there are enough points for one, flush, and cut the log.
 
-        The engine cuts its write-ahead log when it flushes, down to its last two segments of 32 MiB.
+        The engine cuts its write-ahead log when it flushes, down to its last two segments of 32 MiB. That
+        makes room for the graph, with which the engine writes the points again beside those that are there.
         """
-        shard = self._shard(name)
-        shard(lambda engine: engine.optimize())
-        shard(lambda engine: engine.flush())
+        self._writable(name)(lambda engine: engine.flush())
+        self._writable(name, self.disk_bytes(name, log=False))(lambda engine: engine.optimize())
+        self._shard(name)(lambda engine: engine.flush())
 
     def disk_bytes(self, name: str, log: bool = True) -> int:
         """Allocated bytes of the collection's folder; the engine's files are sparse."""
-        total, home = 0, self._folder.home(name)
-        for path in home.rglob("*"):
-            if not log and path.is_relative_to(home / "shard" / "wal"):
-                continue
-            with contextlib.suppress(FileNotFoundError):  # the engine removes files as it goes
-                total += path.stat().st_blocks * 512 if path.is_file() else 0
-        return total
+        home = self._folder.home(name)
+        wal = home / "shard" / "wal"
+        return sum(taken for path, _, taken in disk.files(home) if log or path.parent != wal)
 
     def repair(self) -> list[str]:
         """Make a registry that is lost or damaged again of what the collections say; gives their names.
@@ -300,12 +314,23 @@ class EdgeStore(Store):
                 folder.shards[name] = Shard.load(folder.home(name))
             return folder.shards[name]
 
+    def _writable(self, name: str, size: int = 0) -> Shard:
+        """The shard, if its disk has room for some bytes more; `StoreError` if not."""
+        shard = self._shard(name)
+        disk.check_writes(self._folder.home(name) / "shard", size)
+        return shard
+
 
 class _Held:
     """A lease in a folder, which no other process can open."""
 
     def check(self) -> None:
         """It never runs out."""
+
+
+def _written(points: Sequence[Point]) -> int:
+    """Bytes that points take at most, each in the log and in a segment."""
+    return 2 * sum(map(weight, points))
 
 
 def _wanted(payload: Keys, vectors: Sequence[str]) -> dict[str, Any]:
