@@ -1053,7 +1053,7 @@ def request_bytes(batch: list[Point]) -> int:
 
 def test_batches_are_cut_by_bytes() -> None:
     written = points(100)
-    limit = 5 * max(points_module._weight(point) for point in written)
+    limit = 5 * max(points_module.weight(point) for point in written)
     cut = list(points_module.batches(written, limit))
     assert [point.id for batch in cut for point in batch] == [point.id for point in written]
     assert all(len(batch) >= 5 for batch in cut[:-1])
@@ -1071,7 +1071,7 @@ def test_a_request_is_at_most_twice_the_weight_of_its_points(text: str, rng: np.
     vectors["tokens"] = vectors["tokens"].astype(np.float32)
     payload = {"text": text * 100_000}
     point = Point(ID, vectors, payload)
-    assert 0.5 * points_module._weight(point) < request_bytes([point]) <= 2 * points_module._weight(point)
+    assert 0.5 * points_module.weight(point) < request_bytes([point]) <= 2 * points_module.weight(point)
 
 
 def test_a_client_of_ones_own_stays_open() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -45,3 +44,39 @@ def folder(tmp_path: Path, encoder: Encoder, documents: list[Document]) -> Path:
     with Connector.create("docs", path=tmp_path / "qdrant", model=encoder) as connector:
         connector.ingest(documents)
     return tmp_path / "qdrant"
+
+
+def test_a_read_only_folder_says_how_it_can_be_searched(folder: Path, tmp_path: Path) -> None:
+    place = ["--collection", "docs", "--path", str(folder)]
+    commands = [["search", "otters", *place], ["stats", *place], ["export", str(tmp_path / "out"), *place]]
+    with read_only(folder):
+        for command in commands:
+            result = CliRunner().invoke(main, command)
+            assert result.exit_code == 1
+            assert result.stderr.count("\n") == 1
+            assert f"{folder} is read-only" in result.stderr
+            assert "copy the folder" in result.stderr
+        with pytest.raises(StoreError, match="is read-only"):
+            Connector.create("other", path=folder)
+        subprocess.run(["cp", "-r", folder, tmp_path / "copy"], check=True)
+    subprocess.run(["chmod", "-R", "u+w", tmp_path / "copy"], check=True)
+    with Connector.open("docs", path=tmp_path / "copy") as connector:
+        assert connector.search("otters")[0].id == "doc 0"
+        assert connector.stats().documents == 12
+
+
+def test_read_only_files_in_a_folder_that_may_be_written_are_named(folder: Path) -> None:
+    (shard,) = folder.glob("collections/*/shard")
+    wanted = pytest.raises(StoreError, match=f"{shard} is read-only.* copy the folder")
+    with read_only(shard), Connector.open("docs", path=folder) as connector, wanted:
+        connector.search("otters")
+
+
+def test_a_folder_is_whole_after_it_was_read_only(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    with read_only(folder), pytest.raises(StoreError, match="is read-only"):
+        Connector.open("docs", path=folder)
+    assert sorted(folder.rglob("*")) == before
+    with Connector.open("docs", path=folder) as connector:
+        assert connector.delete(["doc 1"]) == 1
+        assert connector.search("otters")[0].id == "doc 0"

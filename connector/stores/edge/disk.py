@@ -54,7 +54,8 @@ def check_writable(*paths: Path) -> None:
         if path.exists() and not os.access(path, os.W_OK):
             raise StoreError(
                 f"{path} is read-only, and Qdrant Edge writes to its files even to search them; copy the "
-                "folder, while nobody writes to it, to where you may write (cp -r), or import an export there"
+                "folder, while nobody writes to it, to where you may write (cp -r, chmod -R u+w) and open "
+                "the copy, or import an export there"
             )
 
 
@@ -63,7 +64,9 @@ def files(folder: Path) -> Iterator[tuple[Path, int, int]]:
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # the engine removes files as it goes
             if path.is_file():
-                yield path, path.stat().st_size, path.stat().st_blocks * 512
+                status = path.stat()
+                size = status.st_size  # Windows does not say how many blocks
+                yield path, size, getattr(status, "st_blocks", -(-size // 512)) * 512
 
 
 def _check_room(place: Path, doing: str, need: int) -> None:
@@ -107,8 +110,7 @@ def _holes(place: Path) -> int:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         mount = f" {os.major(device)}:{os.minor(device)} "
         if any(mount in it and " - tmpfs " in it for it in mounts):
-            unread = {"wal", "payload_storage", "store"}
-            return sum(
-                max(0, size - taken) for path, size, taken in files(place) if path.parent.name not in unread
-            )
+            segments = files(place / "segments")
+            unread = {"payload_storage", "store"}
+            return sum(max(0, size - taken) for it, size, taken in segments if it.parent.name not in unread)
     return 0
