@@ -145,14 +145,21 @@ def _load(place: str, kind: str, device: str | None) -> MultiVectorEncoder:
         modules: list[Any] = [transformer, Pooling(transformer.get_embedding_dimension(), "mean")]
     else:
         family = MultiVectorEncoder if kind == "late-interaction" else SentenceTransformer
-        model = family._load_with_module_classes(place, MODULES, device=device)
-        modules, prompts = list(model.children()), model.prompts
+        loaded = family._load_with_module_classes(place, MODULES, device=device)
+        modules, prompts = list(loaded.children()), loaded.prompts
+        _freed(loaded)
     if kind != "late-interaction":
         modules += [MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
     elif not any(isinstance(module, Pooling) for module in modules):
         after = 1 + next(i for i, module in enumerate(modules) if isinstance(module, Transformer))
         modules.insert(after, Pooling(modules[after - 1].get_embedding_dimension(), "cls"))
-    return MultiVectorEncoder(modules=modules, prompts=prompts, device=device)
+    return _freed(MultiVectorEncoder(modules=modules, prompts=prompts, device=device))
+
+
+def _freed(model: Any) -> Any:
+    """The model without its model card, whose way back to it would keep it in memory after its last user."""
+    model.model_card_data.model = None
+    return model
 
 
 def _kind(place: str) -> str:

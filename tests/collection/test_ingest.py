@@ -37,9 +37,9 @@ STEMS = ("otter", "river", "compiler", "bread", "moon", "table", "violin", "flow
 WORDS = [stem + end for stem in STEMS for end in ("", "s", "less", " of", " under", " forgets")]
 
 NURSERY = """
-import json, os, sys, traceback
+import importlib, json, os, sys, traceback
 from connector import load_encoder
-from tests.collection.test_ingest import WORK
+WORK = importlib.import_module(sys.argv[1]).WORK
 encoder = load_encoder()
 encoder.fingerprint
 for line in sys.stdin:
@@ -66,11 +66,15 @@ Moment = tuple[int, float]
 
 
 class Nursery:
-    """Runs work in processes that can be killed; library and model are loaded once for all of them."""
+    """Runs work in processes that can be killed; library and model are loaded once for all of them.
 
-    def __init__(self) -> None:
+    Args:
+        module: whose `WORK` it is.
+    """
+
+    def __init__(self, module: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY],
+            [sys.executable, "-c", NURSERY, module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -109,7 +113,7 @@ class Nursery:
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
+    nursery = Nursery(__name__)
     yield nursery
     nursery.close()
 

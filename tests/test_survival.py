@@ -1,0 +1,108 @@
+"""Long trials: damaged files, each opened by a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector import Connector, Encoder
+from connector.core.errors import ConnectorError
+from tests.collection.test_ingest import Nursery, documents
+
+SECONDS = 60
+"""For which a process may look before it hangs."""
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery(__name__)
+    yield nursery
+    nursery.close()
+
+
+# Damage
+
+
+def answers(connector: Connector) -> Any:
+    """What a user is told of a collection."""
+    found = [connector.search(document.text, 3, rerank="client") for document in documents()[::25]]
+    texts = {document.id: document.text for document in connector.get([it.id for it in documents()])}
+    return json.loads(json.dumps([[[(hit.id, round(hit.score, 4)) for hit in hits] for hits in found], texts]))
+
+
+def look(encoder: Encoder, path: str) -> None:
+    """Say what is found in a folder, and that it can be written; or the error."""
+    signal.alarm(SECONDS)  # which ends the process whatever it waits for
+    try:
+        with Connector.open("c", path=path, model=encoder) as connector:
+            print(json.dumps(answers(connector)), flush=True)
+            connector.ingest(documents()[:5])
+    except ConnectorError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+
+
+WORK: dict[str, Callable[..., Any]] = {"look": look}
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "removed": Path.unlink,
+    "emptied": lambda file: file.write_bytes(b""),
+    "halved": lambda file: subprocess.run(["truncate", f"--size={file.stat().st_size // 2}", file], check=True),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, nursery: Nursery
+) -> tuple[Path, Any]:
+    """A folder with a collection that was written several times, and what it answers when it is opened."""
+    path = tmp_path_factory.mktemp("whole") / "q"
+    with Connector.create("c", path=path, model=encoder) as connector:
+        for begin in range(0, 400, 100):
+            connector.ingest(documents()[begin : begin + 100])
+        connector.delete(["doc 1", "doc 101"])
+        connector.collection.store.create_index("c", "metadata.n", "integer")
+    looked_at = copied(path, path.with_name("looked at"))
+    return path, json.loads(nursery.run("look", str(looked_at))[0][1])
+
+
+def copied(path: Path, to: Path) -> Path:
+    subprocess.run(["cp", "-r", "--sparse=always", path, to], check=True)
+    return to
+
+
+def files(path: Path) -> list[Path]:
+    """All files of a folder of collections, in an order that does not hang on names drawn at random."""
+    found = [it.relative_to(path) for it in path.rglob("*") if it.is_file()]
+    return sorted(found, key=lambda it: re.sub(r"[0-9a-f]{8}(-[0-9a-f-]{27})?", "", str(it)))
+
+
+MOST = 50
+"""Files; each is damaged in every way."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(MOST))
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_file_is_named_or_does_no_harm(
+    number: int, how: str, tmp_path: Path, whole: tuple[Path, Any], nursery: Nursery
+) -> None:
+    path, expected = whole
+    there = files(path)
+    assert len(there) <= MOST, "raise MOST, so that every file is damaged"
+    if number >= len(there):
+        pytest.skip(f"there are {len(there)} files")
+    file = there[number]
+    DAMAGES[how](copied(path, tmp_path / "q") / file)
+    printed = [line for _, line in nursery.run("look", str(tmp_path / "q"))]
+    shutil.rmtree(tmp_path / "q")
+    assert printed[-1:] == ["finished"], f"{file} {how}: the process has ended otherwise: {printed}"
+    if not re.match(r"\w*(Error|NotFound|Locked): ", printed[-2]):
+        assert json.loads(printed[0]) == expected, f"{file} {how}: other answers"
