@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ def answers(connector: Connector) -> Any:
     """What a user is told of a collection."""
     found = [connector.search(document.text, 3, rerank="client") for document in documents()[::25]]
     texts = {document.id: document.text for document in connector.get([it.id for it in documents()])}
-    return json.loads(json.dumps([[[(hit.id, round(hit.score, 4)) for hit in hits] for hits in found], texts]))
+    return json.loads(
+        json.dumps([[[(hit.id, round(hit.score, 4)) for hit in hits] for hits in found], texts])
+    )
 
 
 def look(encoder: Encoder, path: str) -> None:
@@ -54,14 +57,14 @@ WORK: dict[str, Callable[..., Any]] = {"look": look}
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "removed": Path.unlink,
     "emptied": lambda file: file.write_bytes(b""),
-    "halved": lambda file: subprocess.run(["truncate", f"--size={file.stat().st_size // 2}", file], check=True),
+    "halved": lambda file: subprocess.run(
+        ["truncate", f"--size={file.stat().st_size // 2}", file], check=True
+    ),
 }
 
 
 @pytest.fixture(scope="module")
-def whole(
-    tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, nursery: Nursery
-) -> tuple[Path, Any]:
+def whole(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, nursery: Nursery) -> tuple[Path, Any]:
     """A folder with a collection that was written several times, and what it answers when it is opened."""
     path = tmp_path_factory.mktemp("whole") / "q"
     with Connector.create("c", path=path, model=encoder) as connector:
@@ -106,3 +109,33 @@ def test_a_damaged_file_is_named_or_does_no_harm(
     assert printed[-1:] == ["finished"], f"{file} {how}: the process has ended otherwise: {printed}"
     if not re.match(r"\w*(Error|NotFound|Locked): ", printed[-2]):
         assert json.loads(printed[0]) == expected, f"{file} {how}: other answers"
+
+
+# Memory
+
+OFTEN = """
+import sys
+from pathlib import Path
+from connector import Connector, Reranker
+for number in range(200):
+    how = (Connector.open, Connector.open_or_create)[number % 2]
+    with how("c", path=sys.argv[1]) as connector:
+        hits = connector.search("an otter of the river")
+        connector.ingest([])
+    if number % 5 == 0:
+        Reranker().rank("an otter", [hit.text for hit in hits])
+    print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell it")
+def test_what_is_opened_and_closed_often_takes_no_more_memory(
+    whole: tuple[Path, Any], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", OFTEN, str(copied(whole[0], tmp_path / "q"))]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    taken = [int(line) for line in run.stdout.split()]
+    print([round(it / 1e6) for it in taken[::10]])
+    assert len(taken) == 200
+    assert max(taken[10:]) - taken[9] < 100e6

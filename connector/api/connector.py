@@ -633,10 +633,11 @@ class Connector:
         self.close()
 
     def close(self) -> None:
-        """Release the folder or connection. Calling it twice is harmless."""
+        """Release the folder or connection, and the model. Calling it twice is harmless."""
         if not self._closed:
             self._closed = True
             self._store.close()
+            self._handle.close()
 
     def __enter__(self) -> Connector:
         return self

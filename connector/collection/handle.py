@@ -74,6 +74,11 @@ class CollectionHandle:
                 maxsim.warm()
             return self._encoders[maker]
 
+    def close(self) -> None:
+        """Let the encoders go; a model whose last user this was is freed."""
+        self._model = None
+        self._encoders.clear()
+
     def read(self, call: Callable[[Collection], T]) -> T:
         """Call with the collection; once more if it fails because its name leads elsewhere now."""
         collection = self.collection

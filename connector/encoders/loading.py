@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
+from weakref import WeakValueDictionary
 
 from connector.core.errors import InputError, ModelError
+from connector.core.forks import Mutex
 from connector.encoders.base import Encoder, Model
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
+
+    from connector.encoders.multi_vector import SentenceTransformersEncoder
 
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -34,8 +37,19 @@ _LATE_INTERACTION_KEYS = {"query_prefix", "document_prefix", "query_length", "do
 """Keys by which PyLate's checkpoints are known when they say no model type."""
 
 
+_LOADING = Mutex()
+
+
+_loaded: WeakValueDictionary[tuple[Any, ...], SentenceTransformersEncoder] = WeakValueDictionary()
+"""The encoders that somebody uses, by name, device and the state of their files."""
+
+
 def load_encoder(name: Model = DEFAULT_MODEL, device: str | None = None) -> Encoder:
     """Load a model as an encoder; an encoder is one already.
+
+    A process has a model once on a device: whoever asks for it while another one uses it is given the same
+    encoder, which threads may share. It is freed when its last user lets it go, and one whose files have
+    changed is loaded anew.
 
     What the checkpoint is decides how its vectors are made:
 
@@ -62,24 +76,19 @@ def load_encoder(name: Model = DEFAULT_MODEL, device: str | None = None) -> Enco
             raise InputError(f"model is {name!r:.80}; give a model id, the folder of a model, or an encoder")
         return name
     _check_device(device)
-    from connector.encoders.multi_vector import SentenceTransformersEncoder
+    from sentence_transformers.util import get_device_name
 
     folder = folder or name.startswith((".", "/", "~")) or name.count("/") > 1
     if folder and not Path(name).exists():
         raise ModelError(f"model folder {name!r} does not exist; give the folder of a model, or a model id")
     if Path(name).is_dir():
         name = str(Path(name).resolve())  # a collection remembers it, and is opened from other folders
-    place = local_place(name)
     try:
-        if not Path(place).exists():
-            _find_on_hub(place)
-        with _no_progress_bars(), _missing_weights() as missing:
-            kind = _kind(place)
-            model = _load(place, kind, device)
-        dtypes = {key: tensor.dtype for key, tensor in model.state_dict().items()}
-        if model.device.type == "cpu":
-            model.float()  # half precision is slower there
-        return SentenceTransformersEncoder(name, model, missing, dtypes, kind == "late-interaction")
+        with _LOADING:
+            key = name, device or get_device_name(), _files(local_place(name))
+            if (encoder := _loaded.get(key)) is None:
+                encoder = _loaded[key] = _encoder(name, device)
+            return encoder
     except ModelError:
         raise
     except Exception as error:  # whatever transformers, the hub or the file system had to say
@@ -109,13 +118,37 @@ def local_place(name: str) -> str:
     return _offline_folder() or name if name == DEFAULT_MODEL else name
 
 
-def _find_on_hub(name: str) -> None:
-    """Ask the hub once whether it has a model that is not cached; loading would ask for minutes."""
-    from huggingface_hub import model_info, try_to_load_from_cache
+def _files(place: str) -> tuple[Any, ...]:
+    """Each file of a model that is here, and what changes with it."""
+    folder = Path(place) if Path(place).is_dir() else _cached(place)
+    files = () if folder is None else sorted(it for it in folder.rglob("*") if it.is_file())
+    states = ((str(file), file.stat()) for file in files)
+    return tuple((name, it.st_mtime_ns, it.st_ctime_ns, it.st_size) for name, it in states)
 
-    cached = (try_to_load_from_cache(name, file) for file in ("modules.json", "config.json"))
-    if not any(isinstance(path, str) for path in cached):
-        model_info(name, timeout=_HUB_SECONDS)
+
+def _cached(name: str) -> Path | None:
+    """Where the revision of a hub's model is that was loaded last."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(name, file) for file in ("modules.json", "config.json"))
+    return next((Path(path).parent for path in found if isinstance(path, str)), None)
+
+
+def _encoder(name: str, device: str | None) -> SentenceTransformersEncoder:
+    from connector.encoders.multi_vector import SentenceTransformersEncoder
+
+    place = local_place(name)
+    if not Path(place).exists() and _cached(place) is None:
+        from huggingface_hub import model_info
+
+        model_info(place, timeout=_HUB_SECONDS)  # asks the hub once; loading would ask for minutes
+    with _no_progress_bars(), _missing_weights() as missing:
+        kind = _kind(place)
+        model = _load(place, kind, device)
+    dtypes = {key: tensor.dtype for key, tensor in model.state_dict().items()}
+    if model.device.type == "cpu":
+        model.float()  # half precision is slower there
+    return SentenceTransformersEncoder(name, model, missing, dtypes, kind == "late-interaction")
 
 
 @cache
@@ -189,9 +222,6 @@ def _config_file(place: str, name: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
 
 
-_LOADING = threading.Lock()
-
-
 @contextmanager
 def _missing_weights() -> Iterator[set[str]]:
     """The names of the weights that models that are loaded here have and their checkpoints lack."""
@@ -206,7 +236,7 @@ def _missing_weights() -> Iterator[set[str]]:
         missing.update(info["missing_keys"])
         return model
 
-    with _LOADING, patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)):
+    with patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)):
         yield missing
 
 
