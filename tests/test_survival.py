@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -21,6 +22,8 @@ from tests.collection.test_ingest import Nursery, documents
 SECONDS = 60
 """For which a process may look before it hangs."""
 
+QUERIES = [document.text for document in documents()[:400:10]]
+
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
@@ -32,13 +35,10 @@ def nursery() -> Iterator[Nursery]:
 # Damage
 
 
-def answers(connector: Connector) -> Any:
-    """What a user is told of a collection."""
-    found = [connector.search(document.text, 3, rerank="client") for document in documents()[::25]]
-    texts = {document.id: document.text for document in connector.get([it.id for it in documents()])}
-    return json.loads(
-        json.dumps([[[(hit.id, round(hit.score, 4)) for hit in hits] for hits in found], texts])
-    )
+def answers(connector: Connector) -> list[Any]:
+    """What a user is told; scores and further hits move a little when the engine counts words again."""
+    best = [hits[0].id if hits else None for hits in map(connector.search, QUERIES)]
+    return [best, {document.id: document.text for document in connector.get([it.id for it in documents()])}]
 
 
 def look(encoder: Encoder, path: str) -> None:
@@ -57,9 +57,7 @@ WORK: dict[str, Callable[..., Any]] = {"look": look}
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "removed": Path.unlink,
     "emptied": lambda file: file.write_bytes(b""),
-    "halved": lambda file: subprocess.run(
-        ["truncate", f"--size={file.stat().st_size // 2}", file], check=True
-    ),
+    "halved": lambda file: os.truncate(file, file.stat().st_size // 2),
 }
 
 
@@ -130,9 +128,7 @@ for number in range(200):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell it")
-def test_what_is_opened_and_closed_often_takes_no_more_memory(
-    whole: tuple[Path, Any], tmp_path: Path
-) -> None:
+def test_what_is_opened_and_closed_often_takes_no_more(whole: tuple[Path, Any], tmp_path: Path) -> None:
     command = [sys.executable, "-c", OFTEN, str(copied(whole[0], tmp_path / "q"))]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     taken = [int(line) for line in run.stdout.split()]
