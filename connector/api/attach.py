@@ -112,8 +112,9 @@ def attach(
         InputError: it is attached with another recipe or another layout.
         StoreLocked: another process attaches it, or changes it.
     """
-    physical, here = _look(store, name, text_field, metadata_field)
+    _look(store, name, text_field, metadata_field)  # raises before anything is written, such as a lease
     with store.lease(name):
+        physical, here = _look(store, name, text_field, metadata_field)
         if not here.info(physical).get("layout"):
             encoder = load_encoder(model or DEFAULT_MODEL, device)
             new = new_metadata(recipe or RECIPES[DEFAULT_RECIPE], encoder, layout=here.layout, attaching=True)
@@ -223,4 +224,5 @@ def detach(collection: Collection) -> None:
     if not isinstance(store, AttachedStore):
         raise CollectionError(f"collection {collection.name!r} is not attached; to delete it, drop it")
     with store.lease(collection.name):
+        collection.check_current()
         store.detach(collection.physical, collection.schema)

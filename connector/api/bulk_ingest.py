@@ -9,6 +9,7 @@ from typing import Any
 from connector.api.connector import Connector
 from connector.collection.documents.passages import checked
 from connector.collection.documents.writer import IngestReport
+from connector.collection.versions.aliases import drop_all
 from connector.core.errors import ConnectorError, SourceError
 from connector.core.sources import Source
 from connector.core.types import Document
@@ -31,8 +32,9 @@ def opened(name: str, **options: Any) -> Iterator[Connector]:
             yield connector
         except BaseException:
             with contextlib.suppress(ConnectorError):  # the first error is the one to show
-                if connector.created and connector.stats().passages == 0:
-                    connector.drop()
+                if connector.created:
+                    made = connector.collection
+                    drop_all(made.store, made.name, unless=lambda: made.passages() > 0)
             raise
 
 

@@ -203,16 +203,19 @@ class Connector:
         try:
             connector = cls.open(name, model=model, device=device, **place)
         except CollectionNotFound:
-            return cls.create(
-                name,
-                recipe=given or "default",
-                model=model or DEFAULT_MODEL,
-                device=device,
-                shard_number=shard_number,
-                replication_factor=replication_factor,
-                write_consistency_factor=write_consistency_factor,
-                **place,
-            )
+            try:
+                return cls.create(
+                    name,
+                    recipe=given or "default",
+                    model=model or DEFAULT_MODEL,
+                    device=device,
+                    shard_number=shard_number,
+                    replication_factor=replication_factor,
+                    write_consistency_factor=write_consistency_factor,
+                    **place,
+                )
+            except CollectionExists:  # another one has made it since
+                connector = cls.open(name, model=model, device=device, **place)
         try:
             check_recipe(connector.collection, given, "has", "choose another collection")
         except InputError:
@@ -625,6 +628,7 @@ class Connector:
         """Delete the collection with all its versions, and close.
 
         Raises:
+            StoreLocked: it is being migrated.
             CollectionError: it is another program's; `detach` takes away what was added to it.
         """
         self._check_open()

@@ -27,9 +27,9 @@ from connector.collection.metadata import (
 )
 from connector.collection.pipeline import PassagePipeline, QueryPipeline
 from connector.collection.recipe import Recipe
-from connector.collection.versions.aliases import first_version
+from connector.collection.versions.aliases import making
 from connector.compression.codecs import Codec
-from connector.core.errors import CollectionError, CollectionExists, EncoderMismatch, RecipeError
+from connector.core.errors import CollectionError, EncoderMismatch, RecipeError
 from connector.core.types import Float32, point_id
 from connector.encoders import Encoder
 from connector.scoring.bm25 import BM25
@@ -95,14 +95,12 @@ class Collection:
         Raises:
             InputError: the name cannot be used.
             CollectionExists: the name is taken.
+            StoreLocked: a collection of this name is being imported.
         """
-        physical = first_version(store, name)
-        uid = cls.make(store, physical, new_metadata(recipe, encoder, copies=spread)).metadata.uid
-        store.switch(name, physical)
-        collection = cls(store, name)
-        if collection.metadata.uid != uid:
-            raise CollectionExists(f"collection {name!r} in {store.location} was just made by another one")
-        return collection
+        with making(store, name) as physical:
+            cls.make(store, physical, new_metadata(recipe, encoder, copies=spread))
+            store.switch(name, physical)
+        return cls(store, name)
 
     @classmethod
     def make(cls, store: Store, physical: str, metadata: CollectionMetadata) -> Collection:
@@ -216,10 +214,23 @@ class Collection:
 
         Args:
             scoring: None goes back to what the collection was made for, and forgets the queries' mean.
+
+        Raises:
+            CollectionError: the name leads to another collection or version now.
+            StoreLocked: it is being migrated, and the version that is made would not be scored so.
         """
-        self.check_current()
         keys = SCORING if scoring is None else STRATEGY
-        self.write_metadata(**{key: getattr(scoring, key, None) for key in keys})
+        self.write_scoring(**{key: getattr(scoring, key, None) for key in keys})
+
+    def write_scoring(self, **values: Any) -> None:
+        """Change what metadata say of scoring, keys of `SCORING`; raises as `adapt` does."""
+        with self.store.lease(self.name):
+            self.check_current()
+            if self.store.aliases().get(self.name, self.name) != self.physical:
+                raise CollectionError(
+                    f"collection {self.name!r} was migrated in the meantime; adapt it again"
+                )
+            self.write_metadata(**values)
 
     @cached_property
     def pipeline(self) -> PassagePipeline:

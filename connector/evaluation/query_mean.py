@@ -83,13 +83,14 @@ def adapt_to_queries(
             total, count = total + tokens.sum(axis=0, dtype=np.float64), count + len(tokens)
     answers = judged_examples(examples).qrels if (examples := list(examples)) else {}
     asked = encoder.encode_queries(list(answers))
-    grades, former = list(answers.values()), collection.metadata.query_mean
+    grades, mean = list(answers.values()), _stored((total / count).astype(np.float32))
+    trial = collection.as_if(collection.recipe, codec)
+    trial.metadata = trial.metadata.model_copy(update={"query_mean": mean})
     before = _quality(collection, asked, grades, encoder.device)
-    collection.write_metadata(query_mean=_stored((total / count).astype(np.float32)))
-    after = _quality(collection, asked, grades, encoder.device)
+    after = _quality(trial, asked, grades, encoder.device)
     worse = before is not None and after is not None and after < before
-    if worse:
-        collection.write_metadata(query_mean=former)
+    if not worse:
+        collection.write_scoring(query_mean=mean)
     return QueryMean(len(texts), count, before, after, not worse)
 
 

@@ -206,6 +206,7 @@ class Migrations:
                     f"{error}. {stay}Correct the revision and run the command again, or give it up with "
                     f"{ledger.giving_up}"
                 ) from error
+            lease.check()
             self.collection.write_metadata(**work.finish)
         collection = self.collection
         undone, metadata = direction == "downgrade", collection.metadata

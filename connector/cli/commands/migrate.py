@@ -242,7 +242,7 @@ def gc_command(connector: Connector, yes: bool, as_json: bool) -> None:
     if old and not yes:
         show([_versions(old)], err=True)
         options.confirm(f"Drop these versions of {connector.name!r}?")
-    dropped = collect(connector) if old else []
+    dropped = collect(connector, {version.physical for version in old}) if old else []
     line = f"dropped {', '.join(version.physical for version in dropped) or 'nothing'}"
     output(as_json, {"dropped": [dataclasses.asdict(version) for version in dropped]}, [line])
 

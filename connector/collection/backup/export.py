@@ -63,8 +63,8 @@ def export_collection(
     old, partial = (target.with_name(target.name + end) for end in (".old", ".partial"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _recover(target, old)
         with _made(partial):
+            _recover(target, old)
             manifest = _write(collection, partial, progress or (lambda *_: None))
             if target.exists():
                 target.rename(old)

@@ -82,7 +82,7 @@ def import_collection(
             store.drop(physical)
             raise TransferError(f"{problem} of the export; run the import again")
         lease.check()
-        check_free(store, name)  # nobody needs the lease to make a collection
+        check_free(store, name)  # version 0.1 needed no lease to make a collection
         store.set_info(physical, stored_form(building=None))
         store.switch(name, physical)
     return Collection(store, name)

@@ -7,14 +7,12 @@ it was begun. So whoever is done with writing looks whether that has become too 
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from connector.collection.collection import Collection
 from connector.collection.documents.writer import EncoderOf
 from connector.collection.pipeline import WINDOW
 from connector.compression.reduction import Frequencies
-from connector.core.forks import Mutex
 from connector.core.io import batched
+from connector.core.locks import Locks
 from connector.core.types import passage_text
 from connector.encoders import Encoder
 
@@ -22,7 +20,7 @@ STALE = 0.2
 """Of the passages that a collection holds, how many may be counted too many or too few."""
 
 
-writing: defaultdict[tuple[str, str], Mutex] = defaultdict(Mutex)
+writing = Locks()
 """In one process one run at a time writes to a collection, by its place and its name: two that mixed their
 passages of a document would spoil it, and counting between them would lose what they count."""
 

@@ -6,12 +6,22 @@ older versions stay until they are collected.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
+from collections.abc import Callable, Iterator
 
-from connector.core.errors import CollectionExists, CollectionNotFound, InputError
+from connector.core.errors import CollectionExists, CollectionNotFound, InputError, StoreLocked
 from connector.stores import Store
 
 _DROPPED = "dropped"
+
+
+_MAKING_SECONDS = 5.0
+"""How long a name that another one is making, or dropping, a collection of is waited for."""
+
+
+_POLL_SECONDS = 0.05
 
 
 _VERSION = re.compile(r"(.+)__v(\d{4,})")
@@ -60,8 +70,9 @@ def check_free(store: Store, name: str) -> None:
         )
 
 
-def first_version(store: Store, name: str) -> str:
-    """The physical name of a collection that is to be made.
+@contextlib.contextmanager
+def making(store: Store, name: str) -> Iterator[str]:
+    """Hold a name of which a collection is made in the body; gives its physical name.
 
     What a creation that was killed has left, without a point and without a name, is removed, and so is what a
     drop that was killed has left.
@@ -69,29 +80,58 @@ def first_version(store: Store, name: str) -> str:
     Raises:
         InputError: the name cannot be used.
         CollectionExists: it is taken.
+        StoreLocked: another one imports a collection of this name.
     """
-    check_free(store, name)
+    ends = time.monotonic() + _MAKING_SECONDS
+    with contextlib.ExitStack() as held:
+        while True:
+            check_free(store, name)  # before anything is written, such as a lease
+            try:
+                held.enter_context(store.lease(name))
+                break
+            except StoreLocked:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(_POLL_SECONDS)
+        check_free(store, name)
+        _clear(store, name)
+        yield next_version(store, name)
+
+
+def _clear(store: Store, name: str) -> None:
     for left in versions(store, name):
         building = store.info(left).get("building")
         if building == _DROPPED or (not building and store.count(left) == 0):
             store.drop(left)
-    return next_version(store, name)
 
 
-def drop_all(store: Store, name: str) -> None:
+def drop_all(store: Store, name: str, unless: Callable[[], bool] = lambda: False) -> None:
     """Delete a collection with all its versions.
+
+    Args:
+        store, name: which.
+        unless: asked when no write can be acknowledged any more; if it says so, the collection stays.
 
     Raises:
         CollectionNotFound: there is none.
+        StoreLocked: it is being migrated.
     """
-    physical = store.aliases().get(name)
-    if physical is None:
-        store.drop(name)
-        return
-    store.switch(name, None)  # first, so that nobody finds half of it
-    for version in {*versions(store, name), physical}:
+    with store.lease(name):
+        physical = store.aliases().get(name)
+        if physical is None:
+            store.drop(name)
+            return
+        dropped = {*versions(store, name), physical}  # before another one can make its own of this name
+        store.switch(name, None)  # so that nobody finds half of it, or is told that a write to it is done
+        kept = True
         try:
-            store.set_info(version, {"building": _DROPPED})
-            store.drop(version)
-        except CollectionNotFound:
-            continue  # another one drops it, too
+            kept = unless()
+        finally:
+            if kept:
+                store.switch(name, physical)
+        if kept:
+            return
+        for version in dropped:
+            with contextlib.suppress(CollectionNotFound):  # one that was killed before has dropped it
+                store.set_info(version, {"building": _DROPPED})
+                store.drop(version)

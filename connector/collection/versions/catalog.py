@@ -47,11 +47,15 @@ def versions_of(collection: Collection) -> Iterator[Version]:
         )
 
 
-def collect(connector: OpenCollection) -> list[Version]:
+def collect(connector: OpenCollection, seen: set[str] | None = None) -> list[Version]:
     """Drop all versions of a collection but the current one, and give what was dropped.
 
     There is no way back to them then. One that is being made by a migration that was cut off is dropped, too;
     the migration begins again.
+
+    Args:
+        connector: of the collection.
+        seen: the physical names that a person agreed to; None for all.
 
     Raises:
         StoreLocked: a migration of the collection runs.
@@ -59,7 +63,8 @@ def collect(connector: OpenCollection) -> list[Version]:
     store = connector.collection.store
     with store.lease(connector.name):
         collection = Collection(store, connector.name)
-        dropped = [version for version in versions_of(collection) if not version.current]
+        old = [version for version in versions_of(collection) if not version.current]
+        dropped = [version for version in old if seen is None or version.physical in seen]
         collection.write_metadata(rebuild=None)
         for version in dropped:
             store.drop(version.physical)

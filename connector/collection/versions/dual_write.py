@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from connector.collection.collection import Collection
@@ -33,8 +32,8 @@ from connector.collection.pipeline import WINDOW
 from connector.collection.versions import transcode
 from connector.collection.versions.transcode import fill
 from connector.core.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
-from connector.core.forks import Mutex
 from connector.core.io import batched
+from connector.core.locks import Locks
 from connector.stores.schema import FDE, LEXICAL
 
 logger = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ _FROZEN_SECONDS = 600.0
 _POLL_SECONDS = 0.05
 
 
-_carrying: defaultdict[tuple[str, str], Mutex] = defaultdict(Mutex)
+_carrying = Locks()
 """In one process, one carries to a version at a time."""
 
 
@@ -102,15 +101,15 @@ def _added(collection: Collection, now: Collection) -> list[str]:
 
 def check_payloads(collection: Collection) -> None:
     """Raises CollectionError if a migration was cut off while it changed payloads."""
-    frozen = collection.read_metadata().frozen
-    if not frozen:
+    if not collection.read_metadata().frozen:
         return
     try:
         with collection.store.lease(collection.name):
-            raise CollectionError(
-                f"step {frozen} of a migration of {collection.name!r} was cut off while it changed payloads; "
-                "finish it first, with connector migrate upgrade"
-            )
+            if frozen := collection.read_metadata().frozen:  # the migration may have ended since
+                raise CollectionError(
+                    f"step {frozen} of a migration of {collection.name!r} was cut off while it changed "
+                    "payloads; finish it first, with connector migrate upgrade"
+                )
     except StoreLocked:
         return  # it is running, and writers wait for it
 
