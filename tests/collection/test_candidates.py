@@ -393,8 +393,8 @@ def test_a_quantized_multivector_is_scored_by_its_vectors(make: Make, documents:
 # Codecs that want more rows than come in one window
 
 
-WAITING = "rotation+int8"
-"""Wants 10,000 rows, more than the twelve documents have."""
+WAITING = "center+int8"
+"""Wants 2,048 rows, more than the twelve documents have."""
 
 
 @pytest.fixture

@@ -318,7 +318,7 @@ def test_counts_are_left_to_the_run_that_writes(
 
         key = (collection.store.location, collection.name)
         with monkeypatch.context() as patched:
-            patched.setitem(counts_module.writing, key, Held())  # type: ignore[arg-type]
+            patched.setattr(counts_module, "writing", {key: Held()})
             assert not counts_module.mend(collection, lambda _: encoder)
         assert counts_module.mend(collection, lambda _: encoder)
         assert stored(connector).passages == 6

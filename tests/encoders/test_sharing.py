@@ -70,6 +70,7 @@ def test_a_folder_that_was_changed_is_loaded_anew(folder: Path) -> None:
 def test_an_encoder_of_ones_own_is_given_to_nobody_else(folder: Path) -> None:
     class Own:
         name = str(folder)
+        encode_documents = None
 
     own: Any = Own()
     assert load_encoder(own) is own
