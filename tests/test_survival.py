@@ -1,23 +1,45 @@
-"""Long trials: damaged files, each opened by a process of its own."""
+"""Long trials: commands killed at any moment, a server that is told to end, damaged files, memory."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from connector import Connector, Encoder
-from connector.core.errors import ConnectorError
-from tests.collection.test_ingest import Nursery, documents
+from connector.cli import main
+from connector.cli import render as render_module
+from connector.cli.commands import migrate as migrate_module
+from connector.cli.commands import transfer as transfer_module
+from connector.collection.backup.manifest import check_file, read_manifest
+from connector.core.errors import CollectionNotFound, ConnectorError
+from tests.collection.test_ingest import (
+    LONG,
+    MIGRATED,
+    REVISIONS,
+    Line,
+    Moment,
+    Nursery,
+    assert_same,
+    documents,
+    state,
+    texts,
+)
 
 SECONDS = 60
 """For which a process may look before it hangs."""
@@ -30,6 +52,184 @@ def nursery() -> Iterator[Nursery]:
     nursery = Nursery(__name__)
     yield nursery
     nursery.close()
+
+
+# Commands that are killed
+
+
+def command(_: Encoder, home: str, *words: str) -> None:
+    """A command in a folder, which prints what its progress bar shows."""
+    os.chdir(home)
+    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115  (what the nursery reads is no command's)
+
+    @contextlib.contextmanager
+    def told() -> Iterator[Callable[..., None]]:
+        yield functools.partial(print, sep="\t", flush=True)
+
+    for module in (render_module, migrate_module, transfer_module):
+        module.steps_bar = told
+    main(words, standalone_mode=False)
+
+
+PLACE = ("--collection", "c", "--path", "q")
+
+COMMANDS = {
+    "ingest": ("ingest", "documents.jsonl", *PLACE, "--recipe", "compact", "--chunk-tokens", "12"),
+    "upgrade": ("migrate", "upgrade", *PLACE, "--migrations", "m"),
+    "downgrade": ("migrate", "downgrade", "base", *PLACE, "--migrations", "m"),
+    "export": ("export", "out", *PLACE),
+    "import": ("import", "out", "--path", "q"),
+}
+"""Each is run in a folder of its own, in which everything is."""
+
+
+class Killed:
+    """A command: a folder in which to begin, what it prints when it is left alone, and what it ends in.
+
+    Args:
+        nursery: runs it.
+        name: of the command.
+        before: the folder in which it begins.
+        home: where it is run.
+    """
+
+    def __init__(self, nursery: Nursery, name: str, before: Path, home: Path) -> None:
+        self.nursery, self.name, self.before = nursery, name, before
+        self.after = copied(before, home / f"after {name}")
+        self.said = self.run(self.after)
+        assert self.said[-1][1] == "finished"
+        self.ends = self.left(self.after)
+
+    def run(self, home: Path, kill: Moment | None = None) -> list[Line]:
+        return self.nursery.run("command", str(home), *COMMANDS[self.name], kill=kill)
+
+    def moment(self, seed: int) -> Moment:
+        """Any moment while there is progress, or any moment after any one of the lines."""
+        chance = random.Random(seed)
+        last = max(number for number, (_, line) in enumerate(self.said) if "\t" in line)
+        times = [0.0, *(seconds for seconds, _ in self.said[: last + 1])]
+        if seed % 2:
+            return 0, chance.uniform(0, times[-1])
+        lines = seed // 2 % (last + 1)
+        return lines, chance.uniform(0, times[lines + 1] - times[lines])
+
+    def left(self, home: Path) -> Any:
+        return read_manifest(home / "out").sha256 if self.name == "export" else state(home / "q")
+
+    def check(self, home: Path, printed: list[str]) -> None:
+        """Raises unless everything is there that a person was told of."""
+        if self.name in ("upgrade", "downgrade", "export"):
+            assert texts(home / "q") == texts(self.before / "q")
+        if self.name == "export" and (home / "out").exists():
+            for file in read_manifest(home / "out").files:
+                check_file(home / "out", file)
+        if self.name == "ingest":
+            done = [int(line.split("\t")[1]) for line in printed if line.startswith("Ingesting")]
+            acknowledged = documents()[: max(done, default=0)]
+            with Connector.open("c", path=home / "q") if acknowledged else contextlib.nullcontext() as there:
+                assert there is None or len(there.get([it.id for it in acknowledged])) == len(acknowledged)
+        if self.name == "import":
+            with contextlib.suppress(CollectionNotFound):
+                assert texts(home / "q") == texts(self.after / "q")
+
+
+@pytest.fixture(scope="module")
+def killed(
+    tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, encoder: Encoder
+) -> Callable[[str], Killed]:
+    base = tmp_path_factory.mktemp("killed")
+    for name in ("new", "old", "exported"):
+        (base / name / "m").mkdir(parents=True)
+    lines = (json.dumps({"id": it.id, "text": it.text, "n": it.metadata["n"]}) for it in documents())
+    (base / "new" / "documents.jsonl").write_text("\n".join(lines))
+    with Connector.create("c", path=base / "old" / "q", recipe="pooled", model=encoder) as connector:
+        connector.ingest(documents()[:MIGRATED])
+        connector.ingest([LONG], chunk_tokens=20)
+    for number, (up, down) in enumerate(REVISIONS.values(), 1):
+        head = f'revision = "{number}"\ndown_revision = {repr(str(number - 1)) if number > 1 else None}\n'
+        body = f"{head}def upgrade(ctx):\n    {up}\ndef downgrade(ctx):\n    {down}\n"
+        (base / "old" / "m" / f"{number:04d}_it.py").write_text(body)
+
+    @functools.cache
+    def of(name: str) -> Killed:
+        if name == "ingest":
+            return Killed(nursery, name, base / "new", base)
+        if name == "downgrade":
+            return Killed(nursery, name, of("upgrade").after, base)
+        if name == "import":
+            shutil.copytree(of("export").after / "out", base / "exported" / "out", dirs_exist_ok=True)
+            return Killed(nursery, name, base / "exported", base)
+        return Killed(nursery, name, base / "old", base)
+
+    return of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_command_loses_nothing_and_is_finished_by_the_next(
+    name: str, seed: int, tmp_path: Path, killed: Callable[[str], Killed]
+) -> None:
+    of = killed(name)
+    home = copied(of.before, tmp_path / "home")
+    printed = [line for _, line in of.run(home, kill=of.moment(seed))]
+    if seed == 0:
+        assert printed[-1:] != ["finished"], "the kill came too late to test anything"
+    of.check(home, printed)
+    assert of.run(home)[-1][1] == "finished"
+    if name == "export":
+        assert of.left(home) == of.ends
+        assert {it.name for it in home.iterdir()} == {"m", "q", "out"}
+    else:
+        assert_same(of.left(home), of.ends)
+
+
+# A server that is told to end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_server_that_is_told_to_end_has_written_what_it_acknowledged(
+    seed: int, tmp_path: Path, encoder: Encoder
+) -> None:
+    words = ["serve", "--collection", "c", "--path", str(tmp_path), "--recipe", "default", "--port", "0"]
+    acknowledged: list[str] = []
+
+    def write(url: str, client: int) -> None:
+        for number in range(350):
+            them = documents()[number::350]
+            body = [{"id": f"{client} {number} {it.id}", "text": it.text} for it in them]
+            try:
+                answer = httpx.post(f"{url}documents", json={"documents": body}, timeout=60)
+            except httpx.HTTPError:  # it has ended
+                return
+            if answer.status_code == 200:
+                assert answer.json()["documents"] == len(body)
+                acknowledged.extend(it["id"] for it in body)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "connector.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("c: ")
+    url = process.stdout.readline().split()[-1]
+    clients = [threading.Thread(target=write, args=(url, client)) for client in range(4)]
+    for client in clients:
+        client.start()
+    while not acknowledged:
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 2))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=SECONDS)
+    for client in clients:
+        client.join(SECONDS)
+    assert (process.returncode, err) == (0, "")
+    with Connector.open("c", path=tmp_path, model=encoder) as connector:
+        assert {it.id for it in connector.get(acknowledged)} == set(acknowledged)
+        assert connector.search("an otter", 3)
 
 
 # Damage
@@ -52,7 +252,7 @@ def look(encoder: Encoder, path: str) -> None:
         print(f"{type(error).__name__}: {error}", flush=True)
 
 
-WORK: dict[str, Callable[..., Any]] = {"look": look}
+WORK: dict[str, Callable[..., Any]] = {"look": look, "command": command}
 
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "removed": Path.unlink,
