@@ -251,7 +251,8 @@ def _folder(folder: Path) -> Rows:
             message = f"{where} cannot be read as UTF-8 text ({error}); convert it, or move it away"
             yield where, DocumentError(message)
         except OSError as error:
-            message = f"{where} cannot be read ({error.strerror}); allow it, or move it away"
+            remedy = "allow it, move it away, or pass over it (--skip-bad)"
+            message = f"{where} cannot be read ({error.strerror}); {remedy}"
             yield where, DocumentError(message)
 
 

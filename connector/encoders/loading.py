@@ -81,6 +81,8 @@ def load_encoder(name: Model = DEFAULT_MODEL, device: str | None = None) -> Enco
     folder = folder or name.startswith((".", "/", "~")) or name.count("/") > 1
     if folder and not Path(name).exists():
         raise ModelError(f"model folder {name!r} does not exist; give the folder of a model, or a model id")
+    if Path(name).is_file():
+        raise ModelError(f"model {name!r} is a file; give the folder that it is in")
     if Path(name).is_dir():
         name = str(Path(name).resolve())  # a collection remembers it, and is opened from other folders
     try:

@@ -246,7 +246,9 @@ def test_a_file_that_may_not_be_read_is_named(reachable: Path) -> None:
     (folder / "secret.md").chmod(0)
     found, bad = read_as_nobody(folder)
     assert found == ["a.md"]
-    assert bad == ["secret.md cannot be read (Permission denied); allow it, or move it away"]
+    assert bad == [
+        "secret.md cannot be read (Permission denied); allow it, move it away, or pass over it (--skip-bad)"
+    ]
 
 
 def test_a_source_that_may_not_be_read_has_no_documents(reachable: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_registry_that_is_lost_is_made_of_what_the_collections_say(folder: Pat
             store.count("a")
     assert sorted(folder.rglob("*")) == files
     done = CliRunner().invoke(main, ["repair", "--path", str(folder)])
-    assert done.output == f"{folder} holds a__v0001, a__v0002, b again.\n"
+    assert done.output == f"{folder} holds a, a__v0002, b again.\n"
     assert said(folder) == before
     again = CliRunner().invoke(main, ["repair", "--path", str(folder)])
     assert again.exit_code == 1
@@ -94,28 +94,44 @@ def test_no_collection_is_begun_beside_lost_ones(folder: Path) -> None:
 def test_a_folder_of_an_earlier_version_describes_its_collections_when_it_is_written(folder: Path) -> None:
     for home in folder.glob("collections/*"):
         (home / "collection.json").unlink()
-    with opened(folder) as store:
-        store.switch("other", "b")
-    before = said(folder)
+    before = said(folder)  # opening it will do
     (folder / "registry.json").unlink()
     with opened(folder) as store:
-        assert store.repair() == ["a__v0001", "a__v0002", "b"]
+        assert store.repair() == (["a", "a__v0002", "b"], [])
     assert said(folder) == before
 
 
 def test_a_repair_guesses_nothing(folder: Path) -> None:
     (folder / "registry.json").unlink()
     (home,) = folder.glob("collections/b-*")
-    shutil.copytree(home, home.with_name("b-copied"))
+    copy = home.with_name("b-copied")
+    shutil.copytree(home, copy)
     with opened(folder) as store, pytest.raises(StoreError, match=r"one of two that say they are 'b'"):
         store.repair()
-    (home.with_name("b-copied") / "collection.json").write_text("{}")
-    with opened(folder) as store, pytest.raises(StoreError, match=r"b-copied does not say which"):
-        store.repair()
     assert not (folder / "registry.json").exists()
-    shutil.rmtree(home.with_name("b-copied"))
+    (copy / "collection.json").write_text("{}")
     with opened(folder) as store:
-        assert len(store.repair()) == 3
+        assert store.repair() == (["a", "a__v0002", "b"], [copy])
+
+
+def test_a_repair_keeps_what_it_replaces_and_leaves_what_is_newer(folder: Path) -> None:
+    registry = folder / "registry.json"
+    registry.write_text('{"format": 2, "collections": {}}')
+    with opened(folder) as store, pytest.raises(StoreError, match=r"upgrade this library$"):
+        store.repair()
+    assert registry.read_text() == '{"format": 2, "collections": {}}'
+    registry.write_text("half of it")
+    with opened(folder) as store:
+        store.repair()
+    assert registry.with_name("registry.json.damaged").read_text() == "half of it"
+
+
+def test_nothing_can_be_made_of_what_says_nothing(folder: Path) -> None:
+    for home in folder.glob("collections/*"):
+        (home / "collection.json").unlink()
+    (folder / "registry.json").unlink()
+    with opened(folder) as store, pytest.raises(StoreError, match=r"holds no collection\.json.*restore"):
+        store.repair()
 
 
 def test_what_was_dropped_stays_dropped(folder: Path) -> None:
@@ -123,12 +139,12 @@ def test_what_was_dropped_stays_dropped(folder: Path) -> None:
         store.drop("b")
     (folder / "registry.json").unlink()
     with opened(folder) as store:
-        assert store.repair() == ["a__v0001", "a__v0002"]
+        assert store.repair() == (["a", "a__v0002"], [])
 
 
 def test_there_is_nothing_to_repair_where_nothing_is(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path / "none")
-    with pytest.raises(InputError, match="needs no repair"):
+    with pytest.raises(InputError, match="there is no folder"):
         store.repair()
     assert not (tmp_path / "none").exists()
 

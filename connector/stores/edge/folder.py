@@ -31,7 +31,7 @@ from connector.core.forks import Mutex, Opened, in_child
 from connector.core.io import write_atomically
 from connector.stores.base import missing
 from connector.stores.edge import disk
-from connector.stores.edge.registry import SAID_FILE, Entry, Registry, found, rebuilt
+from connector.stores.edge.registry import SAID_FILE, Entry, Registry, found, newer, rebuilt
 from connector.stores.edge.shard import Shard
 
 
@@ -67,6 +67,8 @@ class Folder:
         with self.mutex:
             if any((self.path / it).exists() for it in ("registry.json", "collections")):  # a folder of ours
                 self.lock()
+                with contextlib.suppress(StoreError):  # a damaged one is told of when it is needed
+                    self._describe(self.registry(), self.registry())
             elif self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"{self.path} is not a folder; give another path")
             self._users += 1
@@ -133,15 +135,18 @@ class Folder:
             there = [said.name if said else home.name for home, said in found(self.path / "collections")]
             if not there:
                 return Registry(format=1, collections={})
-            reason = f"it is gone, and these collections are there: {', '.join(there)}"
+            raise StoreError(
+                f"{path} is gone, and these collections are there: {', '.join(there)}; restore it, or make "
+                f"it again of what they say: connector repair --path {self.path}"
+            ) from None
         except ValidationError as error:
             reason = first_problem(error)
         except OSError as error:
-            reason = str(error)
-        raise StoreError(
-            f"{path} is not a registry of this version ({one_line(reason, 300)}); upgrade, restore it, or "
-            f"make it of what the collections say, with connector repair --path {self.path}"
-        )
+            raise StoreError(f"{path} cannot be read: {error}; allow it") from error
+        remedy = f"restore it, or make it again: connector repair --path {self.path}"
+        if newer(path.read_bytes()):
+            remedy = "upgrade this library"
+        raise StoreError(f"{path} is not a registry of this version ({one_line(reason, 300)}); {remedy}")
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[Registry]:
@@ -160,25 +165,42 @@ class Folder:
             yield after
             self._write(after, before)
 
-    def repair(self) -> list[str]:
-        """Make `registry.json` again of what the collections say of themselves; gives their names.
+    def repair(self) -> tuple[list[str], list[Path]]:
+        """Make `registry.json` again of what the collections say of themselves.
+
+        Returns:
+            Their names, and the folders that do not say what they are, which are left alone.
 
         Raises:
-            InputError: it is whole, or there is no collection.
-            StoreError: a collection does not say what it is.
+            InputError: there is no folder, or its registry is whole.
+            StoreError: no collection says what it is, or the registry is a later version's.
         """
+        path = self.path / "registry.json"
+        if not self.path.is_dir():
+            raise InputError(f"there is no folder {self.path}; give that of an embedded Qdrant")
         with self.mutex:
             with contextlib.suppress(StoreError):
                 self.registry()
-                raise InputError(f"{self.path} needs no repair: it is empty, or its registry.json is whole")
+                raise InputError(
+                    f"{self.path} needs no repair: its registry.json is whole, or nothing is there"
+                )
+            if path.exists() and (not path.is_file() or newer(path.read_bytes())):
+                self.registry()  # raises what is wrong with it, which no repair mends
             self.lock()
-            registry = rebuilt(self.path / "collections")
+            registry, unknown = rebuilt(self.path / "collections")
+            if path.exists():
+                path.replace(path.with_name("registry.json.damaged"))
             self._write(registry, registry)
-            return sorted(registry.collections)
+            behind = {*registry.aliases.values()}
+            return sorted({*registry.collections, *registry.aliases} - behind), unknown
 
     def _write(self, registry: Registry, before: Registry) -> None:
         _write(self.path / "registry.json", registry)
         self._read = None
+        self._describe(registry, before)
+
+    def _describe(self, registry: Registry, before: Registry) -> None:
+        """Let collections say of themselves what is new, or what an earlier version did not write."""
         for name, entry in registry.collections.items():
             path = self.path / "collections" / entry.folder / SAID_FILE
             said = registry.said_by(name)

@@ -6,6 +6,7 @@ that is lost can be made again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -71,21 +72,32 @@ def found(collections: Path) -> Iterator[tuple[Path, Said | None]]:
             yield home, None
 
 
-def rebuilt(collections: Path) -> Registry:
-    """The registry that a folder's collections speak of.
+def rebuilt(collections: Path) -> tuple[Registry, list[Path]]:
+    """The registry that a folder's collections speak of, and the folders that do not say what they are.
 
     Raises:
-        StoreError: one of them says nothing, or two say that they are the same.
+        StoreError: none says what it is, or two say that they are the same.
     """
-    registry = Registry(format=1, collections={})
+    registry, unknown = Registry(format=1, collections={}), list[Path]()
     for home, said in found(collections):
         if said is None:
-            raise StoreError(
-                f"{home} does not say which collection it is ({SAID_FILE} is missing or damaged); move it "
-                "away, and restore an export of that collection"
-            )
+            unknown.append(home)
+            continue
         for name in {said.name, *said.aliases} & {*registry.collections, *registry.aliases}:
             raise StoreError(f"{home} is one of two that say they are {name!r}; move the older one away")
         registry.collections[said.name] = Entry(folder=home.name, info=said.info)
         registry.aliases |= dict.fromkeys(said.aliases, said.name)
-    return registry
+    if not registry.collections:
+        raise StoreError(
+            f"{collections} holds no {SAID_FILE}, which collections of an earlier version lack; restore "
+            "registry.json from a copy, or an export"
+        )
+    return registry, unknown
+
+
+def newer(data: bytes) -> bool:
+    """Whether a registry that cannot be used is a later version's."""
+    try:
+        return int(json.loads(data)["format"]) > 1
+    except (ValueError, TypeError, KeyError):
+        return False

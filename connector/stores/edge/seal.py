@@ -37,9 +37,9 @@ def unseal(home: Path) -> None:
         if there.get(file) != size:
             now = f"{there[file]:,} bytes" if file in there else "missing"
             raise StoreError(
-                f"{home / file} was damaged: when the collection was closed it had {size:,} bytes, now it is "
-                f"{now}; restore an export, or the folder from a copy (to open what is left, remove "
-                f"{home / SEAL_FILE})"
+                f"{home / file} was damaged, or copied over an older copy: when the collection was closed it "
+                f"had {size:,} bytes, now it is {now}; restore an export, or the folder from a copy (to open "
+                f"it as it is, remove {home / SEAL_FILE})"
             )
     (home / SEAL_FILE).unlink()
 

@@ -9,6 +9,7 @@ import shutil
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import qdrant_edge as edge
@@ -292,12 +293,15 @@ class EdgeStore(Store):
         wal = home / "shard" / "wal"
         return sum(taken for path, _, taken in disk.files(home) if log or path.parent != wal)
 
-    def repair(self) -> list[str]:
-        """Make a registry that is lost or damaged again of what the collections say; gives their names.
+    def repair(self) -> tuple[list[str], list[Path]]:
+        """Make a registry that is lost or damaged again of what the collections say.
+
+        Returns:
+            Their names, and the folders that do not say what they are, which are left alone.
 
         Raises:
-            InputError: it is whole.
-            StoreError: a collection does not say what it is.
+            InputError: it is whole, or there is no folder.
+            StoreError: no collection says what it is, or the registry is a later version's.
         """
         return self._folder.repair()
 
