@@ -285,7 +285,7 @@ def files(path: Path) -> list[Path]:
     return sorted(found, key=lambda it: re.sub(r"[0-9a-f]{8}(-[0-9a-f-]{27})?", "", str(it)))
 
 
-MOST = 50
+MOST = 60
 """Files; each is damaged in every way."""
 
 
