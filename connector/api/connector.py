@@ -29,6 +29,7 @@ from connector.collection.search.search import fetch, rank
 from connector.collection.versions import dual_write
 from connector.collection.versions.aliases import check_name, drop_all, names
 from connector.core.arguments import checked
+from connector.core.deadline import within
 from connector.core.errors import CollectionExists, CollectionNotFound, ConnectorError, InputError
 from connector.core.explanation import Explanation
 from connector.core.forks import Opened
@@ -437,7 +438,8 @@ class Connector:
             hits.ms["total"] += encode
             return hits
 
-        return self._handle.read(search)
+        with within(chosen.timeout):
+            return self._handle.read(search)
 
     @checked
     def explain(
@@ -469,7 +471,8 @@ class Connector:
             encoder = self._handle.encoder_of(collection)
             return explain(collection, encoder, encoder.encode_queries([query])[0], hit, chosen)
 
-        return self._handle.read(explained)
+        with within(chosen.timeout):
+            return self._handle.read(explained)
 
     @checked
     def adapt(

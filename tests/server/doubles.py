@@ -83,7 +83,7 @@ class Double(QdrantLocal):
         return super().create_vector_name(collection_name, *args, **options)
 
     def create_payload_index(
-        self, collection_name: str, field_name: str, field_schema: Any = None, **options: Any
+        self, collection_name: str, field_name: str, field_schema: Any = None, **_: Any
     ) -> Any:
         there = self.indexes[self._physical(collection_name)]
         if self.strict and len(there) >= MOST_INDEXES and field_name not in there:
@@ -91,7 +91,7 @@ class Double(QdrantLocal):
         there[field_name] = str(getattr(getattr(field_schema, "type", field_schema), "value", field_schema))
         return self._default_update_result()
 
-    def delete_payload_index(self, collection_name: str, field_name: str, **options: Any) -> Any:
+    def delete_payload_index(self, collection_name: str, field_name: str, **_: Any) -> Any:
         self.indexes[self._physical(collection_name)].pop(field_name, None)
         return self._default_update_result()
 

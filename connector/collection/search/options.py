@@ -40,6 +40,11 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _seconds(value: Any) -> Any:
+    value = _number(value)
+    return float(value) if type(value) is int else value
+
+
 _ALIGNMENT_SCHEMA = {
     "anyOf": [
         {"type": "string", "pattern": r"^\s*top-([0-9]+|[0-9]+(\.[0-9]+)?%)\s*$"},
@@ -84,6 +89,7 @@ class SearchKeywords(TypedDict, total=False):
     unlike: Sequence[str]
     search_again: bool
     alignment: str | Alignment | None
+    timeout: float | None
 
 
 class SearchOptions(BaseModel):
@@ -113,6 +119,7 @@ class SearchOptions(BaseModel):
             those who read fifty hits.
         alignment: how tokens are scored: "top-1" (MaxSim over the number of query tokens), "top-4",
             "top-1.5%", …; None: the collection's.
+        timeout: seconds that all requests to a server may take together; None for as long as an ingest waits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
@@ -166,6 +173,10 @@ class SearchOptions(BaseModel):
         default=None,
         description='How tokens are scored: "top-1" (MaxSim), "top-4", "top-1.5%", …; by default the '
         "collection's.",
+    )
+
+    timeout: Annotated[float | None, BeforeValidator(_seconds)] = Field(
+        default=10.0, gt=0, description="Seconds that all requests to a server may take together."
     )
 
     @property

@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient
 
 from connector.core.errors import InputError, StoreError, StoreUnavailable
 from connector.stores.server.credentials import Secrets, check_key, in_url, redacted
-from connector.stores.server.retry import Requests
+from connector.stores.server.retry import Requests, bounded
 from connector.stores.server.store import ServerStore
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def connect(url: str, api_key: str | None = None) -> ServerStore:
     location, secrets = redacted(url), Secrets([api_key or "", *in_url(url)])
     try:
         probe = QdrantClient(**options, timeout=CONNECT_SECONDS)
-        client = QdrantClient(**options, timeout=REQUEST_SECONDS)
+        client = QdrantClient(**options, timeout=REQUEST_SECONDS, event_hooks={"request": [bounded]})
     except ValueError as error:
         reason = str(error)
         raise InputError(

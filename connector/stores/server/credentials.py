@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,10 @@ KEY_VARIABLE = "QDRANT_API_KEY"
 
 
 _HIDDEN = "***"
+
+
+_SHORTEST = 4
+"""Characters of a secret; a shorter one would be found in every other word."""
 
 
 def api_key_from_environment(variable: str = KEY_VARIABLE) -> str | None:
@@ -74,13 +79,14 @@ class Secrets:
     """Texts that are taken out of whatever is logged or raised.
 
     Args:
-        texts: keys, passwords and the like; empty ones are passed over.
+        texts: keys, passwords and the like; those that are too short to be secret are passed over.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        given = {text for text in texts if text}
+        given = {text for text in texts if len(text) >= _SHORTEST}
         quoted = {json.dumps(text)[1:-1] for text in given}
-        self._texts = sorted(given | quoted, key=len, reverse=True)  # one may be a part of another
+        longest = sorted(given | quoted, key=len, reverse=True)  # one may be a part of another
+        self._found = re.compile("|".join(rf"(?<!\w){re.escape(it)}(?!\w)" for it in longest) or r"(?!)")
 
     @classmethod
     def of(cls, client: QdrantClient, url: str = "") -> Secrets:
@@ -90,10 +96,8 @@ class Secrets:
         return cls([*proofs, *(proof.split()[-1] for proof in proofs if proof.split()), *in_url(url)])
 
     def hide(self, text: str) -> str:
-        """The text with stars in place of secrets."""
-        for secret in self._texts:
-            text = text.replace(secret, _HIDDEN)
-        return text
+        """The text with stars in place of secrets, where they stand as whole words."""
+        return self._found.sub(_HIDDEN, text)
 
     def in_(self, text: str) -> bool:
         """Whether the text holds one."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
 
+import httpx
 from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -22,6 +24,7 @@ from tenacity import (
     wait_random,
 )
 
+from connector.core.deadline import asking, seconds_left
 from connector.core.errors import ConnectorError, StoreError, StoreUnavailable
 from connector.core.forks import Mutex, Opened
 from connector.stores.points import Refusal
@@ -88,9 +91,10 @@ class Requests:
 
     def _answer(self, call: Callable[[], T], attempts: int) -> T:
         self._opened.check()  # two processes would read each other's answers from one connection
+        left = seconds_left()
         retrying = Retrying(
             retry=retry_if_exception(lambda error: failure_of(error).passes),
-            stop=stop_after_attempt(attempts) | stop_before_delay(SECONDS),
+            stop=stop_after_attempt(attempts) | stop_before_delay(SECONDS if left is None else left),
             wait=_wait,
             before_sleep=self._warn,
             reraise=True,
@@ -101,7 +105,8 @@ class Requests:
                 return call()
 
         try:
-            return retrying(in_turn)
+            with asking():
+                return retrying(in_turn)
         except ConnectorError:  # it was not asked at all
             raise
         except Exception as error:
@@ -112,8 +117,10 @@ class Requests:
 
     def _warn(self, state: RetryCallState) -> None:
         if state.attempt_number == 1:
+            left = seconds_left()
             text = _failure(state).shown(self.secrets)
-            logger.warning("%s: %s; trying again for up to %.0f s", self.location, text, SECONDS)
+            most = SECONDS if left is None else left
+            logger.warning("%s: %s; trying again for up to %.0f s", self.location, text, most)
 
 
 def _wait(state: RetryCallState) -> float:
@@ -125,17 +132,23 @@ def _failure(state: RetryCallState) -> Failure:
     return failure_of(state.outcome.exception() if state.outcome is not None else None)
 
 
-Kind = Literal["silent", "busy", "denied", "refused", "failed"]
-"""No answer came; one that another try may change; the key is not taken; what was sent is not taken; else."""
+Kind = Literal["silent", "busy", "denied", "forbidden", "refused", "failed"]
+"""No answer came; one that another try may change; the key is not taken, or lacks a right; what was sent is
+not taken; else."""
 
 
 _KINDS: dict[int | str | None, Kind] = {
     **dict.fromkeys(("UNAVAILABLE", "DEADLINE_EXCEEDED"), "silent"),
     **dict.fromkeys((408, 429, 500, 502, 503, 504, "RESOURCE_EXHAUSTED"), "busy"),
-    **dict.fromkeys((401, 403, "UNAUTHENTICATED", "PERMISSION_DENIED"), "denied"),
+    **dict.fromkeys((401, "UNAUTHENTICATED"), "denied"),
+    **dict.fromkeys((403, "PERMISSION_DENIED"), "forbidden"),
     **dict.fromkeys((400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE"), "refused"),  # or too large
 }
 """By the status of HTTP and the code of gRPC; what is not here failed for good."""
+
+
+_FOR_GOOD = re.compile(r"not (yet )?(implemented|supported|wired)|panicked", re.IGNORECASE)
+"""What an answer says that another try does not change, though its status does not tell."""
 
 
 _MOST = 500
@@ -174,6 +187,11 @@ class Failure:
             return StoreUnavailable(f"no Qdrant server answers at {location}: {text}")
         if self.kind == "denied":
             return StoreUnavailable(f"{location} refuses the API key ({text}); set QDRANT_API_KEY")
+        if self.kind == "forbidden":
+            return StoreError(
+                f"the API key lacks a right at {location}: {text}; give one that has it (connector stats "
+                "lists the names that a key needs)"
+            )
         return (Refusal if self.kind == "refused" else StoreError)(f"{location}: {text}")
 
     def cause_without(self, secrets: Secrets) -> BaseException | None:
@@ -188,7 +206,7 @@ def failure_of(error: BaseException | None) -> Failure:
         return Failure("busy", f"429 {error}", getattr(error, "retry_after_s", 0.0), error)
     if isinstance(error, UnexpectedResponse):
         reason = error.content.decode(errors="replace") or error.reason_phrase
-        kind = _KINDS.get(error.status_code, "failed")
+        kind = "failed" if _FOR_GOOD.search(reason) else _KINDS.get(error.status_code, "failed")
         return Failure(kind, f"{error.status_code} {reason}", cause=error)
     if isinstance(error, ResponseHandlingException):
         if isinstance(error.source, ValueError):  # its text holds parts of the answer, cut anywhere
@@ -205,3 +223,14 @@ def _grpc_code(error: BaseException | None) -> str:
     """The name of a gRPC status, or an empty text; gRPC has no types to ask for one."""
     code = getattr(error, "code", None)
     return str(getattr(code(), "name", "")) if callable(code) else ""
+
+
+def bounded(request: httpx.Request) -> None:
+    """A hook of the client's: no request takes longer than there is time."""
+    left = seconds_left()
+    if left is not None:
+        timeout = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {
+            key: left if timeout.get(key) is None else min(timeout[key], left)
+            for key in ("connect", "read", "write", "pool")
+        }
