@@ -89,9 +89,11 @@ class AsyncConnector:
     adapt = _awaited(Connector.adapt)
     adapt_to_queries = _awaited(Connector.adapt_to_queries)
     count = _awaited(Connector.count)
+    create_index = _awaited(Connector.create_index)
     delete = _awaited(Connector.delete)
     detach = _awaited(Connector.detach)
     drop = _awaited(Connector.drop)
+    drop_index = _awaited(Connector.drop_index)
     explain = _awaited(Connector.explain)
     export = _awaited(Connector.export)
     get = _awaited(Connector.get)
@@ -105,6 +107,10 @@ class AsyncConnector:
     async def encoder(self) -> Encoder:
         """The collection's encoder, loaded when first asked for."""
         return await self.run(lambda: self.connector.encoder)
+
+    async def indexes(self) -> dict[str, str]:
+        """The metadata keys that are indexed, and the kinds of their values."""
+        return await self.run(lambda: self.connector.indexes)
 
     async def recipe(self) -> Recipe:
         """The recipe of the collection."""

@@ -11,7 +11,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from qdrant_client import models
 
@@ -26,13 +25,17 @@ from connector.core.types import Document
 from connector.encoders import DEFAULT_MODEL, Encoder, Model, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.stores import ServerStore, Store
-from connector.stores.external import ADDED, TEXT_KEYS, AttachedStore, Layout, having, recognised
+from connector.stores.external import ADDED, TEXT_KEYS, AttachedStore, Layout, at, recognised
 
 DEFAULT_RECIPE = "default"
 
 
 _LOOKED_AT = 64
 """Points that tell where the texts are, and what they will take."""
+
+
+_FIRST = 10_000
+"""Points among which they are looked for; a strict server would refuse a filter on keys without an index."""
 
 
 _FILLED = models.Filter(must=[models.FieldCondition(key="passage", range=models.Range(gte=0))])
@@ -75,7 +78,8 @@ def plan(
     """Look at what `attach` would do; nothing is written."""
     physical, here = _look(store, name, text_field, metadata_field)
     texts = [text for _, text in itertools.islice(here.texts(physical), _LOOKED_AT) if text is not None]
-    points, filled, started = store.count(physical), here.count(physical, _FILLED), time.perf_counter()
+    filled = here.count(physical, _FILLED) if here.info(physical) else 0
+    points, started = store.count(physical), time.perf_counter()
     size = 4.0 * encoder.cls_width
     if texts and recipe.codec is not None:
         (coded,) = code(texts, encoder, [recipe.for_model(encoder.fingerprint, encoder.late_interaction)])
@@ -135,6 +139,8 @@ def attach(
                 here.add_vector(physical, vector)
             for sparse in collection.schema.sparse:
                 here.add_vector(physical, sparse)
+            for key, kind in collection.schema.filtered.items():
+                here.create_index(physical, key, kind)
         _fill(collection, here, physical, encoder, progress)
         collection.write_metadata(attaching=None)
     return collection, encoder
@@ -159,13 +165,10 @@ def _look(
         if key is not None and (not key or key in ADDED):
             raise InputError(f"{key!r} is not a payload key of the program's; give the one that it writes")
     keys = TEXT_KEYS if text_field is None else (text_field,)
-    sample = _payloads(store, physical, having(*keys)) or _payloads(store, physical, None)
+    payloads = [record.payload for record in itertools.islice(store.scroll(physical, None), _FIRST)]
+    sample = [it for it in payloads if any(at(it, key) is not None for key in keys)] or payloads
+    sample = sample[:_LOOKED_AT]
     return physical, AttachedStore(store, recognised(sample, text_field, metadata_field))
-
-
-def _payloads(store: Store, physical: str, filter: models.Filter | None) -> list[dict[str, Any]]:
-    found = store.scroll(physical, None, filter=filter)
-    return [record.payload for record in itertools.islice(found, _LOOKED_AT)]
 
 
 def check_recipe(collection: Collection, recipe: Recipe | None, has: str, remedy: str) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
@@ -21,6 +21,7 @@ from connector.collection.documents.counts import mend, recount
 from connector.collection.documents.document_state import checked_ids, documents_of, matching
 from connector.collection.documents.writer import IngestReport
 from connector.collection.handle import CollectionHandle
+from connector.collection.indexes import add, declared, drop
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.search.explain import explain
@@ -40,6 +41,7 @@ from connector.evaluation.adaptation import Adaptation, adapt
 from connector.evaluation.query_mean import QueryMean, adapt_to_queries
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
 from connector.stores import Client, Store, open_store
+from connector.stores.filters import off_key
 from connector.stores.schema import Copies, Distribution
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,7 @@ class Connector:
         recipe: str | os.PathLike[str] | Recipe = "default",
         model: Model = DEFAULT_MODEL,
         device: str | None = None,
+        indexes: Mapping[str, str] | None = None,
         shard_number: Copies | None = None,
         replication_factor: Copies | None = None,
         write_consistency_factor: Copies | None = None,
@@ -106,6 +109,8 @@ class Connector:
                 or one of your own.
             model: a model id or folder, or an encoder of your own.
             device: such as "cpu" or "cuda"; by default the best there is.
+            indexes: metadata keys that searches are filtered by and the kinds of their values, such as
+                {"year": "integer"}; a server in strict mode takes filters on no others.
             shard_number, replication_factor, write_consistency_factor: on a cluster, as Qdrant has them.
 
         Raises:
@@ -130,7 +135,7 @@ class Connector:
                 spread = Distribution.model_validate(asked)
                 if not store.capabilities.copies:
                     logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
-            collection = Collection.create(store, name, chosen, encoder, spread)
+            collection = Collection.create(store, name, chosen, encoder, spread, declared(indexes or {}))
             return cls(CollectionHandle(collection, encoder, device), created=True)
 
     @classmethod
@@ -181,6 +186,7 @@ class Connector:
         recipe: str | os.PathLike[str] | Recipe | None = None,
         model: Model | None = None,
         device: str | None = None,
+        indexes: Mapping[str, str] | None = None,
         shard_number: Copies | None = None,
         replication_factor: Copies | None = None,
         write_consistency_factor: Copies | None = None,
@@ -193,6 +199,7 @@ class Connector:
             recipe: of a new collection, by default `default`; one that is there must have it, if it is given.
             model: of a new collection; of one that is there, where its model is now, as in `open`.
             device: such as "cpu" or "cuda"; by default the best there is.
+            indexes: as in `create`; one that is there gets those that it lacks.
             shard_number, replication_factor, write_consistency_factor: of a new collection on a cluster.
 
         Raises:
@@ -210,6 +217,7 @@ class Connector:
                     recipe=given or "default",
                     model=model or DEFAULT_MODEL,
                     device=device,
+                    indexes=indexes,
                     shard_number=shard_number,
                     replication_factor=replication_factor,
                     write_consistency_factor=write_consistency_factor,
@@ -219,7 +227,9 @@ class Connector:
                 connector = cls.open(name, model=model, device=device, **place)
         try:
             check_recipe(connector.collection, given, "has", "choose another collection")
-        except InputError:
+            if {**connector.indexes, **(indexes or {})} != connector.indexes:
+                connector.create_index(indexes or {})
+        except ConnectorError:
             connector.close()
             raise
         return connector
@@ -296,6 +306,34 @@ class Connector:
         """
         self._check_open()
         return self._handle.encoder_of(self.collection)
+
+    @property
+    def indexes(self) -> dict[str, str]:
+        """The metadata keys that are indexed, and the kinds of their values."""
+        self._check_open()
+        return {off_key(key): kind for key, kind in self._handle.refresh().metadata.indexes.items()}
+
+    @checked
+    def create_index(self, indexes: Mapping[str, str]) -> None:
+        """Index metadata keys that searches are filtered by, as in `create`; points stay as they are.
+
+        Raises:
+            InputError: there is no such kind, or the key has an index of another kind.
+            StoreLocked: a migration runs.
+        """
+        self._check_open()
+        add(self._handle.refresh(), indexes)
+
+    @checked
+    def drop_index(self, key: str) -> None:
+        """Drop the index of a metadata key.
+
+        Raises:
+            InputError: it has none.
+            StoreLocked: a migration runs.
+        """
+        self._check_open()
+        drop(self._handle.refresh(), key)
 
     def refresh(self) -> None:
         """Look again which version the name leads to; on a server that is otherwise seen within a second."""
@@ -554,7 +592,7 @@ class Connector:
         """The revisions of a folder, to be applied to the collection: `migrations(folder).upgrade()`.
 
         Args:
-            folder: the revisions, which `connector migrate init` and `connector migrate new` make.
+            folder: the revisions, `.py` files as the repository's folder `migrations` has them.
             min_overlap: least mean overlap of the first ten hits of canary queries, 0 to 1; a new version
                 with less is refused.
             report: told what is done, how many of its points are, and of how many.

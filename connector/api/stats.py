@@ -8,6 +8,7 @@ from itertools import islice
 
 from connector.collection.collection import Collection
 from connector.collection.documents.writer import WORD_BYTES
+from connector.stores.filters import off_key
 from connector.stores.schema import CLS, FDE
 
 
@@ -29,6 +30,9 @@ class Stats:
         at_rest_bytes: what the collection's folder takes on disk, texts, payload, indexes and write-ahead
             log included; None where it cannot be seen.
         log_bytes: the write-ahead log's part of that; it does not grow with the collection.
+        vectors: the types of Qdrant's that its dense vectors are stored in, by their names.
+        indexes: the metadata keys that are indexed, and the kinds of their values.
+        keys: names on a server that an API key limited to some needs: to read all but the last, to write all.
     """
 
     collection: str
@@ -41,6 +45,9 @@ class Stats:
     bytes_per_passage: dict[str, float]
     at_rest_bytes: int | None
     log_bytes: int | None
+    vectors: dict[str, str]
+    indexes: dict[str, str]
+    keys: list[str]
 
 
 _STATS_SAMPLE = 10_000
@@ -74,4 +81,7 @@ def stats_of(collection: Collection) -> Stats:
         bytes_per_passage={name: round(size, 1) for name, size in sizes.items()},
         at_rest_bytes=disk,
         log_bytes=None if disk is None or rest is None else max(disk - rest, 0),
+        vectors={it.name: it.datatype for it in collection.schema.vectors},
+        indexes={off_key(key): kind for key, kind in collection.metadata.indexes.items()},
+        keys=[collection.name, collection.physical, *store.shared] if store.shared else [],
     )

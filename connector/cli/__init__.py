@@ -3,6 +3,7 @@
 from connector.cli.commands import (  # noqa: F401
     catalog,
     evaluate,
+    index,
     ingest,
     main,
     migrate,

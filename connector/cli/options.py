@@ -275,6 +275,21 @@ def metadata_filter(text: str) -> Decorator:
     return click.option("--filter", metavar="JSON", callback=_parse_filter, help=text)
 
 
+class Index(click.ParamType[Any]):
+    """A metadata key and the kind of its values, such as year:integer."""
+
+    name = "KEY:KIND"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The two."""
+        key, colon, kind = str(value).rpartition(":")
+        if not colon:
+            self.fail(f"{value!r} names no kind; give KEY:KIND, such as year:integer", param, ctx)
+        return key, kind
+
+
 class TextCommand(click.Command):
     """A command whose texts are UTF-8; only paths may be any bytes, as the system has them."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +37,7 @@ from connector.scoring.muvera import Muvera
 from connector.scoring.strategy import Strategy, weighted
 from connector.stores import Record, Store
 from connector.stores.external import seen_through
-from connector.stores.schema import CollectionSchema, Distribution
+from connector.stores.schema import CollectionSchema, Distribution, PayloadKind
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class Collection:
         recipe: Recipe,
         encoder: Encoder,
         spread: Distribution | None = None,
+        indexes: Mapping[str, PayloadKind] | None = None,
     ) -> Collection:
         """Make an empty collection.
 
@@ -97,8 +98,9 @@ class Collection:
             CollectionExists: the name is taken.
             StoreLocked: a collection of this name is being imported.
         """
+        metadata = new_metadata(recipe, encoder, copies=spread, indexes=dict(indexes or {}))
         with making(store, name) as physical:
-            cls.make(store, physical, new_metadata(recipe, encoder, copies=spread))
+            cls.make(store, physical, metadata)
             store.switch(name, physical)
         return cls(store, name)
 
@@ -113,6 +115,12 @@ class Collection:
         Raises:
             CollectionExists: there is such a version.
         """
+        metadata = metadata.made_by(store.capabilities)
+        if metadata.turbo is not None:
+            logger.warning(
+                "%s has no turbo types, as Qdrant has from 1.19 on: %r keeps vectors as %s in their place",
+                *(store.location, physical, metadata.turbo),
+            )
         store.create(physical, metadata.collection_schema, metadata.stored())
         return cls(store, physical)
 

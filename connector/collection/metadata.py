@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
 
 from connector.collection.recipe import Recipe, load_recipe
-from connector.compression.codecs.scalar_quantization import stored_bytes
+from connector.compression.codecs.scalar_quantization import TURBO, stored_bytes
 from connector.compression.reduction import Setting
 from connector.core.errors import CollectionError, own_words
 from connector.core.types import Float32
@@ -30,7 +30,7 @@ from connector.scoring.bm25 import AVERAGE, BM25, bm25
 from connector.scoring.feedback import Feedback, parse_feedback
 from connector.scoring.fusion import Fusion, parse_fusion
 from connector.scoring.muvera import Muvera
-from connector.stores import PayloadKind
+from connector.stores import Capabilities, PayloadKind
 from connector.stores.external import Layout
 from connector.stores.schema import (
     CLS,
@@ -69,6 +69,10 @@ DECISIVE = ("uid", "recipe", *SCORING, "filling")
 """Keys that decide how a collection is written and searched."""
 
 
+_FILTERED: dict[str, PayloadKind] = dict.fromkeys(("passage", "passages", "words"), "integer")
+"""Payload keys of points by which passages are told from marks, and documents from their passages."""
+
+
 UNCOUNTED = 0.0
 """The average length of passages until the first ones come."""
 
@@ -97,6 +101,7 @@ class CollectionMetadata(BaseModel):
         frequencies: how many passages the token frequencies count, if the recipe asks for them.
         hnsw, copies: the graph of the CLS vectors and how a cluster spreads it, if given.
         indexes: indexed payload keys and their kinds.
+        turbo: what is stored in place of Qdrant's turbo types, where it was made on a server without them.
         canaries: how many queries are kept to try versions by.
         waiting: how many artifacts hold what is encoded and waits for its codec.
         imported: digest of the export that it was made of.
@@ -133,6 +138,7 @@ class CollectionMetadata(BaseModel):
     hnsw: Json[Hnsw] | None = None
     copies: Json[Distribution] | None = None
     indexes: Json[dict[str, PayloadKind]] = Field(default_factory=dict)
+    turbo: Literal["float16"] | None = None
     canaries: int | None = None
     waiting: int | None = None
     imported: str | None = None
@@ -198,6 +204,11 @@ class CollectionMetadata(BaseModel):
     def collection_schema(self) -> CollectionSchema:
         """The vectors of the collection."""
         schema = schema_for(self.recipe, self.cls_width, self.token_width, self.hnsw, self.copies)
+        vectors = tuple(
+            replace(it, datatype=self.turbo) if self.turbo and it.datatype in TURBO else it
+            for it in schema.vectors
+        )
+        schema = replace(schema, vectors=vectors, indexes=self.indexes, filtered=_FILTERED)
         # A collection from before words were counted is copied as it is.
         return schema if self.average_words is None else replace(schema, weights="float16")
 
@@ -207,13 +218,22 @@ class CollectionMetadata(BaseModel):
         recipe = self.recipe
         if recipe.codec is None:
             return 0
-        own_byte = recipe.saliency and recipe.layout == "codes"  # else it is the vectors' length
+        if recipe.layout == "multivector":
+            rows = self.collection_schema.vector(TOKENS)
+            return stored_bytes(rows.datatype, rows.size)
+        own_byte = recipe.saliency  # in the other layout it is the vectors' length
         return recipe.make_codec().bytes_per_token(self.token_width) + own_byte
 
     @property
     def vector_bytes(self) -> dict[str, int]:
         """Bytes of one stored row of each named vector of Qdrant's."""
         return {it.name: stored_bytes(it.datatype, it.size) for it in self.collection_schema.vectors}
+
+    def made_by(self, engine: Capabilities) -> CollectionMetadata:
+        """The same with what an engine can store in place of what it cannot."""
+        plain = self.model_copy(update={"turbo": None})
+        lacks = not engine.turbo and any(it.datatype in TURBO for it in plain.collection_schema.vectors)
+        return self.model_copy(update={"turbo": "float16" if lacks else None})
 
     def stored(self) -> dict[str, str]:
         """All that is known, as it is stored."""

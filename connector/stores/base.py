@@ -30,6 +30,7 @@ class Capabilities:
             graphs, so that being killed in the meantime does no harm; else the collection is copied.
         indexes: it keeps indexes of payload values.
         copies: it keeps several copies of a collection on several machines.
+        turbo: it stores vectors of Qdrant's turbo types, as servers do from 1.19 on; else float16 is stored.
     """
 
     aliases: bool
@@ -37,6 +38,7 @@ class Capabilities:
     alters: bool
     indexes: bool
     copies: bool
+    turbo: bool
 
 
 class Lease(Protocol):
@@ -56,6 +58,9 @@ class Store(Protocol):
     """
 
     capabilities: Capabilities
+
+    shared: tuple[str, ...] = ()
+    """Collections for all of its collections, which no user has made: the last one is only for writing."""
 
     @property
     def location(self) -> str:
@@ -170,6 +175,9 @@ class Store(Protocol):
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         """Index the values of a payload key, for filters; one that is there stays."""
+
+    def drop_index(self, name: str, key: str) -> None:
+        """Drop the index of a payload key; a missing one does no harm."""
 
     def finish(self, name: str) -> None:
         """Called after many writes: build indexes and cut logs, where the engine does not by itself."""

@@ -17,7 +17,7 @@ from connector.stores.filters import Where, renamed
 from connector.stores.points import Keys, Point, Query, Record
 from connector.stores.schema import CollectionSchema, PayloadKind
 from connector.stores.server.convert import native
-from connector.stores.server.store import ARTIFACTS, ServerStore
+from connector.stores.server.store import ServerStore
 
 OWN = "late_"
 """Before the payload keys, vectors and descriptions that this library adds to points of other programs."""
@@ -64,7 +64,7 @@ class Layout(BaseModel):
 
     def text_of(self, payload: Mapping[str, Any]) -> str | None:
         """The text of a point; None if it has none."""
-        value = _at(payload, self.text)
+        value = at(payload, self.text)
         if self.node and isinstance(value, str):
             try:
                 value = json.loads(value).get("text")
@@ -138,7 +138,7 @@ def _layout(
     return Layout(text=plain[0], metadata=metadata_field) if len(plain) == 1 else None
 
 
-def _at(payload: Mapping[str, Any], path: str) -> Any:
+def at(payload: Mapping[str, Any], path: str) -> Any:
     """The value at a key, or at the end of a path of keys with dots between."""
     if path in payload:
         return payload[path]
@@ -233,6 +233,9 @@ class AttachedStore(ServerStore):
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         super().create_index(name, self._key(key), kind)
 
+    def drop_index(self, name: str, key: str) -> None:
+        super().drop_index(name, self._key(key))
+
     def check_free(self, name: str, schema: CollectionSchema) -> None:
         """Raises CollectionError if anything that would be added has the name of something of the program's.
 
@@ -244,7 +247,8 @@ class AttachedStore(ServerStore):
         named = params.vectors if isinstance(params.vectors, dict) else {}
         vectors = {*named, *(params.sparse_vectors or {})} & {OWN + it for it in schema.names}
         taken = [f"metadata {OWN + key!r}" for key in self.info(name)]
-        taken += [f"payload key {key!r}" for key in ADDED if ServerStore.count(self, name, having(key))]
+        keys = {key for it in ServerStore.scroll(self, name, ADDED) for key in it.payload}
+        taken += [f"payload key {key!r}" for key in sorted(keys)]
         taken += [f"vector {it!r}" for it in sorted(vectors)]
         if taken:
             raise CollectionError(
@@ -261,7 +265,7 @@ class AttachedStore(ServerStore):
         for vector in schema.names:
             self.drop_vector(name, vector)
         self._on(self._client.delete_payload, name, list(ADDED), models.Filter(), wait=True)
-        self._call(self._client.delete_collection, self._physical(name) + ARTIFACTS)
+        self._artifacts.drop(self._physical(name))
         self.set_info(name, dict.fromkeys(self.info(name), ""))
 
     def _keys(self, ours: Sequence[str] | None) -> list[str] | None:
@@ -293,12 +297,6 @@ class AttachedStore(ServerStore):
 def _added(payload: Mapping[str, Any]) -> dict[str, Any]:
     """What is added to a payload of the program's."""
     return {OWN + key: it for key, it in payload.items() if key not in _THEIRS}
-
-
-def having(*keys: str) -> models.Filter:
-    """Points that have one of these payload keys."""
-    empty = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)) for key in keys]
-    return models.Filter(should=[models.Filter(must_not=[it]) for it in empty])
 
 
 def _is_id(id_: str) -> bool:

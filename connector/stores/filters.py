@@ -27,7 +27,17 @@ def on_metadata(filter: Where) -> Where:
         return None
     if not isinstance(filter, models.Filter):
         raise InputError(f"filter is a {type(filter).__name__}; give a qdrant_client.models.Filter")
-    return renamed(filter, _with_prefix)
+    return renamed(filter, on_key)
+
+
+def on_key(key: str) -> str:
+    """The payload key of a metadata key."""
+    return key if key.startswith(_PREFIX) else _PREFIX + key
+
+
+def off_key(key: str) -> str:
+    """The metadata key of a payload key."""
+    return key.removeprefix(_PREFIX)
 
 
 def renamed(
@@ -55,10 +65,6 @@ def renamed(
         "has_id": lambda ids: [id(it) for it in ids],
     }
     return models.Filter.model_validate(walk(filter.model_dump(exclude_unset=True, by_alias=True)))
-
-
-def _with_prefix(key: str) -> str:
-    return key if key.startswith(_PREFIX) else _PREFIX + key
 
 
 def matches_all(filter: models.Filter) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -85,12 +86,16 @@ class CollectionSchema:
         sparse: names of the sparse ones, scored with inverse document frequencies.
         distribution: how a cluster spreads it.
         weights: type of the sparse ones' values in the index that large collections have beside them.
+        indexes: payload keys that are indexed, and the kinds of their values.
+        filtered: those that this library itself filters by, which a strict server wants indexed, too.
     """
 
     vectors: tuple[VectorSchema, ...]
     sparse: tuple[str, ...] = ()
     distribution: Distribution = field(default_factory=Distribution)
     weights: Literal["float16", "float32"] = "float32"
+    indexes: Mapping[str, PayloadKind] = field(default_factory=dict)
+    filtered: Mapping[str, PayloadKind] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:

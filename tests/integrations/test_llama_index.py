@@ -54,6 +54,7 @@ from connector.integrations.llama_index import (
     filter_of,
     node_of,
 )
+from tests.server.doubles import double
 
 QUESTION = "How do bees tell each other where flowers are?"
 SUBJECTS = [
@@ -633,3 +634,13 @@ def test_without_llama_index() -> None:
         "connector.core.errors.MissingExtra: llama_index is not installed; "
         "install it with: pip install 'qdrant-late-interaction[llama-index]'"
     )
+
+
+def test_deleting_a_document_works_on_a_strict_server(encoder: Encoder) -> None:
+    """It filters by the source of nodes, which has an index since the first ones came."""
+    with Connector.create("nodes", client=double(strict=True), model=encoder, recipe="dense") as connector:
+        store = LateInteractionVectorStore(connector)
+        source = {schema.NodeRelationship.SOURCE: schema.RelatedNodeInfo(node_id="book")}
+        store.add([TextNode(id_="1", text="a page", relationships=source), TextNode(id_="2", text="another")])
+        store.delete("book")
+        assert connector.count() == 1

@@ -235,8 +235,8 @@ def test_a_migration_that_fails_is_finished_when_the_server_is_well_again(
 
 def release(client: QdrantClient) -> None:
     """As a minute does that passes."""
-    if client.collection_exists("connector__leases"):
-        client.delete_collection("connector__leases")
+    if client.collection_exists("connector__locks"):
+        client.delete_collection("connector__locks")
 
 
 def test_each_kind_of_fault_is_among_them() -> None:

@@ -55,6 +55,7 @@ class Double(QdrantLocal):
     Args:
         version: of the server.
         strict: whether every new collection is in strict mode, as a managed cluster has it.
+        nodes: of the cluster; with one it is none.
 
     Attributes:
         made: how each collection was created.
@@ -62,15 +63,21 @@ class Double(QdrantLocal):
         asked: the names of the methods that were called.
     """
 
-    def __init__(self, version: str = "1.19.0", strict: bool = False) -> None:
+    def __init__(self, version: str = "1.19.0", strict: bool = False, nodes: int = 1) -> None:
         super().__init__(location=":memory:")
-        self.version, self.strict = version, strict
+        self.version, self.strict, self.nodes = version, strict, nodes
         self.made: dict[str, dict[str, Any]] = {}
         self.indexes: dict[str, dict[str, str]] = {}
         self.asked: list[str] = []
 
     def info(self) -> models.VersionInfo:
         return models.VersionInfo(title="qdrant - vector search engine", version=self.version)
+
+    def cluster_status(self) -> Any:
+        if self.nodes == 1:
+            return models.ClusterStatusOneOf(status="disabled")
+        peers = {str(it): models.PeerInfo(uri=f"http://node-{it}:6335/") for it in range(self.nodes)}
+        return models.ClusterStatusOneOf1.model_construct(status="enabled", peer_id=0, peers=peers)
 
     def create_collection(self, collection_name: str, *args: Any, **options: Any) -> bool:
         self._check_types(options.get("vectors_config"))
@@ -140,11 +147,11 @@ for _method in FILTERED:
     setattr(Double, _method, _watched(_method))
 
 
-def double(version: str = "1.19.0", strict: bool = False) -> QdrantClient:
+def double(version: str = "1.19.0", strict: bool = False, nodes: int = 1) -> QdrantClient:
     """A client of such a server; its `_client` is the `Double`."""
     client = QdrantClient(":memory:")
     client._client.close()
-    client._client = Double(version, strict)
+    client._client = Double(version, strict, nodes)
     return client
 
 

@@ -47,7 +47,8 @@ def schema(tokens: str = "float32") -> CollectionSchema:
         (
             VectorSchema("cls", WIDTH, "float32"),
             VectorSchema("tokens", TOKEN_WIDTH, datatype, multivector=True),
-        )
+        ),
+        indexes={"metadata.odd": "bool", "n": "integer"},
     )
 
 
@@ -390,7 +391,7 @@ WORDS = {number: words(*range(number % 7, 12, 1 + number % 4), 20 + number) for 
 def worded(store: Store, name: str) -> Store:
     """Sixty points with vectors and words, which weigh 0.5 to 2."""
     store.drop(name)
-    store.create(name, CollectionSchema(schema().vectors, ("lexical",)), {})
+    store.create(name, replace(schema(), sparse=("lexical",)), {})
     store.upsert(
         name, [Point(it.id, {**it.vectors, "lexical": sparse}, it.payload) for it, sparse in sixty()]
     )
@@ -563,7 +564,7 @@ def test_fusing_with_words_that_nothing_has_leaves_the_other_order(
 def test_a_collection_of_words_survives_reopening(tmp_path: Path) -> None:
     place = {"path": tmp_path / "qdrant"}
     store = open_store(**place)
-    store.create("a", CollectionSchema(schema().vectors, ("lexical",)), {})
+    store.create("a", replace(schema(), sparse=("lexical",)), {})
     store.upsert("a", [Point(it.id, {**it.vectors, "lexical": sparse}, it.payload) for it, sparse in sixty()])
     before = found_by(store, "a", Nearest(words(3, 25, 7), "lexical", 10))
     store.finish("a")

@@ -57,7 +57,7 @@ def store(client: Any) -> ServerStore:
 
 def held_by(store: ServerStore) -> list[str]:
     """Tokens of the holders of the key."""
-    points, _ = store._client.scroll("connector__leases")
+    points, _ = store._client.scroll("connector__locks")
     return [str(point.payload["token"]) for point in points if point.payload]
 
 

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient
 
 from connector import Connector, Document, Encoder
 from connector.core.deadline import asking, seconds_left, within
-from connector.core.errors import InputError, StoreError, StoreUnavailable
+from connector.core.errors import InputError, StoreUnavailable
 from connector.stores.server.credentials import Secrets
 from connector.stores.server.retry import Requests, bounded, failure_of
 from tests.server.doubles import refusal
@@ -89,10 +89,10 @@ def test_an_answer_that_will_not_change_is_not_asked_for_again(
 def test_a_right_that_is_missing_is_named() -> None:
     answer = failure_of(refusal("Forbidden: Access to collection docs is required", 403))
     error = answer.error("http://there", Secrets([]), 1)
-    assert type(error) is StoreError
+    assert isinstance(error, StoreUnavailable)
     assert "lacks a right at http://there: 403" in str(error)
     assert "collection docs" in str(error)
-    assert "set QDRANT_API_KEY" not in str(error)
+    assert "refuses the API key" not in str(error)
 
 
 def test_short_keys_do_not_eat_letters() -> None:

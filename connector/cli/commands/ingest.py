@@ -39,6 +39,15 @@ def _field(option: str, text: str) -> options.Decorator:
 @options.count("--shard-number", help="Shards of a new collection on a cluster.")
 @options.count("--replication-factor", help="Copies of each of its shards.")
 @options.count("--write-consistency-factor", help="Of the copies, how many a write waits for.")
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    type=options.Index(),
+    callback=lambda _ctx, _param, given: dict(given) or None,
+    metavar="KEY:KIND",
+    help="Index a metadata key for filters, such as year:integer; may be given several times.",
+)
 @click.option("--delete-missing", is_flag=True, help="At the end, delete documents not in SOURCE.")
 @options.json
 def ingest_command(

@@ -65,7 +65,8 @@ def import_collection(
         physical = _unfinished(store, name, export.building)
         if physical is None:
             physical = next_version(store, name)
-            store.create(physical, export.schema, export.info)
+            made = export.metadata.made_by(store.capabilities)
+            store.create(physical, made.collection_schema, export.info | stored_form(turbo=made.turbo))
         for file in manifest.artifacts:
             store.put_artifact(physical, Path(file.name).name, (folder / file.name).read_bytes())
         done = 0
@@ -75,8 +76,6 @@ def import_collection(
             if not store.retrieve(physical, [points[-1].id], []):  # else all before it are there, too
                 store.upsert(physical, points)
             progress("Importing", done := done + part.points, manifest.points)
-        for key, kind in export.metadata.indexes.items():
-            store.create_index(physical, key, kind)
         store.finish(physical)
         if problem := _miscount(store, physical, manifest):
             store.drop(physical)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from connector.core.errors import CollectionExists, CollectionNotFound, InputError, StoreLocked
 from connector.stores import Store
+from connector.stores.server.shared import is_shared
 
 _DROPPED = "dropped"
 
@@ -29,7 +30,7 @@ _VERSION = re.compile(r"(.+)__v(\d{4,})")
 
 def check_name(name: str) -> None:
     """Raises InputError unless every engine takes this collection name."""
-    taken = name.endswith("__artifacts") or name == "connector__leases" or _VERSION.fullmatch(name)
+    taken = is_shared(name) or _VERSION.fullmatch(name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", name) or taken:
         raise InputError(
             f"collection name {name!r} cannot be used; take up to 120 letters, digits, '.', '_' and '-', "

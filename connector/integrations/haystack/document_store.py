@@ -44,6 +44,8 @@ class LateInteractionDocumentStore:
         recipe: of a new collection; one that is there must have it, if it is given.
         model: likewise; a model id or folder, or an encoder of your own.
         device: such as "cpu" or "cuda"; by default the best there is.
+        indexes: metadata keys that are filtered by ("year" of "meta.year") and the kinds of their
+            values, as in `Connector.create`.
 
     Raises:
         InputError: the arguments do not go together.
@@ -60,6 +62,7 @@ class LateInteractionDocumentStore:
         recipe: str | os.PathLike[str] | Recipe | None = None,
         model: Model | None = None,
         device: str | None = None,
+        indexes: dict[str, str] | None = None,
     ) -> None:
         if api_key is not None and not isinstance(api_key, Secret):
             raise InputError("api_key is a text, which a saved pipeline would show; give a haystack Secret")
@@ -67,7 +70,12 @@ class LateInteractionDocumentStore:
         self._place = {key: value for key, value in places.items() if value is not None}
         chosen = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
         model = os.fspath(model) if isinstance(model, os.PathLike) else model
-        self._options: dict[str, Any] = {"recipe": chosen, "model": model, "device": device}
+        self._options: dict[str, Any] = {
+            "recipe": chosen,
+            "model": model,
+            "device": device,
+            "indexes": indexes,
+        }
         self._api_key = api_key
         self._opening = Mutex()
         self._held: Held | None = None

@@ -56,6 +56,8 @@ class LateInteractionVectorStore(BasePydanticVectorStore):
         """
         _refuse(kwargs)
         documents = documents_of(nodes)
+        if SOURCE not in self._connector.indexes:  # `delete` filters by it
+            self._connector.create_index({SOURCE: "keyword"})
         write(self._connector, documents)
         return [document.id for document in documents]
 

@@ -56,7 +56,9 @@ class EdgeStore(Store):
         StoreError: the folder cannot be used.
     """
 
-    capabilities = Capabilities(aliases=False, quantizes=True, alters=False, indexes=True, copies=False)
+    capabilities = Capabilities(
+        aliases=False, quantizes=True, alters=False, indexes=True, copies=False, turbo=True
+    )
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._shared = shared_folder(path)
@@ -95,6 +97,8 @@ class EdgeStore(Store):
                 registry.collections[name] = Entry(folder=home, info=dict(info))
             undo.pop_all()
             folder.shards[name] = shard
+        for key, kind in schema.indexes.items():
+            self.create_index(name, key, kind)
 
     def drop(self, name: str) -> None:
         folder = self._folder
@@ -276,6 +280,10 @@ class EdgeStore(Store):
         operation = edge.UpdateOperation.create_field_index(key, schema)
         shard = self._writable(name, self.disk_bytes(name, log=False))  # it is no larger than the data
         shard(lambda engine: engine.update(operation))
+
+    def drop_index(self, name: str, key: str) -> None:
+        operation = edge.UpdateOperation.delete_field_index(key)
+        self._shard(name)(lambda engine: engine.update(operation))
 
     def finish(self, name: str) -> None:
         """Build the HNSW graph when there are enough points for one, flush, and cut the log.

@@ -13,6 +13,7 @@ from connector.core.errors import InputError, StoreError, StoreUnavailable
 from connector.stores.server.credentials import Secrets, check_key, in_url, redacted
 from connector.stores.server.retry import Requests, bounded
 from connector.stores.server.store import ServerStore
+from connector.stores.server.versions import supported
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def connect(url: str, api_key: str | None = None) -> ServerStore:
         logger.warning("the API key goes to %s unencrypted, for all on the way to read; use https", location)
     try:
         Requests(probe, url).once(probe.get_collections)
+        supported(Requests(probe, url))
     except StoreError as error:
         client.close()
         if isinstance(error, StoreUnavailable):

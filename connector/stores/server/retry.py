@@ -27,6 +27,7 @@ from tenacity import (
 from connector.core.deadline import asking, seconds_left
 from connector.core.errors import ConnectorError, StoreError, StoreUnavailable
 from connector.core.forks import Mutex, Opened
+from connector.stores.filters import off_key
 from connector.stores.points import Refusal
 from connector.stores.server.credentials import Secrets, redacted
 
@@ -71,6 +72,7 @@ class Requests:
 
     Attributes:
         local: whether there is no server; requests of several threads are then made one after the other.
+        indexes: whether it keeps indexes and copies, as a server does.
     """
 
     def __init__(self, client: QdrantClient, location: str) -> None:
@@ -78,6 +80,7 @@ class Requests:
         self.location = redacted(location)
         self.secrets = Secrets.of(client, location)
         self.local = isinstance(client._client, QdrantLocal)
+        self.indexes = type(client._client) is not QdrantLocal
         self._opened = Opened(f"the client of {self.location}")
         self._turn = _ONE_AT_A_TIME if self.local else nullcontext()
 
@@ -151,6 +154,10 @@ _FOR_GOOD = re.compile(r"not (yet )?(implemented|supported|wired)|panicked", re.
 """What an answer says that another try does not change, though its status does not tell."""
 
 
+_UNINDEXED = re.compile(r'Index required but not found for \\?"(.+?)\\?" of one .*?types: \[(.*?)\]')
+"""What a server in strict mode says of a filter."""
+
+
 _MOST = 500
 """Characters of an answer that a message repeats."""
 
@@ -188,9 +195,15 @@ class Failure:
         if self.kind == "denied":
             return StoreUnavailable(f"{location} refuses the API key ({text}); set QDRANT_API_KEY")
         if self.kind == "forbidden":
+            return StoreUnavailable(
+                f"the API key lacks a right at {location}: {text}; give one that has it (QDRANT_API_KEY): "
+                "connector stats lists the collections that a key needs"
+            )
+        if unindexed := _UNINDEXED.search(self.text):
+            key = off_key(unindexed[1].replace('\\"', '"'))
             return StoreError(
-                f"the API key lacks a right at {location}: {text}; give one that has it (connector stats "
-                "lists the names that a key needs)"
+                f"{location} is in strict mode and takes no filter on {key!r} without an index (of kind "
+                f"{unindexed[2] or 'keyword'}); add one: connector index add {key}:KIND"
             )
         return (Refusal if self.kind == "refused" else StoreError)(f"{location}: {text}")
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import cached_property
 from typing import Any, ParamSpec, TypeVar
 
 from qdrant_client import QdrantClient, models
 
 from connector.core.errors import CollectionExists, StoreError, StoreUnavailable
-from connector.core.io import sealed, unsealed
-from connector.core.types import point_id
 from connector.stores.base import Capabilities, Lease, Store, missing
 from connector.stores.filters import Where
 from connector.stores.points import Keys, Point, Query, Record, amend_there, batches, paged, write_in_order
@@ -19,6 +17,8 @@ from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
 from connector.stores.server import convert
 from connector.stores.server.leases import hold
 from connector.stores.server.retry import Requests
+from connector.stores.server.shared import ARTIFACTS, LOCKS, Artifacts, is_shared, make
+from connector.stores.server.versions import supported
 
 P = ParamSpec("P")
 
@@ -33,22 +33,19 @@ MAX_REQUEST_BYTES = 16 * 2**20
 _PAGE = 256
 
 
-ARTIFACTS = "__artifacts"
-"""After a collection's name, that of the one with its artifacts."""
-
-
-_LEASES = "connector__leases"
-
-
 _FLAT = models.VectorParamsDiff(hnsw_config=models.HnswConfigDiff(m=0), on_disk=True)
 """Of token vectors: Qdrant scores candidates by them, and makes no graph of them."""
+
+
+_TURBO_SINCE = (1, 19)
+"""Earlier servers know the names of the types, and answer 500 when a collection is made with one."""
 
 
 class ServerStore(Store):
     """Collections on a server.
 
-    Artifacts stand in a second collection beside each one, `NAME__artifacts`. Every request is made again
-    while its failures may pass, so each one is such that a second time changes nothing.
+    Artifacts and locks stand in collections of their own (`connector.stores.server.shared`). Every request is
+    made again while its failures may pass, so each one is such that a second time changes nothing.
 
     Args:
         client: any `QdrantClient`; `QdrantClient(":memory:")` does for tests.
@@ -56,15 +53,27 @@ class ServerStore(Store):
         owned: whether `close` closes the client too.
     """
 
+    shared = (ARTIFACTS, LOCKS)
+
     _prefix = ""
     """Before the names of vectors."""
 
     def __init__(self, client: QdrantClient, location: str, owned: bool = False) -> None:
         self._client, self._owned = client, owned
         self._call = Requests(client, location)
-        there = not self._call.local
-        self.capabilities = Capabilities(
-            aliases=True, quantizes=there, alters=True, indexes=there, copies=there
+        self._artifacts = Artifacts(self._call)
+
+    @cached_property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]
+        """What the server can do, by its version, which it is asked once."""
+        there = self._call.indexes
+        return Capabilities(
+            aliases=True,
+            quantizes=there,
+            alters=True,
+            indexes=there,
+            copies=there,
+            turbo=supported(self._call) >= _TURBO_SINCE,
         )
 
     @property
@@ -78,7 +87,7 @@ class ServerStore(Store):
 
     def names(self) -> list[str]:
         found = self._call(self._client.get_collections).collections
-        return sorted(it.name for it in found if not it.name.endswith(ARTIFACTS) and it.name != _LEASES)
+        return sorted(it.name for it in found if not is_shared(it.name))
 
     def aliases(self) -> dict[str, str]:
         found = self._call(self._client.get_aliases).aliases
@@ -97,24 +106,14 @@ class ServerStore(Store):
             self._call(self._client.update_collection_aliases, operations)
 
     def lease(self, key: str) -> AbstractContextManager[Lease]:
-        self._make_payloads(_LEASES)
-        return hold(self._call, _LEASES, key)
+        make(self._call, LOCKS, ["token", "mark"])
+        return hold(self._call, LOCKS, key)
 
     def _physical(self, name: str) -> str:
         """The collection that a name leads to; descriptions and artifacts are written under it."""
         name = self.aliases().get(name, name)
         self._check(name)
         return name
-
-    def _make_payloads(self, name: str) -> None:
-        """A collection without vectors, unless it is there."""
-        if self._there(name):
-            return
-        try:
-            self._call(self._client.create_collection, name, vectors_config={})
-        except StoreError:
-            if not self._there(name):  # else another one has just made it
-                raise
 
     def create(self, name: str, schema: CollectionSchema, info: Mapping[str, str]) -> None:
         exists = CollectionExists(f"collection {name!r} exists at {self.location}; open it or drop it")
@@ -137,11 +136,13 @@ class ServerStore(Store):
             if "uid" not in info or self.info(name).get("uid") != info["uid"]:
                 raise exists from error
             # else the answer to an earlier attempt was lost
-        self._call(self._client.delete_collection, name + ARTIFACTS)  # of a drop that was killed
+        self._artifacts.drop(name)  # of a drop that was killed
+        for key, kind in {**schema.filtered, **schema.indexes}.items():
+            self.create_index(name, key, kind)
 
     def drop(self, name: str) -> None:
         name = self._physical(name)
-        self._call(self._client.delete_collection, name + ARTIFACTS)
+        self._artifacts.drop(name)
         self._call(self._client.delete_collection, name)
 
     def info(self, name: str) -> dict[str, str]:
@@ -151,30 +152,18 @@ class ServerStore(Store):
         self._call(self._client.update_collection, self._physical(name), metadata=dict(info))
 
     def put_artifact(self, name: str, key: str, data: bytes) -> None:
-        self._put_artifact(name, key, data, models.UpdateMode.UPSERT)
+        self._artifacts.put(self._physical(name), key, data, models.UpdateMode.UPSERT)
 
     def claim_artifact(self, name: str, key: str, data: bytes) -> bytes:
-        self._put_artifact(name, key, data, models.UpdateMode.INSERT_ONLY)
-        return self.get_artifact(name, key)
-
-    def _put_artifact(self, name: str, key: str, data: bytes, mode: models.UpdateMode) -> None:
-        home = self._physical(name) + ARTIFACTS
-        self._make_payloads(home)
-        payload = {"key": key, "data": base64.b64encode(sealed(data)).decode()}
-        point = models.PointStruct(id=point_id(key, 0), vector={}, payload=payload)
-        self._call(self._client.upsert, home, [point], wait=True, update_mode=mode)
+        name = self._physical(name)
+        self._artifacts.put(name, key, data, models.UpdateMode.INSERT_ONLY)
+        return self._artifacts.get(name, key)
 
     def get_artifact(self, name: str, key: str) -> bytes:
-        home, id_ = self._physical(name) + ARTIFACTS, point_id(key, 0)
-        found = self._call(self._client.retrieve, home, [id_]) if self._there(home) else []
-        if not found or not found[0].payload:
-            raise StoreError(f"collection {name!r} at {self.location} has lost its {key}; restore a backup")
-        return unsealed(base64.b64decode(found[0].payload["data"]), f"{key} of {name!r} at {self.location}")
+        return self._artifacts.get(self._physical(name), key)
 
     def drop_artifact(self, name: str, key: str) -> None:
-        home = self._physical(name) + ARTIFACTS
-        if self._there(home):
-            self._call(self._client.delete, home, models.PointIdsList(points=[point_id(key, 0)]), wait=True)
+        self._artifacts.drop(self._physical(name), key)
 
     # Points
 
@@ -264,6 +253,10 @@ class ServerStore(Store):
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         if self.capabilities.indexes:
             self._on(self._client.create_payload_index, name, key, models.PayloadSchemaType(kind), wait=True)
+
+    def drop_index(self, name: str, key: str) -> None:
+        if self.capabilities.indexes:
+            self._on(self._client.delete_payload_index, name, key, wait=True)
 
     def finish(self, name: str) -> None:
         """A server optimizes by itself."""
