@@ -94,5 +94,6 @@ from .scoring.feedback import Feedback as Feedback
 from .scoring.fusion import Fusion as Fusion
 from .scoring.fusion import Scale as Scale
 from .scoring.strategy import Strategy as Strategy
+from .stores import ServerKeywords as ServerKeywords
 from .stores import Store as Store
 from .stores import open_store as open_store

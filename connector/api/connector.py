@@ -40,7 +40,7 @@ from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.evaluation.query_mean import QueryMean, adapt_to_queries
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
-from connector.stores import Client, Store, open_store
+from connector.stores import Client, ServerKeywords, Store, open_store
 from connector.stores.filters import off_key
 from connector.stores.schema import Copies, Distribution
 
@@ -97,6 +97,9 @@ class Connector:
         shard_number: Copies | None = None,
         replication_factor: Copies | None = None,
         write_consistency_factor: Copies | None = None,
+        on_disk: bool | None = None,
+        on_disk_payload: bool | None = None,
+        **server: Unpack[ServerKeywords],
     ) -> Connector:
         """Make an empty collection.
 
@@ -110,8 +113,13 @@ class Connector:
             model: a model id or folder, or an encoder of your own.
             device: such as "cpu" or "cuda"; by default the best there is.
             indexes: metadata keys that searches are filtered by and the kinds of their values, such as
-                {"year": "integer"}; a server in strict mode takes filters on no others.
+                {"year": "integer"}; a server in strict mode takes filters on no others. One such as
+                {"customer": "keyword:tenant"} (Qdrant's `is_tenant`) keeps the points of each one together.
             shard_number, replication_factor, write_consistency_factor: on a cluster, as Qdrant has them.
+            on_disk, on_disk_payload: whether vectors, and the payload, are read from disk, which takes less
+                memory and more time; by default as Qdrant has it.
+            server: `prefer_grpc`, `grpc_port`, `write_ordering` and `read_consistency`, as `open_store` has
+                them.
 
         Raises:
             InputError: an argument cannot be used.
@@ -121,7 +129,7 @@ class Connector:
         """
         check_name(name)
         chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
-        with _opened(path=path, url=url, api_key=api_key, client=client) as store:
+        with _opened(path=path, url=url, api_key=api_key, client=client, **server) as store:
             if name in names(store):
                 raise CollectionExists(f"collection {name!r} exists in {store.location}; open it instead")
             encoder = load_encoder(model, device)
@@ -130,11 +138,12 @@ class Connector:
                 "replication_factor": replication_factor,
                 "write_consistency_factor": write_consistency_factor,
             }
-            spread = None
-            if any(number is not None for number in asked.values()):
-                spread = Distribution.model_validate(asked)
-                if not store.capabilities.copies:
-                    logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
+            if any(number is not None for number in asked.values()) and not store.capabilities.copies:
+                logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
+            kept = Distribution.model_validate(
+                {**asked, "on_disk": on_disk, "on_disk_payload": on_disk_payload}
+            )
+            spread = None if kept == Distribution() else kept
             collection = Collection.create(store, name, chosen, encoder, spread, declared(indexes or {}))
             return cls(CollectionHandle(collection, encoder, device), created=True)
 
@@ -150,6 +159,7 @@ class Connector:
         client: Client | None = None,
         model: Model | None = None,
         device: str | None = None,
+        **server: Unpack[ServerKeywords],
     ) -> Connector:
         """Open a collection; it knows its own recipe, codec and model.
 
@@ -160,12 +170,13 @@ class Connector:
             path, url, api_key, client: where it is, as in `create`.
             model: only if the model has moved: where it is now. Its fingerprint must be the same.
             device: such as "cpu" or "cuda"; by default the best there is.
+            server: as in `create`.
 
         Raises:
             CollectionNotFound: there is no such collection; those that are there are named.
             StoreError: the folder is locked, or no server answers.
         """
-        with _opened(path=path, url=url, api_key=api_key, client=client) as store:
+        with _opened(path=path, url=url, api_key=api_key, client=client, **server) as store:
             collection = Collection(store, name)
             if collection.metadata.attaching:
                 logger.warning(
@@ -190,6 +201,9 @@ class Connector:
         shard_number: Copies | None = None,
         replication_factor: Copies | None = None,
         write_consistency_factor: Copies | None = None,
+        on_disk: bool | None = None,
+        on_disk_payload: bool | None = None,
+        **server: Unpack[ServerKeywords],
     ) -> Connector:
         """Open a collection, or make it if it is missing.
 
@@ -201,13 +215,15 @@ class Connector:
             device: such as "cpu" or "cuda"; by default the best there is.
             indexes: as in `create`; one that is there gets those that it lacks.
             shard_number, replication_factor, write_consistency_factor: of a new collection on a cluster.
+            on_disk, on_disk_payload: of a new collection.
+            server: as in `create`.
 
         Raises:
             InputError: the collection that is there has another recipe.
             StoreError: the folder is locked, or no server answers.
         """
         given = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
-        place: dict[str, Any] = {"path": path, "url": url, "api_key": api_key, "client": client}
+        place: dict[str, Any] = {"path": path, "url": url, "api_key": api_key, "client": client, **server}
         try:
             connector = cls.open(name, model=model, device=device, **place)
         except CollectionNotFound:
@@ -221,6 +237,8 @@ class Connector:
                     shard_number=shard_number,
                     replication_factor=replication_factor,
                     write_consistency_factor=write_consistency_factor,
+                    on_disk=on_disk,
+                    on_disk_payload=on_disk_payload,
                     **place,
                 )
             except CollectionExists:  # another one has made it since
@@ -249,6 +267,7 @@ class Connector:
         model: Model | None = None,
         device: str | None = None,
         progress: Callable[[IngestReport], None] | None = None,
+        **server: Unpack[ServerKeywords],
     ) -> Connector:
         """Add late interaction to another program's collection, beside its vectors, and open it.
 
@@ -268,6 +287,7 @@ class Connector:
             device: such as "cpu" or "cuda"; by default the best there is.
             progress: called after each acknowledged write with the report so far; `bad` in the last one
                 names the points that have no text.
+            server: as in `create`.
 
         Raises:
             CollectionNotFound: there is no such collection.
@@ -275,7 +295,7 @@ class Connector:
             InputError: it is attached with another recipe or other fields.
             StoreError: another process attaches it, or the server fails.
         """
-        with _opened(url=url, api_key=api_key, client=client) as store:
+        with _opened(url=url, api_key=api_key, client=client, **server) as store:
             chosen = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
             fields = {"text_field": text_field, "metadata_field": metadata_field}
             collection, encoder = attach(store, name, chosen, model, device, progress=progress, **fields)
@@ -635,6 +655,7 @@ class Connector:
         model: Model | None = None,
         device: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        **server: Unpack[ServerKeywords],
     ) -> Connector:
         """Make a collection of what `export` wrote, and open it; nothing is encoded.
 
@@ -645,13 +666,14 @@ class Connector:
             model: only if the model has moved, as in `open`.
             device: such as "cpu" or "cuda"; by default the best there is.
             progress: told what is done, how many of its points are, and of how many.
+            server: as in `create`.
 
         Raises:
             TransferError: the folder is not an export, or is damaged.
             CollectionExists: the name is taken.
             StoreError: the folder is locked, or no server answers.
         """
-        with _opened(path=path, url=url, api_key=api_key, client=client) as store:
+        with _opened(path=path, url=url, api_key=api_key, client=client, **server) as store:
             collection = import_collection(store, folder, name, progress)
             return cls(CollectionHandle(collection, model, device), created=True)
 

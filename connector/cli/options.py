@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -284,10 +285,10 @@ class Index(click.ParamType[Any]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
         """The two."""
-        key, colon, kind = str(value).rpartition(":")
-        if not colon:
+        parts = re.fullmatch(r"(.+?):([^:]+(?::tenant)?)", str(value))
+        if parts is None:
             self.fail(f"{value!r} names no kind; give KEY:KIND, such as year:integer", param, ctx)
-        return key, kind
+        return parts[1], parts[2]
 
 
 class TextCommand(click.Command):

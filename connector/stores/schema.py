@@ -41,12 +41,14 @@ Copies = Annotated[int, Field(ge=1, le=2**32 - 1)]
 
 
 class Distribution(BaseModel):
-    """How a cluster spreads a collection. None leaves it to the cluster.
+    """How a server keeps a collection, and a cluster spreads it. None leaves it to them.
 
     Args:
         shard_number: parts of the collection.
         replication_factor: copies of each part, on different nodes.
         write_consistency_factor: how many of them a write waits for.
+        on_disk: whether vectors are read from disk, else they are kept in memory.
+        on_disk_payload: likewise the payload.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
@@ -54,6 +56,8 @@ class Distribution(BaseModel):
     shard_number: Copies | None = Field(default=None, alias="shards")
     replication_factor: Copies | None = Field(default=None, alias="replicas")
     write_consistency_factor: Copies | None = Field(default=None, alias="acknowledged")
+    on_disk: bool | None = None
+    on_disk_payload: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +119,16 @@ Quantization = Literal[
 ]
 
 
-PayloadKind = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "text", "geo"]
-"""What an index of payload values is for."""
+PayloadKind = Literal[
+    "keyword",
+    "integer",
+    "float",
+    "bool",
+    "datetime",
+    "uuid",
+    "text",
+    "geo",
+    "keyword:tenant",
+    "uuid:tenant",
+]
+"""What an index of payload values is for; one of tenants keeps the points of each together (`is_tenant`)."""

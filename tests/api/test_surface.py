@@ -120,7 +120,7 @@ def test_defaults_are_the_same_in_the_integrations(framework: str) -> None:
 
 def _default(option: click.Parameter) -> Any:
     """What a command has where an option is left out."""
-    if isinstance(option, click.Option) and option.is_flag:
+    if isinstance(option, click.Option) and option.is_flag and option.default is not None:
         return bool(option.default) and option.default is True
     return None if type(option.default).__name__ == "Sentinel" else option.default
 

@@ -34,7 +34,7 @@ REVISIONS = {
 def client(monkeypatch: pytest.MonkeyPatch) -> QdrantClient:
     """Of the server at `URL`."""
     there = double(strict=True)
-    monkeypatch.setattr("connector.stores.connect", lambda url, _key: ServerStore(there, url))
+    monkeypatch.setattr("connector.stores.connect", lambda url, _key, **_: ServerStore(there, url))
     return there
 
 

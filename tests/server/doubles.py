@@ -60,7 +60,7 @@ class Double(QdrantLocal):
     Attributes:
         made: how each collection was created.
         indexes: the payload keys of each collection that have an index, and its kind.
-        asked: the names of the methods that were called.
+        asked: the methods that were called, and what each was given by name.
     """
 
     def __init__(self, version: str = "1.19.0", strict: bool = False, nodes: int = 1) -> None:
@@ -68,7 +68,7 @@ class Double(QdrantLocal):
         self.version, self.strict, self.nodes = version, strict, nodes
         self.made: dict[str, dict[str, Any]] = {}
         self.indexes: dict[str, dict[str, str]] = {}
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, dict[str, Any]]] = []
 
     def info(self) -> models.VersionInfo:
         return models.VersionInfo(title="qdrant - vector search engine", version=self.version)
@@ -92,6 +92,7 @@ class Double(QdrantLocal):
     def create_payload_index(
         self, collection_name: str, field_name: str, field_schema: Any = None, **_: Any
     ) -> Any:
+        self.asked.append(("create_payload_index", {"field_name": field_name, "field_schema": field_schema}))
         there = self.indexes[self._physical(collection_name)]
         if self.strict and len(there) >= MOST_INDEXES and field_name not in there:
             raise refusal(f"Payload index limit reached: {MOST_INDEXES}. Help: Remove an index")
@@ -135,7 +136,7 @@ def _watched(method: str) -> Any:
 
     @functools.wraps(plain)
     def call(self: Double, collection_name: str, *args: Any, **options: Any) -> Any:
-        self.asked.append(method)
+        self.asked.append((method, options))
         if self.strict:
             self._check_filters(collection_name, args, options)
         return plain(self, collection_name, *args, **options)
@@ -143,7 +144,7 @@ def _watched(method: str) -> Any:
     return call
 
 
-for _method in FILTERED:
+for _method in (*FILTERED, "retrieve"):
     setattr(Double, _method, _watched(_method))
 
 

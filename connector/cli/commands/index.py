@@ -29,7 +29,8 @@ def index_group() -> None:
 def add_command(connector: Connector, indexes: tuple[tuple[str, str], ...], as_json: bool) -> None:
     """Add indexes, such as year:integer or author.name:keyword.
 
-    A KIND is keyword, integer, float, bool, datetime, uuid, text or geo. Without any KEY, what the library
+    A KIND is keyword, integer, float, bool, datetime, uuid, text or geo; keyword:tenant and uuid:tenant tell
+    tenants, whose points Qdrant keeps together. Without any KEY, what the library
     itself filters by is indexed, which collections of earlier versions lack on a strict server.
     """
     connector.create_index(dict(indexes))

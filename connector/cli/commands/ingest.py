@@ -39,6 +39,8 @@ def _field(option: str, text: str) -> options.Decorator:
 @options.count("--shard-number", help="Shards of a new collection on a cluster.")
 @options.count("--replication-factor", help="Copies of each of its shards.")
 @options.count("--write-consistency-factor", help="Of the copies, how many a write waits for.")
+@click.option("--on-disk/--in-memory", default=None, help="Where Qdrant reads its vectors from.")
+@click.option("--on-disk-payload/--in-memory-payload", default=None, help="Likewise the payload.")
 @click.option(
     "--index",
     "indexes",

@@ -16,7 +16,7 @@ from qdrant_client import models
 from connector.core.errors import InputError
 from connector.core.types import Sparse
 from connector.stores.points import Nearest, Point, Query, Refusal, listed
-from connector.stores.schema import CollectionSchema, Hnsw, Quantization, VectorSchema
+from connector.stores.schema import CollectionSchema, Hnsw, PayloadKind, Quantization, VectorSchema
 
 _MEMORY, _BITS, _ENCODING = edge.Memory.Pinned, edge.TurboQuantBitSize, edge.BinaryQuantizationEncoding
 
@@ -37,30 +37,47 @@ _QUANTIZATIONS: dict[Quantization, Any] = {
 def config(schema: CollectionSchema) -> edge.EdgeConfig:
     """A collection, with a write-ahead log."""
     return edge.EdgeConfig(
-        vectors={vector.name: _vector_params(vector) for vector in schema.vectors},
+        vectors={it.name: _vector_params(it, schema.distribution.on_disk) for it in schema.vectors},
         sparse_vectors={
             name: edge.EdgeSparseVectorParams(
                 modifier=edge.Modifier.Idf,
                 datatype=getattr(edge.VectorStorageDatatype, schema.weights.capitalize()),
+                memory=_memory(schema.distribution.on_disk),
             )
             for name in schema.sparse
         },
+        payload_memory=_memory(schema.distribution.on_disk_payload),
         wal_enabled=True,
     )
 
 
-def _vector_params(vector: VectorSchema) -> edge.EdgeVectorParams:
-    params: dict[str, Any] = {"datatype": getattr(edge.VectorStorageDatatype, vector.datatype.capitalize())}
+def _memory(on_disk: bool | None) -> edge.Memory | None:
+    return None if on_disk is None else edge.Memory.Cold if on_disk else edge.Memory.Cached
+
+
+def _vector_params(vector: VectorSchema, on_disk: bool | None) -> edge.EdgeVectorParams:
+    params: dict[str, Any] = {
+        "datatype": getattr(edge.VectorStorageDatatype, vector.datatype.capitalize()),
+        "memory": _memory(on_disk),
+    }
     hnsw = vector.hnsw
     if vector.multivector:
         hnsw = Hnsw(m=0)
         params["multivector_config"] = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
         if vector.quantization is not None:
             params["quantization_config"] = _QUANTIZATIONS[vector.quantization]
-            params["memory"] = edge.Memory.Cold
+            params["memory"] = _memory(True if on_disk is None else on_disk)
     if hnsw is not None:
         params["hnsw_config"] = edge.HnswIndexConfig(hnsw.m, hnsw.ef_construct, full_scan_threshold=10_000)
     return edge.EdgeVectorParams(vector.size, edge.Distance.Dot, **params)
+
+
+def index_params(kind: PayloadKind) -> Any:
+    """An index of payload values."""
+    values, _, tenant = kind.partition(":")
+    if not tenant:
+        return getattr(edge.PayloadSchemaType, kind.capitalize())
+    return {"keyword": edge.KeywordIndexParams, "uuid": edge.UuidIndexParams}[values](is_tenant=True)
 
 
 def vectors_of(point: Point) -> dict[str, Any]:

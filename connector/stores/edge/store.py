@@ -276,8 +276,7 @@ class EdgeStore(Store):
     drop_vector = alter_vector = add_vector
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
-        schema = getattr(edge.PayloadSchemaType, kind.capitalize())
-        operation = edge.UpdateOperation.create_field_index(key, schema)
+        operation = edge.UpdateOperation.create_field_index(key, convert.index_params(kind))
         shard = self._writable(name, self.disk_bytes(name, log=False))  # it is no larger than the data
         shard(lambda engine: engine.update(operation))
 

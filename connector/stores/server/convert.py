@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from connector.stores.filters import Where
 from connector.stores.points import Nearest, Point, Query, listed
-from connector.stores.schema import CollectionSchema, Quantization, VectorSchema
+from connector.stores.schema import CollectionSchema, PayloadKind, Quantization, VectorSchema
 
 _QUANTIZATIONS: dict[Quantization, tuple[str, dict[str, str]]] = {
     "scalar": ("scalar", {"type": "int8"}),
@@ -37,13 +37,13 @@ def quantization(vector: VectorSchema) -> Any:
 _MAX_SIM = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
 
 
-def vector_params(vector: VectorSchema) -> models.VectorParams:
-    """How a named vector is stored; multivectors are scored by MaxSim and have no graph."""
+def vector_params(vector: VectorSchema, on_disk: bool | None = None) -> models.VectorParams:
+    """How a named vector is stored; multivectors are scored by MaxSim, have no graph, and may lie on disk."""
     return models.VectorParams(
         size=vector.size,
         distance=models.Distance.DOT,
         datatype=models.Datatype(vector.datatype),
-        on_disk=True if vector.multivector else None,
+        on_disk=True if vector.multivector and on_disk is None else on_disk,
         multivector_config=_MAX_SIM if vector.multivector else None,
         hnsw_config=hnsw(vector),
         quantization_config=quantization(vector),
@@ -52,7 +52,9 @@ def vector_params(vector: VectorSchema) -> models.VectorParams:
 
 def sparse_params(schema: CollectionSchema) -> models.SparseVectorParams:
     """How sparse vectors are indexed."""
-    index = models.SparseIndexParams(datatype=models.Datatype(schema.weights))
+    index = models.SparseIndexParams(
+        datatype=models.Datatype(schema.weights), on_disk=schema.distribution.on_disk
+    )
     return models.SparseVectorParams(index=index, modifier=models.Modifier.IDF)
 
 
@@ -64,6 +66,15 @@ def added_vector(vector: VectorSchema | str) -> models.VectorNameConfig:
         return models.SparseVectorNameConfig(sparse=sparse)
     alike = vector_params(vector).model_dump(include={*models.DenseVectorConfig.model_fields})
     return models.DenseVectorNameConfig(dense=models.DenseVectorConfig.model_validate(alike))
+
+
+def index_params(kind: PayloadKind) -> Any:
+    """An index of payload values."""
+    values, _, tenant = kind.partition(":")
+    if not tenant:
+        return models.PayloadSchemaType(kind)
+    params: Any = {"keyword": models.KeywordIndexParams, "uuid": models.UuidIndexParams}[values]
+    return params(type=values, is_tenant=True)
 
 
 def hnsw(vector: VectorSchema) -> models.HnswConfigDiff | None:

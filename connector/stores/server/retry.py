@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
+import grpc
 import httpx
 from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.connection import create_generic_client_interceptor
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.local.qdrant_local import QdrantLocal
 from tenacity import (
@@ -142,7 +144,7 @@ not taken; else."""
 
 _KINDS: dict[int | str | None, Kind] = {
     **dict.fromkeys(("UNAVAILABLE", "DEADLINE_EXCEEDED"), "silent"),
-    **dict.fromkeys((408, 429, 500, 502, 503, 504, "RESOURCE_EXHAUSTED"), "busy"),
+    **dict.fromkeys((408, 429, 500, 502, 503, 504, "RESOURCE_EXHAUSTED", "INTERNAL"), "busy"),
     **dict.fromkeys((401, "UNAUTHENTICATED"), "denied"),
     **dict.fromkeys((403, "PERMISSION_DENIED"), "forbidden"),
     **dict.fromkeys((400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE"), "refused"),  # or too large
@@ -219,23 +221,41 @@ def failure_of(error: BaseException | None) -> Failure:
         return Failure("busy", f"429 {error}", getattr(error, "retry_after_s", 0.0), error)
     if isinstance(error, UnexpectedResponse):
         reason = error.content.decode(errors="replace") or error.reason_phrase
-        kind = "failed" if _FOR_GOOD.search(reason) else _KINDS.get(error.status_code, "failed")
-        return Failure(kind, f"{error.status_code} {reason}", cause=error)
+        return Failure(_kind(error.status_code, reason), f"{error.status_code} {reason}", cause=error)
     if isinstance(error, ResponseHandlingException):
         if isinstance(error.source, ValueError):  # its text holds parts of the answer, cut anywhere
             return Failure("failed", "what it answers is not what a Qdrant server does")
         return Failure("silent", str(error.source) or repr(error.source), cause=error)
     if code := _grpc_code(error):
-        details = getattr(error, "details", str)
-        return Failure(_KINDS.get(code, "failed"), f"{code} {details() or ''}", cause=error)
+        reason = str(getattr(error, "details", str)() or "")
+        return Failure(_kind(code, reason), f"{code} {reason}", cause=error)
     # The client and its local mode raise this for what a server answers 400.
     return Failure("refused" if isinstance(error, ValueError) else "failed", str(error), cause=error)
+
+
+def _kind(status: int | str | None, reason: str) -> Kind:
+    return "failed" if _FOR_GOOD.search(reason) else _KINDS.get(status, "failed")
 
 
 def _grpc_code(error: BaseException | None) -> str:
     """The name of a gRPC status, or an empty text; gRPC has no types to ask for one."""
     code = getattr(error, "code", None)
     return str(getattr(code(), "name", "")) if callable(code) else ""
+
+
+def bounded_channels(client: QdrantClient) -> None:
+    """No call of the client's over gRPC, which has no hooks, takes longer than there is time."""
+
+    def bounded(details: Any, requests: Any, *_: Any) -> tuple[Any, Any, None]:
+        left = seconds_left()
+        if left is not None:
+            details = details._replace(timeout=min(details.timeout or left, left))
+        return details, requests, None
+
+    remote: Any = client._client
+    remote._init_grpc_channel()
+    interceptor = create_generic_client_interceptor(bounded)
+    remote._grpc_channel_pool = [grpc.intercept_channel(it, interceptor) for it in remote._grpc_channel_pool]
 
 
 def bounded(request: httpx.Request) -> None:

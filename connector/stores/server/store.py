@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
+from pydantic import Field
 from qdrant_client import QdrantClient, models
 
 from connector.core.errors import CollectionExists, StoreError, StoreUnavailable
@@ -24,6 +25,14 @@ P = ParamSpec("P")
 
 
 T = TypeVar("T")
+
+
+WriteOrdering: TypeAlias = Literal["weak", "medium", "strong"]
+"""What puts writes in one order: nothing, a leader that may change, or one that must be there."""
+
+
+ReadConsistency: TypeAlias = Literal["majority", "quorum", "all"] | Annotated[int, Field(ge=1)]
+"""How many copies of a shard are read: what some of them answer counts, or only what all of them do."""
 
 
 MAX_REQUEST_BYTES = 16 * 2**20
@@ -51,6 +60,7 @@ class ServerStore(Store):
         client: any `QdrantClient`; `QdrantClient(":memory:")` does for tests.
         location: its address, for messages, which leave a password in it out.
         owned: whether `close` closes the client too.
+        write_ordering, read_consistency: of points, as `open_store` has them.
     """
 
     shared = (ARTIFACTS, LOCKS)
@@ -58,8 +68,22 @@ class ServerStore(Store):
     _prefix = ""
     """Before the names of vectors."""
 
-    def __init__(self, client: QdrantClient, location: str, owned: bool = False) -> None:
+    def __init__(
+        self,
+        client: QdrantClient,
+        location: str,
+        owned: bool = False,
+        write_ordering: WriteOrdering | None = None,
+        read_consistency: ReadConsistency | None = None,
+    ) -> None:
         self._client, self._owned = client, owned
+        self._written: dict[str, Any] = {
+            "wait": True,
+            "ordering": write_ordering and models.WriteOrdering(write_ordering),
+        }
+        named = isinstance(read_consistency, str)
+        copies = models.ReadConsistencyType(read_consistency) if named else read_consistency
+        self._read: dict[str, Any] = {"consistency": copies}
         self._call = Requests(client, location)
         self._artifacts = Artifacts(self._call)
 
@@ -119,14 +143,16 @@ class ServerStore(Store):
         exists = CollectionExists(f"collection {name!r} exists at {self.location}; open it or drop it")
         if self._there(name):
             raise exists
+        kept = dict(schema.distribution)
+        on_disk = kept.pop("on_disk")
         try:  # creation is what one of two creators wins
             self._call(
                 self._client.create_collection,
                 name,
-                vectors_config={vector.name: convert.vector_params(vector) for vector in schema.vectors},
+                vectors_config={it.name: convert.vector_params(it, on_disk) for it in schema.vectors},
                 sparse_vectors_config=dict.fromkeys(schema.sparse, convert.sparse_params(schema)) or None,
                 metadata=dict(info),
-                **dict(schema.distribution),
+                **kept,
             )
         except StoreUnavailable:
             raise
@@ -169,19 +195,21 @@ class ServerStore(Store):
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         def write(batch: list[Point]) -> None:
-            self._on(self._client.upsert, name, [convert.point_struct(point) for point in batch], wait=True)
+            self._on(
+                self._client.upsert, name, [convert.point_struct(point) for point in batch], **self._written
+            )
 
         write_in_order(points, MAX_REQUEST_BYTES, write)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         if ids:  # none are refused by the engine
-            self._on(self._client.delete, name, models.PointIdsList(points=list(ids)), wait=True)
+            self._on(self._client.delete, name, models.PointIdsList(points=list(ids)), **self._written)
 
     def amend(self, name: str, points: Sequence[Point]) -> None:
         def write(some: list[Point]) -> None:
             for batch in batches(some, MAX_REQUEST_BYTES):
                 operations = convert.amendments(batch, self._prefix)
-                self._on(self._client.batch_update_points, name, operations, wait=True)
+                self._on(self._client.batch_update_points, name, operations, **self._written)
 
         amend_there(points, lambda ids: self.retrieve(name, ids, []), write)
 
@@ -220,7 +248,7 @@ class ServerStore(Store):
                     with_vector=named or False,
                 )
             )
-        first, *others = self._on(self._client.query_batch_points, name, requests)
+        first, *others = self._on(self._client.query_batch_points, name, requests, **self._read)
         scores = [{point.id: point.score for point in response.points} for response in others]
         return [Record.of(point) for point in first.points], scores
 
@@ -252,7 +280,7 @@ class ServerStore(Store):
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         if self.capabilities.indexes:
-            self._on(self._client.create_payload_index, name, key, models.PayloadSchemaType(kind), wait=True)
+            self._on(self._client.create_payload_index, name, key, convert.index_params(kind), wait=True)
 
     def drop_index(self, name: str, key: str) -> None:
         if self.capabilities.indexes:
@@ -289,6 +317,7 @@ class ServerStore(Store):
             raise
 
     def _wanted(self, payload: Keys, vectors: Sequence[str]) -> dict[str, Any]:
-        """The parts of points that are asked for."""
+        """The parts of points that are asked for, and from how many copies."""
         named = [self._prefix + it for it in vectors]
-        return {"with_payload": True if payload is None else list(payload), "with_vectors": named or False}
+        wanted = {"with_payload": True if payload is None else list(payload), "with_vectors": named or False}
+        return wanted | self._read
