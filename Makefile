@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-slow lint types bench docs clean
+.PHONY: help setup demo test test-core test-slow test-server lint types bench docs clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ test-core: $(CORE)/.ready  ## some of the tests where no extra but the offline m
 
 test-slow: $(READY)  ## the long tests
 	$(BIN)/pytest -m slow
+
+test-server: $(READY)  ## tests on servers: QDRANT_URL, QDRANT_URLS; see tests/server/README.md
+	$(BIN)/pytest -m "server and not slow" -rs
 
 lint: $(READY)
 	$(BIN)/ruff check .

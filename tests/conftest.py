@@ -15,6 +15,7 @@ from qdrant_client import QdrantClient
 from threadpoolctl import threadpool_limits
 
 from connector import Document, Encoder, load_encoder
+from tests.server.real import SERVER, server
 
 TEXTS = [
     "The river otter holds hands with its mate while it sleeps, so that they do not drift apart.",
@@ -47,13 +48,17 @@ def documents() -> list[Document]:
     ]
 
 
+INDEXES = {"number": "integer", "even": "bool"}
+"""Of that metadata, without which a server in strict mode takes no filter on it."""
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(params=["edge", "memory", "server"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+@pytest.fixture(params=["edge", "memory", SERVER])
+def place(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> Iterator[dict[str, Any]]:
     """Arguments of `open_store`, `Connector.create` and `Connector.open` for each engine."""
     if request.param == "edge":
         yield {"path": tmp_path / "qdrant"}
@@ -62,9 +67,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
         yield {"client": client}
         client.close()
     else:
-        if "QDRANT_URL" not in os.environ:
-            pytest.skip("QDRANT_URL is not set; set it to test against a server")
-        yield {"url": os.environ["QDRANT_URL"], "api_key": os.environ.get("QDRANT_API_KEY")}
+        with server(name) as there:
+            yield there
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -18,12 +17,13 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from connector import AsyncConnector, Connector, ConnectorError, Document, Encoder
 from connector.core.errors import CollectionNotFound, InputError, StoreUnavailable
 from connector.stores import open_store
+from tests.server.real import SERVER, server
 
 QUERY = "how do bees share where food is"
 
 
-@pytest.fixture(params=["edge", "memory", "server"])
-async def where(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
+@pytest.fixture(params=["edge", "memory", SERVER])
+async def where(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> AsyncIterator[dict[str, Any]]:
     if request.param == "edge":
         yield {"path": tmp_path / "qdrant"}
     elif request.param == "memory":
@@ -31,9 +31,8 @@ async def where(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield {"client": client}
         client.close()
     else:
-        if "QDRANT_URL" not in os.environ:
-            pytest.skip("QDRANT_URL is not set; set it to test against a server")
-        yield {"url": os.environ["QDRANT_URL"], "api_key": os.environ.get("QDRANT_API_KEY")}
+        with server(name) as there:
+            yield there
 
 
 def test_it_has_the_methods_of_the_connector_with_the_same_arguments() -> None:

@@ -36,6 +36,7 @@ from connector.core.errors import (
 from connector.scoring.bm25 import BM25
 from connector.stores import open_store
 from connector.stores.schema import CollectionSchema, VectorSchema
+from tests.conftest import INDEXES
 
 QUERIES = {
     "how do bees tell each other the way": "doc 7",
@@ -141,17 +142,17 @@ def make(
     def create(recipe: Any = "pooled", model: Any = encoder) -> Connector:
         if recipe == "aligner" and model.token_width == 32:
             recipe = RECIPES["aligner"].varied(codec="linear-16+binary", head=str(tiny_head))
-        made.append(Connector.create(name, **place, recipe=recipe, model=model))
+        made.append(
+            Connector.create(
+                name, **place, recipe=recipe, model=model, indexes={**INDEXES, "year": "datetime"}
+            )
+        )
         return made[0]
 
     made: list[Connector] = []
     yield create
     for connector in made:
         connector.close()
-    store = open_store(**place)
-    if name in store.names():
-        store.drop(name)
-    store.close()
 
 
 @pytest.fixture

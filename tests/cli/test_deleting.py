@@ -21,6 +21,7 @@ from connector.core.errors import DocumentError, InputError, PointsRefused, Stor
 from connector.core.sources import Source
 from connector.core.types import point_id
 from connector.stores import Point
+from tests.conftest import INDEXES
 from tests.stores.test_filters import ASKS_NOTHING, NOTHING, filters
 
 
@@ -28,7 +29,7 @@ from tests.stores.test_filters import ASKS_NOTHING, NOTHING, filters
 def docs(
     place: dict[str, Any], name: str, encoder: Encoder, documents: list[Document]
 ) -> Iterator[Connector]:
-    with Connector.create(name, **place, recipe="compact", model=encoder) as connector:
+    with Connector.create(name, **place, recipe="compact", model=encoder, indexes=INDEXES) as connector:
         connector.ingest(documents)
         long = Document(id="long", text="Rye bread is baked of sour dough. " * 6, metadata={"even": True})
         connector.ingest([long], chunk_tokens=20)

@@ -20,8 +20,8 @@ from connector.compression.reduction import Frequencies
 from connector.core.errors import CollectionError, ConnectorError, InputError, StoreError
 from connector.core.types import Float32, ScorePart
 from connector.scoring.bm25 import BM25
-from connector.stores import open_store
 from tests.api.test_connector import Remembering
+from tests.conftest import INDEXES
 
 BY: Any = ["dense", "lexical", "hybrid", "hybrid-dbsf"]
 NAMES = {"dense": "cls", "lexical": "bm25", "hybrid": "rrf", "hybrid-dbsf": "dbsf"}
@@ -56,16 +56,12 @@ def make(place: dict[str, Any], name: str, encoder: Encoder) -> Iterator[Make]:
     made: list[Connector] = []
 
     def create(chosen: Recipe) -> Connector:
-        made.append(Connector.create(name, **place, recipe=chosen, model=encoder))
+        made.append(Connector.create(name, **place, recipe=chosen, model=encoder, indexes=INDEXES))
         return made[-1]
 
     yield create
     for connector in made:
         connector.close()
-    store = open_store(**place)
-    if name in store.names():
-        store.drop(name)
-    store.close()
 
 
 @pytest.fixture

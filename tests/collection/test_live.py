@@ -25,7 +25,7 @@ from connector.core.types import point_id
 from connector.encoders.chunking import Chunking
 from connector.migrations import Migrations, collect
 from connector.stores import Point
-from tests.conftest import TEXTS
+from tests.conftest import INDEXES, TEXTS
 
 KEYS = ["id", "passage", "passages", "hash", "title", "text", "metadata"]
 COLOURS = ("red", "blue", "green", "black", "white", "brown", "grey", "pink")
@@ -105,7 +105,8 @@ def made(
     opened: list[Connector] = []
 
     def make(count: int) -> Connector:
-        connector = Connector.create(name, **place, recipe="pooled", model=encoder)
+        indexes = {**INDEXES, "draft": "integer", "group": "integer"}
+        connector = Connector.create(name, **place, recipe="pooled", model=encoder, indexes=indexes)
         opened.append(connector)
         connector.ingest([*documents, *papers(count)])
         return connector

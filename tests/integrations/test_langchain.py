@@ -137,7 +137,8 @@ async def test_a_chain_answers_from_the_passages(filled: Connector, texts: list[
 
 async def test_documents_come_back_as_they_went(encoder: Encoder, name: str, place: dict[str, Any]) -> None:
     metadata = {"year": 2021, "author": {"name": "Ünal", "tags": ["a", None, 1.5, True]}, "title": "Bees"}
-    with Store(name, model=encoder, recipe="compact", **place) as store:
+    indexes = {"author.name": "keyword"}
+    with Store(name, model=encoder, recipe="compact", indexes=indexes, **place) as store:
         ids = store.add_documents(
             [Document("Bees dance.", metadata=metadata), Document("Otters sleep.", id="otter")]
         )

@@ -14,6 +14,7 @@ from connector import Connector, Document, Encoder, Recipe
 from connector.core.errors import MissingExtra, RecipeError
 from connector.core.types import Float32
 from connector.scoring.muvera import Muvera
+from tests.conftest import INDEXES
 
 ENCODED = Recipe(name="encoded", layout="codes", codec="pca-64+binary", fde="muvera")
 QUERY = "the garbage collector of a compiler frees memory of the program"
@@ -82,7 +83,7 @@ def test_without_the_package_nothing_is_made(
 def test_candidates_come_by_encodings(
     place: dict[str, Any], name: str, encoder: Encoder, documents: list[Document]
 ) -> None:
-    with Connector.create(name, **place, recipe=ENCODED, model=encoder) as connector:
+    with Connector.create(name, **place, recipe=ENCODED, model=encoder, indexes=INDEXES) as connector:
         report = connector.ingest(documents)
         assert report.bytes_per_passage["fde"] == 5120 / 2 + 4
         found = connector.search(QUERY, 12, candidates_by="muvera", rerank=None)
