@@ -30,7 +30,7 @@ def filled(urls: list[str], name: str, encoder: Encoder, documents: list[Documen
     """Twelve documents with two copies of each, by a recipe that has a codec, and a lock that was held."""
     key = api_key_from_environment()
     with Connector.create(
-        name, url=urls[0], api_key=key, model=encoder, recipe="compact", replication_factor=2
+        name, url=urls[0], api_key=key, model=encoder, recipe="default", replication_factor=2
     ) as connector:
         connector.ingest(documents)
         connector.create_index({"number": "integer"})

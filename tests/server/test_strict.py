@@ -35,7 +35,7 @@ def place(name: str) -> Iterator[dict[str, Any]]:
 def strictly(connector: Connector) -> None:
     """Turn strict mode on for the version that a name leads to, and for what all collections share."""
     there = client(os.environ.get("QDRANT_URL") or nodes()[0])
-    for collection in (connector.collection.physical, ARTIFACTS, LOCKS):
+    for collection in filter(there.collection_exists, (connector.collection.physical, ARTIFACTS, LOCKS)):
         there.update_collection(collection, strict_mode_config=STRICT)
     there.close()
 
@@ -53,9 +53,9 @@ def test_a_collection_is_written_searched_counted_and_migrated(
         place |= {"prefer_grpc": True, "grpc_port": grpc_port(place["url"])}
     even = models.Filter(must=[models.FieldCondition(key="even", match=models.MatchValue(value=True))])
     with Connector.create(name, **place, model=encoder, indexes=INDEXES) as connector:
-        connector.create_index({})  # makes all that is kept beside
         strictly(connector)
         connector.ingest(documents)
+        strictly(connector)
         assert {it.metadata["even"] for it in connector.search("bread", filter=even)} == {True}
         assert connector.stats().documents == 12
         other = models.Filter(must=[models.FieldCondition(key="other", match=models.MatchValue(value="a"))])
