@@ -19,9 +19,9 @@ from connector.collection.backup import Manifest, export_collection, import_coll
 from connector.collection.collection import Collection
 from connector.collection.documents.counts import mend, recount
 from connector.collection.documents.document_state import checked_ids, documents_of, matching
+from connector.collection.documents.indexes import add, declared, drop
 from connector.collection.documents.writer import IngestReport
 from connector.collection.handle import CollectionHandle
-from connector.collection.indexes import add, declared, drop
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.search.explain import explain

@@ -16,7 +16,17 @@ from connector.cli.results import hits_json, hits_lines
 if TYPE_CHECKING:
     from connector.api.connector import Connector
 
-AS = ["candidates", "candidates_by", "fusion", "feedback", "like", "unlike", "search_again", "alignment"]
+AS = [
+    "candidates",
+    "candidates_by",
+    "fusion",
+    "feedback",
+    "like",
+    "unlike",
+    "search_again",
+    "alignment",
+    "timeout",
+]
 
 
 @main.command("search", cls=options.SearchCommand, search=["k", *AS, "rerank", "filter"])

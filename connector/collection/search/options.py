@@ -176,7 +176,10 @@ class SearchOptions(BaseModel):
     )
 
     timeout: Annotated[float | None, BeforeValidator(_seconds)] = Field(
-        default=10.0, gt=0, description="Seconds that all requests to a server may take together."
+        default=10.0,
+        ge=0.01,
+        le=86_400,
+        description="Seconds that all requests to a server may take together.",
     )
 
     @property
