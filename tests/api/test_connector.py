@@ -144,7 +144,11 @@ def make(
             recipe = RECIPES["aligner"].varied(codec="linear-16+binary", head=str(tiny_head))
         made.append(
             Connector.create(
-                name, **place, recipe=recipe, model=model, indexes={**INDEXES, "year": "datetime"}
+                name,
+                **place,
+                recipe=recipe,
+                model=model,
+                indexes={**INDEXES, "n": "integer", "year": "datetime"},
             )
         )
         return made[0]
