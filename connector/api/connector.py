@@ -356,7 +356,10 @@ class Connector:
         drop(self._handle.refresh(), key)
 
     def refresh(self) -> None:
-        """Look again which version the name leads to; on a server that is otherwise seen within a second."""
+        """Look again which version the name leads to, and what others have counted there.
+
+        On a server that is otherwise seen within a second.
+        """
         self._check_open()
         self._handle.refresh()
 

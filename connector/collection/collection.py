@@ -128,6 +128,8 @@ class Collection:
         """This object, or a new one if its name leads elsewhere now, or it is described otherwise."""
         now = self.store.info(self.name)
         if all(now.get(key, "") == self._info.get(key, "") for key in DECISIVE):
+            if self.frequencies.needed:
+                self.frequencies.seen = now.get("frequencies")
             return self
         return Collection(self.store, self.name)
 
@@ -247,7 +249,7 @@ class Collection:
 
     @property
     def query_pipeline(self) -> QueryPipeline:
-        """What makes of queries what the collection is asked with, with the frequencies that are stored."""
+        """What makes of queries what it is asked with, with the frequencies that it was last seen to have."""
         if "frequencies" in self.recipe.query_needs:
             self.frequencies.refresh()
         self._queries.mean = self.metadata.query_center

@@ -115,6 +115,11 @@ Keys = Sequence[str] | None
 """Payload keys that are asked for; None for all."""
 
 
+def wanted_payload(keys: Keys) -> bool | list[str]:
+    """Payload keys in an engine's words; for an empty list of keys it would read every payload."""
+    return True if keys is None else list(keys) or False
+
+
 def listed(engine: Any, vector: Float32 | Sparse) -> Any:
     """A vector as an engine has it; also Edge takes lists in half the time that it takes arrays.
 

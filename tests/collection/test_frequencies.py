@@ -169,6 +169,7 @@ def test_two_connectors_count_together(
         with Connector.open(name, **place, model=encoder) as second:
             second.search("otter")
             first.ingest(documents[3:8])
+            second.refresh()
             query = encoder.encode_queries(["otter"])[0]
             weights = [query_tokens(it.collection, query).weights for it in (first, second)]
             assert np.array_equal(*weights)

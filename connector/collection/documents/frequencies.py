@@ -22,6 +22,7 @@ class StoredFrequencies:
         needed: as given.
         for_passages: what ingest counts, and reduces passages by.
         for_queries: what queries are reduced by; searches read these while an ingest counts the others.
+        seen: how many passages they counted when the collection was last seen; None before any.
     """
 
     def __init__(self, store: Store, physical: str, needed: bool) -> None:
@@ -30,6 +31,8 @@ class StoredFrequencies:
         self.needed = needed
         self.for_passages = Frequencies()
         self.for_queries = Frequencies()
+        self.seen = self._passages if needed else None
+        self._read_for: str | None = None
 
     def add(self, embeddings: Sequence[Embedding], more: bool) -> None:
         """Count passages; one writer at a time.
@@ -48,16 +51,20 @@ class StoredFrequencies:
         """Store what was counted."""
         if self.needed:
             self._store.put_artifact(self._physical, FREQUENCIES_FILE, self.for_passages.save())
-            self._store.set_info(self._physical, {"frequencies": str(self.for_passages.passages)})
+            passages = str(self.for_passages.passages)
+            self._store.set_info(self._physical, {"frequencies": passages})
+            self.seen = passages
 
     def stored(self) -> Frequencies:
         """What is stored now."""
         return self._read(Frequencies()) if self.needed else Frequencies()
 
     def refresh(self) -> None:
-        """Read what queries are reduced by, if passages were counted since."""
-        if self._passages != str(self.for_queries.passages):
+        """Read what queries are reduced by, if the collection was seen to have counted passages since."""
+        seen = self.seen
+        if seen != self._read_for:
             self._read(self.for_queries)
+            self._read_for = seen
 
     def replace(self, counted: Frequencies) -> None:
         """Store what was counted of all passages in place of everything that was counted before."""
@@ -72,6 +79,7 @@ class StoredFrequencies:
             data = self._store.get_artifact(self._physical, FREQUENCIES_FILE)
             self._store.put_artifact(other._physical, FREQUENCIES_FILE, data)
             self._store.set_info(other._physical, {"frequencies": passages})
+            other.seen = passages
 
     @property
     def counted(self) -> int:

@@ -108,11 +108,11 @@ class Scored:
 
     def order(self) -> list[int]:
         """Numbers of the passages, best first; of equal ones by document and place in it."""
-        payloads = [record.payload for record in self.found.records]
-        return sorted(
-            range(len(payloads)),
-            key=lambda i: (-self.totals[i], payloads[i]["id"], payloads[i]["passage"]),
-        )
+        order: list[int] = np.argsort(-self.totals, kind="stable").tolist()
+        if len(np.unique(self.totals)) < len(order):
+            payloads = [record.payload for record in self.found.records]
+            order.sort(key=lambda i: (-self.totals[i], payloads[i]["id"], payloads[i]["passage"]))
+        return order
 
     def with_feedback(self, plan: Plan) -> Scored:
         """The same with what the first hits, or liked documents, add; as it is where nothing is added."""

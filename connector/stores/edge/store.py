@@ -30,6 +30,7 @@ from connector.stores.points import (
     Refusal,
     amend_there,
     paged,
+    wanted_payload,
     weight,
     write_in_order,
 )
@@ -346,4 +347,4 @@ def _written(points: Sequence[Point]) -> int:
 
 def _wanted(payload: Keys, vectors: Sequence[str]) -> dict[str, Any]:
     """The parts of points that are asked for."""
-    return {"with_payload": True if payload is None else list(payload), "with_vector": list(vectors) or False}
+    return {"with_payload": wanted_payload(payload), "with_vector": list(vectors) or False}

@@ -13,7 +13,17 @@ from qdrant_client import QdrantClient, models
 from connector.core.errors import CollectionExists, StoreError, StoreUnavailable
 from connector.stores.base import Capabilities, Lease, Store, missing
 from connector.stores.filters import Where
-from connector.stores.points import Keys, Point, Query, Record, amend_there, batches, paged, write_in_order
+from connector.stores.points import (
+    Keys,
+    Point,
+    Query,
+    Record,
+    amend_there,
+    batches,
+    paged,
+    wanted_payload,
+    write_in_order,
+)
 from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
 from connector.stores.server import convert
 from connector.stores.server.leases import hold
@@ -244,7 +254,7 @@ class ServerStore(Store):
                 models.QueryRequest(
                     **asked,
                     params=query.search_params(models) if self.capabilities.quantizes else None,
-                    with_payload=[] if number else True if payload is None else list(payload),
+                    with_payload=not number and wanted_payload(payload),
                     with_vector=named or False,
                 )
             )
@@ -319,5 +329,5 @@ class ServerStore(Store):
     def _wanted(self, payload: Keys, vectors: Sequence[str]) -> dict[str, Any]:
         """The parts of points that are asked for, and from how many copies."""
         named = [self._prefix + it for it in vectors]
-        wanted = {"with_payload": True if payload is None else list(payload), "with_vectors": named or False}
+        wanted = {"with_payload": wanted_payload(payload), "with_vectors": named or False}
         return wanted | self._read
