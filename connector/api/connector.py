@@ -182,6 +182,12 @@ class Connector:
                 logger.warning(
                     "attaching to %r was cut off, and some texts are not found; attach again", name
                 )
+            elif lacks := collection.store.refused(collection.physical, collection.schema.filtered):
+                logger.warning(
+                    "%s is in strict mode, and %r of an earlier version has no index of %s: run connector "
+                    "index add --collection %s",
+                    *(store.location, name, ", ".join(lacks), name),
+                )
             return cls(CollectionHandle(collection, model, device))
 
     @classmethod

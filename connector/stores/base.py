@@ -179,6 +179,10 @@ class Store(Protocol):
     def drop_index(self, name: str, key: str) -> None:
         """Drop the index of a payload key; a missing one does no harm."""
 
+    def refused(self, name: str, keys: Iterable[str]) -> list[str]:  # noqa: ARG002
+        """Those of the payload keys by which a filter is refused, as they have no index."""
+        return []
+
     def finish(self, name: str) -> None:
         """Called after many writes: build indexes and cut logs, where the engine does not by itself."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -232,6 +232,9 @@ class AttachedStore(ServerStore):
 
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         super().create_index(name, self._key(key), kind)
+
+    def refused(self, name: str, keys: Iterable[str]) -> list[str]:
+        return super().refused(name, map(self._key, keys))
 
     def drop_index(self, name: str, key: str) -> None:
         super().drop_index(name, self._key(key))

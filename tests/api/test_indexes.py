@@ -64,11 +64,15 @@ def test_a_filter_on_other_metadata_names_the_remedy(
 
 
 def test_a_collection_of_an_earlier_version_gets_what_it_lacks(
-    strict: QdrantClient, encoder: Encoder, documents: list[Document]
+    strict: QdrantClient, encoder: Encoder, documents: list[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
     with Connector.create("docs", client=strict, model=encoder, recipe="dense") as connector:
         connector.ingest(documents)
-        engine(strict).indexes["docs__v0001"].clear()
+    Connector.open("docs", client=strict, model=encoder).close()
+    assert not caplog.records
+    engine(strict).indexes["docs__v0001"].clear()
+    with Connector.open("docs", client=strict, model=encoder) as connector:
+        assert "no index of passage, passages, words: run connector index add" in caplog.text
         with pytest.raises(StoreError, match="index"):
             connector.stats()
         connector.create_index({})

@@ -105,6 +105,7 @@ class Double(QdrantLocal):
 
     def get_collection(self, collection_name: str, **options: Any) -> models.CollectionInfo:
         info = super().get_collection(collection_name, **options)
+        info.config.strict_mode_config = models.StrictModeConfigOutput(enabled=self.strict)
         info.payload_schema = {
             key: models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind), points=0)
             for key, kind in self.indexes[self._physical(collection_name)].items()

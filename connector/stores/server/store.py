@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Annotated, Any, Literal, ParamSpec, TypeAlias, TypeVar
@@ -291,6 +291,11 @@ class ServerStore(Store):
     def create_index(self, name: str, key: str, kind: PayloadKind) -> None:
         if self.capabilities.indexes:
             self._on(self._client.create_payload_index, name, key, convert.index_params(kind), wait=True)
+
+    def refused(self, name: str, keys: Iterable[str]) -> list[str]:
+        there = self._on(self._client.get_collection, name)
+        strict = there.config.strict_mode_config
+        return [] if strict is None or not strict.enabled else sorted({*keys} - {*there.payload_schema})
 
     def drop_index(self, name: str, key: str) -> None:
         if self.capabilities.indexes:
