@@ -127,15 +127,19 @@ def table(
 
 
 def facts(content: Mapping[str, Any]) -> RenderableType:
-    """Names and values of a JSON object, without those that are None."""
+    """Names and values of a JSON object, without those that are None or empty."""
     named = {name.replace("_per_", " a ").replace("_", " "): value for name, value in content.items()}
-    return table(((name, _value(value)) for name, value in named.items() if value is not None), "<<")
+    return table(
+        ((name, _value(value)) for name, value in named.items() if value not in (None, [], {})), "<<"
+    )
 
 
 def _value(value: Any) -> str:
     """A text as it is, a number with four places at most, an object's names and values in a row."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_value(it)}" for name, it in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
     if isinstance(value, float):
         return f"{value:,.4f}".rstrip("0").rstrip(".")
     return value if isinstance(value, str) else f"{value:,}"

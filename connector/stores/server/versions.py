@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
-from connector.core.errors import StoreError
+from connector.core.errors import StoreError, StoreUnavailable
 from connector.stores.server.retry import Requests
 
 LOWEST = (1, 18)
@@ -12,17 +13,19 @@ LOWEST = (1, 18)
 
 
 def supported(requests: Requests) -> tuple[int, int]:
-    """The server's version; one that cannot be read, as of a build of one's own, counts as the newest.
+    """The server's version; where it does not say one that can be read, the newest.
 
     Raises:
-        StoreError: it is too old; the message says which would do.
+        StoreUnavailable: it is too old; the message says which would do.
     """
-    said = requests(requests.client.info).version
+    said = ""
+    with contextlib.suppress(StoreError):  # a proxy may let collections through, and not this
+        said = requests.once(requests.client.info).version
     number = re.match(r"(\d+)\.(\d+)", said)
     if number is None:
         return (99, 0)
     version = int(number[1]), int(number[2])
     if version < LOWEST:
         lowest = ".".join(map(str, LOWEST))
-        raise StoreError(f"{requests.location} is Qdrant {said}; upgrade it to {lowest} or later")
+        raise StoreUnavailable(f"{requests.location} is Qdrant {said}; upgrade it to {lowest} or later")
     return version
