@@ -153,7 +153,7 @@ class ServerLease:
                 self._collection,
                 [models.PointStruct(id=self._id, vector={}, payload=payload | until)],
                 wait=True,
-                ordering=models.WriteOrdering.STRONG,
+                ordering=models.WriteOrdering.MEDIUM,  # a strong one waits for a leader that is dead
                 update_mode=models.UpdateMode.UPDATE_ONLY if there else models.UpdateMode.INSERT_ONLY,
                 update_filter=models.Filter(must=_seen(there)) if there else None,
                 timeout=self._timeout,

@@ -32,6 +32,10 @@ FORMER = "__artifacts"
 MAJORITY = models.ReadConsistencyType.MAJORITY
 
 
+ORDERING = models.WriteOrdering.MEDIUM
+"""Through one leader, which is another one when its node is dead; a strong one would be waited for."""
+
+
 def is_shared(name: str) -> bool:
     """Whether a collection is none of a user's."""
     return name in (ARTIFACTS, LOCKS, "connector__leases") or name.endswith(FORMER)
@@ -86,7 +90,7 @@ class Artifacts:
             ARTIFACTS,
             [point],
             wait=True,
-            ordering=models.WriteOrdering.STRONG,
+            ordering=ORDERING,
             update_mode=mode,
         )
 
@@ -113,9 +117,7 @@ class Artifacts:
         if key is not None:
             which = models.PointIdsList(points=[_id(collection, key)])
         if self._requests(self._client.collection_exists, ARTIFACTS):
-            self._requests(
-                self._client.delete, ARTIFACTS, which, wait=True, ordering=models.WriteOrdering.STRONG
-            )
+            self._requests(self._client.delete, ARTIFACTS, which, wait=True, ordering=ORDERING)
         if key is None:
             self._requests(self._client.delete_collection, collection + FORMER)
 
