@@ -23,6 +23,7 @@ from connector import Document, Embedding, Encoder, Recipe, load_encoder, open_s
 from connector.cli.demo_corpus import standard_library
 from connector.collection.collection import Collection
 from connector.collection.documents.passages import Passage, payload_of
+from connector.collection.search.options import search_options
 from connector.collection.search.search import fetch, rank
 from connector.core.types import Float32, point_id
 from connector.stores import Point, Store
@@ -88,7 +89,7 @@ def build(
 
 def search(collection: Collection, query: Embedding) -> Callable[[], set[str]]:
     def run() -> set[str]:
-        ranking = rank(collection, query, rerank="client", candidates=CANDIDATES)
+        ranking = rank(collection, query, search_options(rerank="client", candidates=CANDIDATES))
         return {hit.id for hit in fetch(collection, ranking, 10)}
 
     return run
