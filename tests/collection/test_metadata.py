@@ -49,7 +49,7 @@ def test_the_stored_form_by_hand() -> None:
         "adapted_weight": "0.25",
         "frequencies": "7",
         "hnsw": '{"m":8,"ef_construct":100}',
-        "copies": '{"shards":3,"replicas":null,"acknowledged":null}',
+        "copies": '{"shards":3,"replicas":null,"acknowledged":null,"on_disk":null,"on_disk_payload":null}',
         "indexes": '{"metadata.name": "keyword", "metadata.year": "integer"}',
         "canaries": "2",
         "route": "stored",

@@ -100,14 +100,14 @@ PASSING: dict[str, Callable[[], Exception]] = {
     **{str(status): lambda status=status: answer(status) for status in (408, 429, 500, 502, 503, 504)},
     **{
         name: lambda name=name: RpcError(name)
-        for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
+        for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL")
     },
 }
 LASTING: dict[str, Callable[[], Exception]] = {
     **{str(status): lambda status=status: answer(status) for status in (400, 401, 403, 404, 409, 413, 422)},
     **{
         name: lambda name=name: RpcError(name)
-        for name in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "INTERNAL")
+        for name in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND")
     },
     "an answer of something else": lambda: silence(ValueError("no JSON")),
     "the client's own check": lambda: ValueError("unusable"),

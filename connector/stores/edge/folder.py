@@ -67,7 +67,7 @@ class Folder:
         with self.mutex:
             if any((self.path / it).exists() for it in ("registry.json", "collections")):  # a folder of ours
                 self.lock()
-                with contextlib.suppress(StoreError):  # a damaged one is told of when it is needed
+                with contextlib.suppress(StoreError, OSError):  # of damage is told when it is needed
                     self._describe(self.registry(), self.registry())
             elif self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"{self.path} is not a folder; give another path")

@@ -99,5 +99,5 @@ def newer(data: bytes) -> bool:
     """Whether a registry that cannot be used is a later version's."""
     try:
         return int(json.loads(data)["format"]) > 1
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return False
