@@ -309,7 +309,7 @@ def test_attempts_are_bounded_and_the_last_answer_is_told(
     assert faulty.calls["get_collections"] == 4
     said = fault()
     silent = isinstance(said, ResponseHandlingException) or (
-        isinstance(said, RpcError) and said.code().name != "RESOURCE_EXHAUSTED"
+        isinstance(said, RpcError) and said.code().name not in ("RESOURCE_EXHAUSTED", "INTERNAL")
     )
     assert isinstance(caught.value, StoreUnavailable) == silent
     text = said.details() if isinstance(said, RpcError) else getattr(said, "content", str(said).encode())
