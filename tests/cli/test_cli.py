@@ -88,6 +88,7 @@ def test_an_ingest_that_is_told_to_end_writes_what_it_has_encoded(
     told: signal.Signals, invoke: Invoke, tmp_path: Path, place: list[str]
 ) -> None:
     """Though its codec still waits for more."""
+    pytest.importorskip("faiss", reason="pq needs faiss; pip install '.[faiss]'")
     recipe, source = tmp_path / "waits.json", tmp_path / "many.jsonl"
     recipe.write_text(Recipe(name="waits", summary="", layout="codes", codec="pq-8").model_dump_json())
     source.write_text("".join(f'{{"id": "{n}", "text": "Number {n} of many."}}\n' for n in range(700)))
