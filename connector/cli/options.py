@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from connector.cli.parameters import Count, parse_filter
 from connector.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -148,17 +148,6 @@ def confirm(question: str) -> None:
         raise click.ClickException("nothing was done")
 
 
-class Count(click.IntRange):
-    """A whole number from `min` on, which 64 bits hold, as all that counts with it does."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
-        number: int = super().convert(value, param, ctx)
-        if number >= 2**63:
-            self.fail(f"{number} is wider than 64 bits; give a smaller number", param, ctx)
-        return number
-
-
 def count(*names: str, least: int = 1, **settings: Any) -> Decorator:
     """An option for a whole number, at least so much, with further settings of `click.option`."""
     return click.option(*names, type=Count(least), metavar="N", **settings)
@@ -251,114 +240,6 @@ def recipe_and_parts(text: str = "", default: str | None = None) -> Decorator:
     return gathered("recipe", chosen, recipe=recipe(text, default), **parts)
 
 
-def _parse_filter(_ctx: click.Context, _param: click.Parameter, condition: str | None) -> Any:
-    """A Qdrant filter from its JSON; None for None.
-
-    Raises:
-        InputError: it is none.
-    """
-    if condition is None:
-        return None
-    from pydantic import ValidationError
-    from qdrant_client import models
-
-    try:
-        return models.Filter.model_validate_json(condition)
-    except ValidationError as error:
-        raise InputError(
-            f"filter {condition!r} is not a Qdrant filter ({error.errors()[0]['msg']}); give one such as "
-            '{"must": [{"key": "year", "match": {"value": 2020}}]}'
-        ) from error
-
-
 def metadata_filter(text: str) -> Decorator:
     """`--filter`, which the command gets as a `qdrant_client.models.Filter`."""
-    return click.option("--filter", metavar="JSON", callback=_parse_filter, help=text)
-
-
-class Index(click.ParamType[Any]):
-    """A metadata key and the kind of its values, such as year:integer."""
-
-    name = "KEY:KIND"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """The two."""
-        parts = re.fullmatch(r"(.+?):([^:]+(?::tenant)?)", str(value))
-        if parts is None:
-            self.fail(f"{value!r} names no kind; give KEY:KIND, such as year:integer", param, ctx)
-        return parts[1], parts[2]
-
-
-class TextCommand(click.Command):
-    """A command whose texts are UTF-8; only paths may be any bytes, as the system has them."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does.
-
-        Raises:
-            BadParameter: a text is not UTF-8.
-        """
-        rest = super().parse_args(ctx, args)
-        for param in self.get_params(ctx):
-            given = ctx.params.get(param.name or "")
-            for text in given if isinstance(given, tuple) else (given,):
-                if isinstance(text, str) and isinstance(param.type, click.types.StringParamType):
-                    _check_utf8(text, ctx, param)
-        return rest
-
-
-def _check_utf8(text: str, ctx: click.Context, param: click.Parameter) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        reason = f"{text!r} is not UTF-8 at position {error.start}; give it in UTF-8"
-        raise click.BadParameter(reason, ctx, param) from None
-
-
-class SearchCommand(TextCommand):
-    """A command with options of `SearchOptions`, which are made when they are first needed.
-
-    Args:
-        args, settings: of `click.Command`.
-        search: fields of `SearchOptions`, in the order of `--help`, where they stand before the last option.
-    """
-
-    def __init__(self, *args: Any, search: Sequence[str], **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self._search = [*search]
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """All parameters; the first call makes those of `SearchOptions`."""
-        if self._search:
-            self.params[-1:-1] = map(_search_option, self._search)
-            self._search.clear()
-        return super().get_params(ctx)
-
-
-def _search_option(name: str) -> click.Option:
-    """A field of `SearchOptions` as an option: its type, limits, default and description."""
-    from connector.collection.search.options import SearchOptions
-
-    field = SearchOptions.model_fields[name]
-    settings: dict[str, Any] = {"help": field.description, "default": field.default}
-    kinds = get_args(field.annotation) if type(None) in get_args(field.annotation) else [field.annotation]
-    kinds = [kind for kind in kinds if kind is not type(None)]
-    limits = {end: getattr(it, end) for it in field.metadata for end in ("ge", "le") if hasattr(it, end)}
-    if all(get_origin(kind) is Literal for kind in kinds):
-        choices = [choice for kind in kinds for choice in get_args(kind)]
-        empty = len(kinds) < len(get_args(field.annotation)) and field.default is not None
-        settings["type"] = click.Choice([*choices, "none"] if empty else choices)
-        settings["callback"] = lambda _ctx, _param, value: None if value == "none" else value
-    elif kinds == [bool]:
-        settings["is_flag"] = True
-    elif get_origin(kinds[0]) is tuple:
-        settings |= {"multiple": True, "metavar": "ID", "help": f"{field.description} May be repeated."}
-    elif limits:
-        whole = int in kinds
-        settings["type"] = Count(limits["ge"]) if whole else click.FloatRange(limits["ge"], limits["le"])
-    elif name == "filter":
-        settings |= {"callback": _parse_filter, "metavar": "JSON"}
-    option = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
-    return click.Option([option], **settings)
+    return click.option("--filter", metavar="JSON", callback=parse_filter, help=text)

@@ -7,7 +7,6 @@ arrays and the token frequencies.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -38,9 +37,6 @@ from connector.scoring.strategy import Strategy, weighted
 from connector.stores import Record, Store
 from connector.stores.external import seen_through
 from connector.stores.schema import CollectionSchema, Distribution, PayloadKind
-
-logger = logging.getLogger(__name__)
-
 
 CODEC_FILE = "codec.safetensors"
 
@@ -115,12 +111,7 @@ class Collection:
         Raises:
             CollectionExists: there is such a version.
         """
-        metadata = metadata.made_by(store.capabilities)
-        if metadata.turbo is not None:
-            logger.warning(
-                "%s has no turbo types, as Qdrant has from 1.19 on: %r keeps vectors as %s in their place",
-                *(store.location, physical, metadata.turbo),
-            )
+        metadata = metadata.made_in(store, physical)
         store.create(physical, metadata.collection_schema, metadata.stored())
         return cls(store, physical)
 

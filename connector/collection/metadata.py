@@ -30,7 +30,7 @@ from connector.scoring.bm25 import AVERAGE, BM25, bm25
 from connector.scoring.feedback import Feedback, parse_feedback
 from connector.scoring.fusion import Fusion, parse_fusion
 from connector.scoring.muvera import Muvera
-from connector.stores import Capabilities, PayloadKind
+from connector.stores import PayloadKind, Store
 from connector.stores.external import Layout
 from connector.stores.schema import (
     CLS,
@@ -229,11 +229,18 @@ class CollectionMetadata(BaseModel):
         """Bytes of one stored row of each named vector of Qdrant's."""
         return {it.name: stored_bytes(it.datatype, it.size) for it in self.collection_schema.vectors}
 
-    def made_by(self, engine: Capabilities) -> CollectionMetadata:
-        """The same with what an engine can store in place of what it cannot."""
+    def made_in(self, store: Store, physical: str) -> CollectionMetadata:
+        """The same with what a store can keep in place of what it cannot, which is logged."""
         plain = self.model_copy(update={"turbo": None})
-        lacks = not engine.turbo and any(it.datatype in TURBO for it in plain.collection_schema.vectors)
-        return self.model_copy(update={"turbo": "float16" if lacks else None})
+        if store.capabilities.turbo or all(
+            it.datatype not in TURBO for it in plain.collection_schema.vectors
+        ):
+            return plain
+        logger.warning(
+            "%s has no turbo types, as Qdrant has from 1.19 on: %r keeps vectors as float16 in their place",
+            *(store.location, physical),
+        )
+        return self.model_copy(update={"turbo": "float16"})
 
     def stored(self) -> dict[str, str]:
         """All that is known, as it is stored."""

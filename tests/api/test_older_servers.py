@@ -85,6 +85,18 @@ def test_it_moves_to_a_newer_server_by_an_export_and_by_a_migration(
         assert connector.search("what makes bread rise")[0].id == "doc 2"
 
 
+def test_an_import_says_what_it_keeps_in_their_place(
+    encoder: Encoder, documents: list[Document], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Connector.create("docs", path=tmp_path / "q", model=encoder) as connector:
+        connector.ingest(documents)
+        connector.export(tmp_path / "export")
+    with Connector.restore(tmp_path / "export", client=double("1.18.2"), model=encoder) as moved:
+        assert moved.stats().vectors["cls"] == "float16"
+        assert "keeps vectors as float16 in their place" in caplog.text
+        assert moved.search("what makes bread rise")[0].id == "doc 2"
+
+
 def test_a_server_that_is_too_old_is_refused_when_it_is_connected_to() -> None:
     store = open_store(client=double("1.17.1"))
     with pytest.raises(StoreError, match=r"is Qdrant 1\.17\.1; upgrade it to 1\.18 or later"):

@@ -126,6 +126,14 @@ def test_a_repair_keeps_what_it_replaces_and_leaves_what_is_newer(folder: Path) 
     assert registry.with_name("registry.json.damaged").read_text() == "half of it"
 
 
+def test_a_registry_that_cannot_be_read_is_not_replaced(folder: Path) -> None:
+    (folder / "registry.json").unlink()
+    (folder / "registry.json").mkdir()
+    with opened(folder) as store, pytest.raises(StoreError, match=r"registry\.json cannot be read"):
+        store.repair()
+    assert (folder / "registry.json").is_dir()
+
+
 def test_nothing_can_be_made_of_what_says_nothing(folder: Path) -> None:
     for home in folder.glob("collections/*"):
         (home / "collection.json").unlink()

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from connector.cli.options import TextCommand
+from connector.cli.parameters import TextCommand
 from connector.core.errors import ConnectorError
 
 

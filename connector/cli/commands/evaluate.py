@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli import options
+from connector.cli import options, parameters
 from connector.cli.commands import main
 from connector.cli.render import output, progress_bar
 from connector.cli.results import adaptation_json, adaptation_lines
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @main.command(
     "evaluate",
-    cls=options.SearchCommand,
+    cls=parameters.SearchCommand,
     search=["candidates", "candidates_by", "alignment", "fusion", "feedback"],
     context_settings={"default_map": {"candidates": 200}},
 )
@@ -65,7 +65,7 @@ def evaluate_command(
     output(as_json, evaluation.as_json(result))
 
 
-@main.command("adapt", cls=options.SearchCommand, search=["candidates"])
+@main.command("adapt", cls=parameters.SearchCommand, search=["candidates"])
 @options.one_of(False, examples="--examples FILE", reset="--reset")
 @options.one_of(False, queries="--queries FILE", reset="--reset")
 @options.opened()

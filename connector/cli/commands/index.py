@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connector.cli import options
+from connector.cli import options, parameters
 from connector.cli.commands import main
 from connector.cli.render import output
 
@@ -23,7 +23,7 @@ def index_group() -> None:
 
 
 @index_group.command("add")
-@click.argument("indexes", metavar="KEY:KIND...", nargs=-1, type=options.Index())
+@click.argument("indexes", metavar="KEY:KIND...", nargs=-1, type=parameters.Index())
 @options.opened()
 @options.json
 def add_command(connector: Connector, indexes: tuple[tuple[str, str], ...], as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli import options
+from connector.cli import options, parameters
 from connector.cli.commands import main
 from connector.cli.render import output, progress_bar
 from connector.cli.results import ingest_json, ingest_lines
@@ -45,7 +45,7 @@ def _field(option: str, text: str) -> options.Decorator:
     "--index",
     "indexes",
     multiple=True,
-    type=options.Index(),
+    type=parameters.Index(),
     callback=lambda _ctx, _param, given: dict(given) or None,
     metavar="KEY:KIND",
     help="Index a metadata key for filters, such as year:integer; may be given several times.",

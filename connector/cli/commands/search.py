@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli import options
+from connector.cli import options, parameters
 from connector.cli.commands import main
 from connector.cli.render import facts, output, show, write
 from connector.cli.results import hits_json, hits_lines
@@ -29,7 +29,7 @@ AS = [
 ]
 
 
-@main.command("search", cls=options.SearchCommand, search=["k", *AS, "rerank", "filter"])
+@main.command("search", cls=parameters.SearchCommand, search=["k", *AS, "rerank", "filter"])
 @click.argument("query")
 @options.opened()
 @options.json
@@ -52,7 +52,7 @@ def stats_command(connector: Connector, as_json: bool) -> None:
     output(as_json, dataclasses.asdict(connector.stats()))
 
 
-@main.command("explain", cls=options.SearchCommand, search=[*AS, "filter"])
+@main.command("explain", cls=parameters.SearchCommand, search=[*AS, "filter"])
 @click.argument("query")
 @click.option("--id", "document", required=True, metavar="ID", help="Id of the document to explain.")
 @options.opened()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from connector.cli import options
+from connector.cli import options, parameters
 from connector.cli.commands import main
 from connector.cli.render import output, steps_bar
 from connector.core.errors import InputError
@@ -27,7 +27,7 @@ def train_group() -> None:
     "--width",
     "widths",
     multiple=True,
-    type=options.Count(8),
+    type=parameters.Count(8),
     metavar="D",
     help="Train a projection to D dimensions, too (linear-D in codecs); may be given several times.",
 )

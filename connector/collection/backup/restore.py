@@ -65,7 +65,7 @@ def import_collection(
         physical = _unfinished(store, name, export.building)
         if physical is None:
             physical = next_version(store, name)
-            made = export.metadata.made_by(store.capabilities)
+            made = export.metadata.made_in(store, physical)
             store.create(physical, made.collection_schema, export.info | stored_form(turbo=made.turbo))
         for file in manifest.artifacts:
             store.put_artifact(physical, Path(file.name).name, (folder / file.name).read_bytes())

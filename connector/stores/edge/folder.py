@@ -31,7 +31,7 @@ from connector.core.forks import Mutex, Opened, in_child
 from connector.core.io import write_atomically
 from connector.stores.base import missing
 from connector.stores.edge import disk
-from connector.stores.edge.registry import SAID_FILE, Entry, Registry, found, newer, rebuilt
+from connector.stores.edge.registry import SAID_FILE, Entry, Registry, found, kept, rebuilt
 from connector.stores.edge.shard import Shard
 
 
@@ -144,7 +144,7 @@ class Folder:
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error}; allow it") from error
         remedy = f"restore it, or make it again: connector repair --path {self.path}"
-        if newer(path.read_bytes()):
+        if kept(path):
             remedy = "upgrade this library"
         raise StoreError(f"{path} is not a registry of this version ({one_line(reason, 300)}); {remedy}")
 
@@ -184,7 +184,7 @@ class Folder:
                 raise InputError(
                     f"{self.path} needs no repair: its registry.json is whole, or nothing is there"
                 )
-            if path.exists() and (not path.is_file() or newer(path.read_bytes())):
+            if kept(path):
                 self.registry()  # raises what is wrong with it, which no repair mends
             self.lock()
             registry, unknown = rebuilt(self.path / "collections")

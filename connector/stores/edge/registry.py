@@ -95,9 +95,13 @@ def rebuilt(collections: Path) -> tuple[Registry, list[Path]]:
     return registry, unknown
 
 
-def newer(data: bytes) -> bool:
-    """Whether a registry that cannot be used is a later version's."""
+def kept(path: Path) -> bool:
+    """Whether a registry is not to be made again: it is a later version's, or cannot be read at all."""
     try:
-        return int(json.loads(data)["format"]) > 1
+        return int(json.loads(path.read_bytes())["format"]) > 1
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return False
