@@ -17,7 +17,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client import grpc as messages
 
 from connector import Connector, Document, Encoder, open_store
-from connector.cli.options import Index
+from connector.cli.parameters import Index
 from connector.core.deadline import within
 from connector.core.errors import InputError, StoreUnavailable
 from connector.stores import Nearest, Point
