@@ -24,6 +24,9 @@ from .compression.reduction import (
     Setting as Setting,
 )
 from .core.errors import (
+    AccessDenied as AccessDenied,
+)
+from .core.errors import (
     CollectionError as CollectionError,
 )
 from .core.errors import (
@@ -40,6 +43,9 @@ from .core.errors import (
 )
 from .core.errors import (
     EncoderMismatch as EncoderMismatch,
+)
+from .core.errors import (
+    IndexMissing as IndexMissing,
 )
 from .core.errors import (
     InputError as InputError,
@@ -94,6 +100,7 @@ from .scoring.feedback import Feedback as Feedback
 from .scoring.fusion import Fusion as Fusion
 from .scoring.fusion import Scale as Scale
 from .scoring.strategy import Strategy as Strategy
+from .stores import NewCollectionKeywords as NewCollectionKeywords
 from .stores import ServerKeywords as ServerKeywords
 from .stores import Store as Store
 from .stores import open_store as open_store

@@ -122,6 +122,7 @@ def attach(
         if not here.info(physical).get("layout"):
             encoder = load_encoder(model or DEFAULT_MODEL, device)
             new = new_metadata(recipe or RECIPES[DEFAULT_RECIPE], encoder, layout=here.layout, attaching=True)
+            new = new.made_in(here, physical)
             here.check_free(physical, new.collection_schema)
             here.set_info(physical, new.stored())
             collection = Collection(store, name)

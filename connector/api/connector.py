@@ -40,9 +40,9 @@ from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.evaluation.query_mean import QueryMean, adapt_to_queries
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
-from connector.stores import Client, ServerKeywords, Store, open_store
+from connector.stores import Client, NewCollectionKeywords, ServerKeywords, Store, open_store
 from connector.stores.filters import off_key
-from connector.stores.schema import Copies, Distribution
+from connector.stores.schema import Distribution
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,17 @@ def _opened(**place: Any) -> Iterator[Store]:
     except BaseException:
         store.close()
         raise
+
+
+@contextlib.contextmanager
+def _made(**options: Any) -> Iterator[tuple[Store, Distribution | None]]:
+    """The store, likewise, and how it is to spread a collection that is made in it."""
+    spread = Distribution.taken(options)
+    with _opened(**options) as store:
+        copies = spread and (spread.shard_number, spread.replication_factor, spread.write_consistency_factor)
+        if copies and any(copies) and not store.capabilities.copies:
+            logger.warning("%s keeps one copy of a collection; a cluster would keep more", store.location)
+        yield store, spread
 
 
 class Connector:
@@ -94,12 +105,7 @@ class Connector:
         model: Model = DEFAULT_MODEL,
         device: str | None = None,
         indexes: Mapping[str, str] | None = None,
-        shard_number: Copies | None = None,
-        replication_factor: Copies | None = None,
-        write_consistency_factor: Copies | None = None,
-        on_disk: bool | None = None,
-        on_disk_payload: bool | None = None,
-        **server: Unpack[ServerKeywords],
+        **server: Unpack[NewCollectionKeywords],
     ) -> Connector:
         """Make an empty collection.
 
@@ -115,11 +121,10 @@ class Connector:
             indexes: metadata keys that searches are filtered by and the kinds of their values, such as
                 {"year": "integer"}; a server in strict mode takes filters on no others. One such as
                 {"customer": "keyword:tenant"} (Qdrant's `is_tenant`) keeps the points of each one together.
-            shard_number, replication_factor, write_consistency_factor: on a cluster, as Qdrant has them.
-            on_disk, on_disk_payload: whether vectors, and the payload, are read from disk, which takes less
-                memory and more time; by default as Qdrant has it.
-            server: `prefer_grpc`, `grpc_port`, `write_ordering` and `read_consistency`, as `open_store` has
-                them.
+            server: on a cluster `shard_number`, `replication_factor` and `write_consistency_factor`, as
+                Qdrant has them; `on_disk` and `on_disk_payload`: whether vectors, and the payload, are read
+                from disk, which takes less memory and more time; and `prefer_grpc`, `grpc_port`,
+                `write_ordering` and `read_consistency`, as `open_store` has them.
 
         Raises:
             InputError: an argument cannot be used.
@@ -129,21 +134,10 @@ class Connector:
         """
         check_name(name)
         chosen = recipe if isinstance(recipe, Recipe) else get_recipe(os.fspath(recipe))
-        with _opened(path=path, url=url, api_key=api_key, client=client, **server) as store:
+        with _made(path=path, url=url, api_key=api_key, client=client, **server) as (store, spread):
             if name in names(store):
                 raise CollectionExists(f"collection {name!r} exists in {store.location}; open it instead")
             encoder = load_encoder(model, device)
-            asked = {
-                "shard_number": shard_number,
-                "replication_factor": replication_factor,
-                "write_consistency_factor": write_consistency_factor,
-            }
-            if any(number is not None for number in asked.values()) and not store.capabilities.copies:
-                logger.warning("%s keeps one copy of %r; a cluster would keep more", store.location, name)
-            kept = Distribution.model_validate(
-                {**asked, "on_disk": on_disk, "on_disk_payload": on_disk_payload}
-            )
-            spread = None if kept == Distribution() else kept
             collection = Collection.create(store, name, chosen, encoder, spread, declared(indexes or {}))
             return cls(CollectionHandle(collection, encoder, device), created=True)
 
@@ -185,7 +179,7 @@ class Connector:
             elif lacks := collection.store.refused(collection.physical, collection.schema.filtered):
                 logger.warning(
                     "%s is in strict mode, and %r of an earlier version has no index of %s: run connector "
-                    "index add --collection %s",
+                    "index add --collection %s, or migrate upgrade",
                     *(store.location, name, ", ".join(lacks), name),
                 )
             return cls(CollectionHandle(collection, model, device))
@@ -204,12 +198,7 @@ class Connector:
         model: Model | None = None,
         device: str | None = None,
         indexes: Mapping[str, str] | None = None,
-        shard_number: Copies | None = None,
-        replication_factor: Copies | None = None,
-        write_consistency_factor: Copies | None = None,
-        on_disk: bool | None = None,
-        on_disk_payload: bool | None = None,
-        **server: Unpack[ServerKeywords],
+        **server: Unpack[NewCollectionKeywords],
     ) -> Connector:
         """Open a collection, or make it if it is missing.
 
@@ -220,8 +209,6 @@ class Connector:
             model: of a new collection; of one that is there, where its model is now, as in `open`.
             device: such as "cpu" or "cuda"; by default the best there is.
             indexes: as in `create`; one that is there gets those that it lacks.
-            shard_number, replication_factor, write_consistency_factor: of a new collection on a cluster.
-            on_disk, on_disk_payload: of a new collection.
             server: as in `create`.
 
         Raises:
@@ -229,30 +216,20 @@ class Connector:
             StoreError: the folder is locked, or no server answers.
         """
         given = get_recipe(os.fspath(recipe)) if isinstance(recipe, str | os.PathLike) else recipe
-        place: dict[str, Any] = {"path": path, "url": url, "api_key": api_key, "client": client, **server}
+        new: dict[str, Any] = {"path": path, "url": url, "api_key": api_key, "client": client, **server}
+        there = {key: it for key, it in new.items() if key not in Distribution.model_fields}
         try:
-            connector = cls.open(name, model=model, device=device, **place)
+            connector = cls.open(name, model=model, device=device, **there)
         except CollectionNotFound:
             try:
-                return cls.create(
-                    name,
-                    recipe=given or "default",
-                    model=model or DEFAULT_MODEL,
-                    device=device,
-                    indexes=indexes,
-                    shard_number=shard_number,
-                    replication_factor=replication_factor,
-                    write_consistency_factor=write_consistency_factor,
-                    on_disk=on_disk,
-                    on_disk_payload=on_disk_payload,
-                    **place,
-                )
+                new |= {"recipe": given or "default", "model": model or DEFAULT_MODEL, "indexes": indexes}
+                return cls.create(name, device=device, **new)
             except CollectionExists:  # another one has made it since
-                connector = cls.open(name, model=model, device=device, **place)
+                connector = cls.open(name, model=model, device=device, **there)
         try:
             check_recipe(connector.collection, given, "has", "choose another collection")
-            if {**connector.indexes, **(indexes or {})} != connector.indexes:
-                connector.create_index(indexes or {})
+            if indexes:
+                connector.create_index(indexes)
         except ConnectorError:
             connector.close()
             raise
@@ -481,7 +458,7 @@ class Connector:
             query: not blank.
             k: how many documents.
             options: `filter`, `rerank`, `candidates`, `candidates_by`, `fusion`, `feedback`, `like`,
-                `unlike`, `search_again` and `alignment`, which `SearchOptions` describes.
+                `unlike`, `search_again`, `alignment` and `timeout`, which `SearchOptions` describes.
 
         Returns:
             A list of hits; its `ms` says where the time went.
@@ -664,7 +641,7 @@ class Connector:
         model: Model | None = None,
         device: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
-        **server: Unpack[ServerKeywords],
+        **server: Unpack[NewCollectionKeywords],
     ) -> Connector:
         """Make a collection of what `export` wrote, and open it; nothing is encoded.
 
@@ -682,8 +659,8 @@ class Connector:
             CollectionExists: the name is taken.
             StoreError: the folder is locked, or no server answers.
         """
-        with _opened(path=path, url=url, api_key=api_key, client=client, **server) as store:
-            collection = import_collection(store, folder, name, progress)
+        with _made(path=path, url=url, api_key=api_key, client=client, **server) as (store, spread):
+            collection = import_collection(store, folder, name, progress, spread)
             return cls(CollectionHandle(collection, model, device), created=True)
 
     def detach(self) -> None:

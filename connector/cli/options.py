@@ -102,8 +102,11 @@ def opened(place: Decorator = anywhere) -> Decorator:
         @functools.wraps(command)
         def with_connector(*, collection: str, at: dict[str, Any], **given: Any) -> None:
             from connector.api.connector import Connector
+            from connector.core.deadline import within
 
-            with Connector.open(collection, **at) as connector:
+            with within(given.get("timeout")):
+                connector = Connector.open(collection, **at)
+            with connector:
                 command(connector, **given)
 
         return with_connector
@@ -238,6 +241,19 @@ def recipe_and_parts(text: str = "", default: str | None = None) -> Decorator:
         for name, (metavar, help) in _PARTS.items()
     }
     return gathered("recipe", chosen, recipe=recipe(text, default), **parts)
+
+
+def spread(command: Command) -> Command:
+    """How a server keeps a new collection, and a cluster spreads it; the command gets what is given."""
+    for option in (
+        click.option("--on-disk-payload/--in-memory-payload", default=None, help="Likewise the payload."),
+        click.option("--on-disk/--in-memory", default=None, help="Where Qdrant reads its vectors from."),
+        count("--write-consistency-factor", help="Of the copies, how many a write waits for."),
+        count("--replication-factor", help="Copies of each of its shards."),
+        count("--shard-number", help="Shards of a new collection on a cluster."),
+    ):
+        command = option(command)
+    return command
 
 
 def metadata_filter(text: str) -> Decorator:

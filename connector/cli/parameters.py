@@ -60,6 +60,30 @@ class Index(click.ParamType[Any]):
         return parts[1], parts[2]
 
 
+def declared_once(indexes: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Kinds by keys.
+
+    Raises:
+        InputError: a key comes with two kinds.
+    """
+    kinds: dict[str, str] = {}
+    for key, kind in indexes:
+        if kinds.setdefault(key, kind) != kind:
+            raise InputError(f"index of {key!r}: it is {kinds[key]} and {kind}; give one of them")
+    return kinds
+
+
+indexes = click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    type=Index(),
+    callback=lambda _ctx, _param, given: declared_once(given) or None,
+    metavar="KEY:KIND",
+    help="Index a metadata key for filters, such as year:integer; may be given several times.",
+)
+
+
 class TextCommand(click.Command):
     """A command whose texts are UTF-8; only paths may be any bytes, as the system has them."""
 

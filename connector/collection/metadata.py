@@ -35,6 +35,7 @@ from connector.stores.external import Layout
 from connector.stores.schema import (
     CLS,
     FDE,
+    FILTERED,
     LEXICAL,
     TOKENS,
     CollectionSchema,
@@ -67,10 +68,6 @@ SCORING = (*STRATEGY, "query_mean")
 
 DECISIVE = ("uid", "recipe", *SCORING, "filling")
 """Keys that decide how a collection is written and searched."""
-
-
-_FILTERED: dict[str, PayloadKind] = dict.fromkeys(("passage", "passages", "words"), "integer")
-"""Payload keys of points by which passages are told from marks, and documents from their passages."""
 
 
 UNCOUNTED = 0.0
@@ -208,7 +205,7 @@ class CollectionMetadata(BaseModel):
             replace(it, datatype=self.turbo) if self.turbo and it.datatype in TURBO else it
             for it in schema.vectors
         )
-        schema = replace(schema, vectors=vectors, indexes=self.indexes, filtered=_FILTERED)
+        schema = replace(schema, vectors=vectors, indexes=self.indexes, filtered=FILTERED)
         # A collection from before words were counted is copied as it is.
         return schema if self.average_words is None else replace(schema, weights="float16")
 

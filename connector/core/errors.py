@@ -11,9 +11,11 @@
     │   ├── CollectionExists
     │   └── EncoderMismatch    the collection was made by another encoder
     ├── StoreError             Qdrant, in process or on a server
+    │   ├── IndexMissing       a server in strict mode takes filters on indexed keys alone
     │   ├── PointsRefused      the engine refuses some points for good; the others are written
     │   ├── StoreLocked        another process holds the folder
     │   └── StoreUnavailable   no server answers
+    │       └── AccessDenied   it does not take the API key, or the key lacks a right
     ├── TransferError          an export cannot be written, or read back
     ├── MigrationError         revisions do not fit a collection, or a migration cannot go on
     └── MissingExtra           an optional dependency is not installed (also an ImportError)
@@ -74,6 +76,10 @@ class StoreError(ConnectorError):
     """Qdrant refused or failed, in process or on a server."""
 
 
+class IndexMissing(StoreError):
+    """A server in strict mode takes no filter on a key without an index."""
+
+
 class PointsRefused(StoreError):
     """The engine refuses some points for good, such as ones that are too large; the others are written.
 
@@ -93,6 +99,10 @@ class StoreLocked(StoreError):
 
 class StoreUnavailable(StoreError):
     """No server answers at the given address."""
+
+
+class AccessDenied(StoreUnavailable):
+    """A server does not take the API key, or the key lacks a right."""
 
 
 class TransferError(ConnectorError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector.collection.collection import Collection
+from connector.collection.documents.indexes import add_own
 from connector.collection.handle import OpenCollection
 from connector.collection.metadata import CollectionMetadata
 from connector.core.errors import MigrationError
@@ -162,6 +163,7 @@ class Migrations:
 
     def _run(self, direction: Direction, to: str | None, canaries: Sequence[str]) -> list[Revision]:
         with self._store.lease(self._name) as lease:
+            self._index_own()
             way = self._way(direction, to)
             for revision in way:
                 revision.function(direction)  # raises before the first one is run
@@ -175,6 +177,13 @@ class Migrations:
             finally:
                 self._connector.refresh()
             return way
+
+    def _index_own(self) -> None:
+        """What a collection of an earlier version lacks, without which a strict server refuses the steps."""
+        collection = self.collection
+        if lacks := self._store.refused(collection.physical, collection.schema.filtered):
+            self._say(f"index {', '.join(lacks)}, which the library filters by")
+            add_own(collection)
 
     def _apply(self, revision: Revision, direction: Direction, lease: Lease) -> None:
         collection, ledger = self.collection, self.ledger

@@ -14,7 +14,7 @@ from connector.core.errors import InputError
 from connector.stores.base import Capabilities, Lease, Store
 from connector.stores.edge.store import EdgeStore
 from connector.stores.points import Fused, Nearest, Point, Query, Record
-from connector.stores.schema import PayloadKind
+from connector.stores.schema import Copies, PayloadKind
 from connector.stores.server.connection import connect
 from connector.stores.server.credentials import api_key_from_environment
 from connector.stores.server.store import ReadConsistency, ServerStore, WriteOrdering
@@ -28,6 +28,7 @@ __all__ = [
     "Fused",
     "Lease",
     "Nearest",
+    "NewCollectionKeywords",
     "PayloadKind",
     "Point",
     "Query",
@@ -51,6 +52,16 @@ class ServerKeywords(TypedDict, total=False):
     grpc_port: int
     write_ordering: WriteOrdering | None
     read_consistency: ReadConsistency | None
+
+
+class NewCollectionKeywords(ServerKeywords, total=False):
+    """What makes a collection takes by name, too; `Connector.create` says what each is."""
+
+    shard_number: Copies | None
+    replication_factor: Copies | None
+    write_consistency_factor: Copies | None
+    on_disk: bool | None
+    on_disk_payload: bool | None
 
 
 @checked

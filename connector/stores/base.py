@@ -183,6 +183,10 @@ class Store(Protocol):
         """Those of the payload keys by which a filter is refused, as they have no index."""
         return []
 
+    def indexed_by_others(self, name: str, keys: Iterable[str]) -> list[str]:  # noqa: ARG002
+        """Those of the payload keys that another program, whose collection it is, has indexed."""
+        return []
+
     def finish(self, name: str) -> None:
         """Called after many writes: build indexes and cut logs, where the engine does not by itself."""
 

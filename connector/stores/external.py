@@ -236,6 +236,10 @@ class AttachedStore(ServerStore):
     def refused(self, name: str, keys: Iterable[str]) -> list[str]:
         return super().refused(name, map(self._key, keys))
 
+    def indexed_by_others(self, name: str, keys: Iterable[str]) -> list[str]:
+        there = self._on(self._client.get_collection, name).payload_schema
+        return sorted(key for key in keys if self._key(key) in there)
+
     def drop_index(self, name: str, key: str) -> None:
         super().drop_index(name, self._key(key))
 
@@ -268,6 +272,8 @@ class AttachedStore(ServerStore):
         for vector in schema.names:
             self.drop_vector(name, vector)
         self._on(self._client.delete_payload, name, list(ADDED), models.Filter(), wait=True)
+        for key in {**schema.filtered, **schema.indexes}:
+            self.drop_index(name, key)
         self._artifacts.drop(self._physical(name))
         self.set_info(name, dict.fromkeys(self.info(name), ""))
 

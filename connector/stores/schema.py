@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connector.compression.codecs.scalar_quantization import Datatype
+from connector.core.arguments import invalid
 
 CLS = "cls"
 
@@ -58,6 +59,22 @@ class Distribution(BaseModel):
     write_consistency_factor: Copies | None = Field(default=None, alias="acknowledged")
     on_disk: bool | None = None
     on_disk_payload: bool | None = None
+
+    @classmethod
+    def taken(cls, options: dict[str, Any]) -> Distribution | None:
+        """What options say of it, which are taken out of them; None if they say nothing.
+
+        Raises:
+            InputError: a value cannot be used.
+        """
+        given = {name: options.pop(name) for name in cls.model_fields if name in options}
+        try:
+            made = cls.model_validate(given, strict=True)
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            name = next((it for it, field in cls.model_fields.items() if name == field.alias), name)
+            raise invalid(name, given[name], error) from None
+        return None if made == cls() else made
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +149,7 @@ PayloadKind = Literal[
     "uuid:tenant",
 ]
 """What an index of payload values is for; one of tenants keeps the points of each together (`is_tenant`)."""
+
+
+FILTERED: Mapping[str, PayloadKind] = dict.fromkeys(("passage", "passages", "words"), "integer")
+"""Payload keys of points by which passages are told from marks, and documents from their passages."""

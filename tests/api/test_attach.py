@@ -26,6 +26,7 @@ from connector.stores import Store, open_store
 from connector.stores.external import AttachedStore, Layout, recognised
 from connector.stores.server.store import ServerStore
 from tests.conftest import TEXTS
+from tests.server.doubles import double, engine
 
 QUERY = "how do bees share where food is"
 WIDTH = 8
@@ -164,6 +165,40 @@ def test_what_is_added_is_taken_back(client: QdrantClient, encoder: Encoder) -> 
         pytest.raises(CollectionError, match="drop"),
     ):
         own.detach()
+
+
+def test_a_server_without_turbo_types_gets_float16_in_their_place(encoder: Encoder) -> None:
+    old = double("1.18.2")
+    fill(old, [langchain(text, number) for number, text in enumerate(TEXTS)])
+    with Connector.attach("docs", client=old, recipe="compact", model=encoder) as connector:
+        assert connector.stats().vectors["cls"] == "float16"
+        assert len(connector.search(QUERY, k=3)) == 3
+
+
+def test_indexes_of_the_program_stay_as_they_are(encoder: Encoder, caplog: pytest.LogCaptureFixture) -> None:
+    strict = double(strict=True)
+    fill(strict, [langchain(text, number) for number, text in enumerate(TEXTS)])
+    strict.create_payload_index("docs", "metadata.number", models.PayloadSchemaType.INTEGER)
+    with Connector.attach("docs", client=strict, model=encoder, recipe="dense") as connector:
+        connector.create_index({"number": "keyword", "other": "keyword"})
+        assert "'number' has an index of its program's" in caplog.text
+        assert connector.indexes == {"other": "keyword"}
+        with pytest.raises(InputError, match="'number' has no index; there: other"):
+            connector.drop_index("number")
+        assert engine(strict).indexes["docs"].keys() >= {"late_passage", "metadata.other"}
+        connector.detach()
+    assert engine(strict).indexes["docs"] == {"metadata.number": "integer"}
+
+
+def test_artifacts_of_another_program_are_not_taken_for_ours(client: QdrantClient, encoder: Encoder) -> None:
+    fill(client, [langchain(text, number) for number, text in enumerate(TEXTS)])
+    for theirs in ("docs__artifacts", "own__v0001__artifacts"):
+        client.create_collection(theirs, vectors_config={})
+        client.upsert(theirs, [models.PointStruct(id=1, vector={}, payload={"data": "theirs"})])
+    Connector.attach("docs", client=client, model=encoder, recipe="compact").detach()
+    with Connector.create("own", client=client, model=encoder) as own:
+        own.drop()
+    assert [client.count(it).count for it in ("docs__artifacts", "own__v0001__artifacts")] == [1, 1]
 
 
 def test_attaching_again_finds_what_the_program_wrote_since(client: QdrantClient, encoder: Encoder) -> None:

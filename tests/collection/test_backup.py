@@ -51,6 +51,7 @@ from connector.scoring.alignment import TopK
 from connector.stores import Point, Store, open_store
 from connector.stores.schema import CollectionSchema, VectorSchema
 from tests.conftest import TEXTS
+from tests.server.doubles import double, engine
 
 RECIPE: dict[str, Recipe] = {name: RECIPES[name] for name in ("pooled", "compact", "aligner", "dense")}
 RECIPE["words"] = RECIPES["pooled"].varied(lexical="english", query_reduction="idf-weight")
@@ -202,6 +203,18 @@ def test_edge_to_memory_and_back(
                 assert again.bytes_per_passage == stats.bytes_per_passage
                 assert reingested(other, recipe) == len(documents())
     client.close()
+
+
+def test_an_import_is_spread_over_a_cluster(made: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, client = tmp_path / "out", double(nodes=3)
+    export(made("dense"), folder)
+    Connector.restore(folder, client=client, shard_number=6, replication_factor=2, on_disk=True).close()
+    options = engine(client).made["docs__v0001"]
+    assert (options["shard_number"], options["replication_factor"]) == (6, 2)
+    with Connector.open("docs", client=client) as connector:
+        assert connector.collection.schema.distribution.shard_number == 6
+    with pytest.raises(InputError, match="shard_number is 0; it should be greater"):
+        Connector.restore(folder, "other", client=client, shard_number=0)
 
 
 def test_everything_in_the_payload_goes_along(made: Callable[[str], Path], tmp_path: Path) -> None:

@@ -144,7 +144,10 @@ def test_a_trial_ranks_and_weighs_as_a_real_collection_does(
     (coded,) = code(task.texts, workload.encoder, [recipe.for_model(encoder.fingerprint)])
     rankings = by_recipe(workload, coded, coded.recipe)
     result = evaluate(folder, encoder, recipe, cache=cache, candidates=30)
-    assert [list(run)[:10] for run in result.run.values()] == rankings
+    for run, ranking in zip(result.run.values(), rankings, strict=True):
+        scores = [run[id_] for id_ in ranking]  # a sign of a code may flip, which changes them by so much
+        assert all(first >= second - 0.02 for first, second in itertools.pairwise(scores))
+        assert scores[-1] >= sorted(run.values())[-10] - 0.02
     size = workload.bytes_per_passage(coded.recipe, coded)
     assert size == pytest.approx(result.bytes_per_passage["total"], abs=0.1)
     assert coded.lengths.mean() == pytest.approx(result.tokens_per_passage, abs=0.01)

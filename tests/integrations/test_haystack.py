@@ -38,7 +38,7 @@ from haystack.utils.filters import document_matches_filter
 import connector
 from connector import Connector, Encoder
 from connector.collection.recipe import RECIPES
-from connector.core.errors import DocumentError, InputError, RecipeError
+from connector.core.errors import DocumentError, IndexMissing, InputError, RecipeError
 from connector.core.types import point_id
 from connector.integrations.haystack import (
     LateInteractionDocumentStore,
@@ -48,6 +48,7 @@ from connector.integrations.haystack import (
 from connector.integrations.haystack.conversion import on_payload
 from tests.cli.test_deleting import refusing
 from tests.conftest import TEXTS
+from tests.server.doubles import double
 
 QUERY = "How do bees tell each other where flowers are?"
 DOCUMENTS = [
@@ -386,6 +387,20 @@ def test_arguments_that_do_not_go_together(tmp_path: Path, filled: LateInteracti
         LateInteractionRetriever(filled, search_kwargs={"filter": None})
     with pytest.raises(RecipeError, match="'small' is not known"):
         LateInteractionDocumentStore("docs", path=tmp_path, recipe="small")
+    with pytest.raises(InputError, match="copies: there is no such option"):
+        LateInteractionDocumentStore("docs", path=tmp_path, copies=3)
+
+
+def test_filters_are_taken_by_a_strict_server(encoder: Encoder) -> None:
+    store = LateInteractionDocumentStore(
+        "docs", client=double(strict=True), recipe="dense", model=encoder, indexes={"year": "integer"}
+    )
+    store.write_documents([Document(id="1", content="one", meta={"year": 2021, "month": 3})])
+    after = {"field": "meta.year", "operator": ">", "value": 2020}
+    assert [it.id for it in store.filter_documents(after)] == ["1"]
+    assert LateInteractionRetriever(store, filters=after).run("one")["documents"]
+    with pytest.raises(IndexMissing, match=r"index add .*month"):
+        store.filter_documents({"field": "meta.month", "operator": "==", "value": 3})
 
 
 def test_a_collection_keeps_its_recipe(tmp_path: Path, encoder: Encoder) -> None:
@@ -415,8 +430,11 @@ def test_a_store_is_saved_and_read(
         recipe=mine,
         model="m",
         device="cpu",
+        prefer_grpc=True,
+        replication_factor=2,
     )
     data = store.to_dict()
+    assert data["init_parameters"]["prefer_grpc"] is True
     assert "a-secret" not in str(data)
     again = LateInteractionDocumentStore.from_dict(data)
     assert again.to_dict() == data

@@ -32,6 +32,7 @@ from connector.core.errors import InputError, MissingExtra, StoreUnavailable
 from connector.integrations.http.app import app, page
 from connector.integrations.http.schemas import Limits
 from connector.integrations.http.server import LOOPBACK, Address, _Server, is_loopback
+from tests.server.doubles import double
 
 KEY = "a-key-of-this-test"
 LEVELS = 8  # of shading, as in search.css
@@ -190,6 +191,24 @@ def test_ingest_search_explain(empty: Connector) -> None:
         assert client.post("/explain", json={"query": "bread", "id": "b"}).json()["pairs"]
         time.sleep(1.1)  # an answer about health is a second old at most
         assert client.get("/health").json()["documents"] == 2
+
+
+def test_metadata_is_indexed_where_a_strict_server_wants_it(encoder: Encoder) -> None:
+    year = {"must": [{"key": "year", "match": {"value": 2021}}]}
+    body: dict[str, Any] = {"documents": [{"id": "1", "text": "one", "metadata": {"year": 2021}}]}
+    there = double(strict=True)
+    with (
+        Connector.create("docs", client=there, recipe="dense", model=encoder) as connector,
+        serving(connector) as client,
+    ):
+        assert client.post("/documents", json=body).status_code == 200
+        refused = client.post("/search", json={"query": "one", "filter": year})
+        problem(refused, 422, "strict mode", "index add year:")
+        problem(client.post("/documents", json={**body, "indexes": {"year": "number"}}), 422, "indexes")
+        assert client.post("/documents", json={**body, "indexes": {"year": "integer"}}).status_code == 200
+        found = client.post("/search", json={"query": "one", "filter": year}).json()
+        assert [hit["id"] for hit in found["hits"]] == ["1"]
+        assert connector.indexes == {"year": "integer"}
 
 
 def test_nothing_is_written_if_one_document_is_unusable(empty: Connector) -> None:

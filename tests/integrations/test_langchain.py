@@ -341,6 +341,9 @@ async def test_a_retriever_says_how_documents_match(filled: Connector, texts: li
     (scored,) = LateInteractionRetriever(connector=filled, k=1, match="score").invoke(QUERY)
     hit = filled.search(QUERY, k=1)[0]
     assert scored.metadata == {**texts[7].metadata, MATCH: {"score": hit.score}}
+    for options in ({"candidates": 3}, {"fusion": "minmax:tokens=1,cls=1"}, {"feedback": "none"}):
+        asked = LateInteractionRetriever(connector=filled, k=1, match="words", search_kwargs=options)
+        assert (await asked.ainvoke(QUERY))[0].metadata[MATCH]["words"]
     (said,) = await LateInteractionRetriever(connector=filled, k=1, match="words").ainvoke(QUERY)
     pairs = said.metadata[MATCH]["words"]
     assert said.metadata[MATCH]["score"] == hit.score

@@ -61,6 +61,7 @@ class Double(QdrantLocal):
         made: how each collection was created.
         indexes: the payload keys of each collection that have an index, and its kind.
         asked: the methods that were called, and what each was given by name.
+        down: a node that does not answer the others.
     """
 
     def __init__(self, version: str = "1.19.0", strict: bool = False, nodes: int = 1) -> None:
@@ -69,6 +70,7 @@ class Double(QdrantLocal):
         self.made: dict[str, dict[str, Any]] = {}
         self.indexes: dict[str, dict[str, str]] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.down: int | None = None
 
     def info(self) -> models.VersionInfo:
         return models.VersionInfo(title="qdrant - vector search engine", version=self.version)
@@ -76,8 +78,25 @@ class Double(QdrantLocal):
     def cluster_status(self) -> Any:
         if self.nodes == 1:
             return models.ClusterStatusOneOf(status="disabled")
-        peers = {str(it): models.PeerInfo(uri=f"http://node-{it}:6335/") for it in range(self.nodes)}
-        return models.ClusterStatusOneOf1.model_construct(status="enabled", peer_id=0, peers=peers)
+        peers = {str(it): models.PeerInfo(uri=_uri(it)) for it in range(self.nodes)}
+        failures = {} if self.down is None else {_uri(self.down): models.MessageSendErrors(count=3)}
+        return models.ClusterStatusOneOf1.model_construct(
+            status="enabled", peer_id=0, peers=peers, message_send_failures=failures
+        )
+
+    def collection_cluster_info(self, collection_name: str) -> models.CollectionClusterInfo:  # noqa: ARG002
+        """One shard a node."""
+        shards = [
+            models.RemoteShardInfo(
+                shard_id=number - 1,
+                peer_id=number,
+                state=models.ReplicaState.DEAD if number == self.down else models.ReplicaState.ACTIVE,
+            )
+            for number in range(1, self.nodes)
+        ]
+        return models.CollectionClusterInfo(
+            peer_id=0, shard_count=self.nodes, local_shards=[], remote_shards=shards, shard_transfers=[]
+        )
 
     def create_collection(self, collection_name: str, *args: Any, **options: Any) -> bool:
         self._check_types(options.get("vectors_config"))
@@ -121,9 +140,9 @@ class Double(QdrantLocal):
             raise refusal("Service internal error: turbo4 datatype storage not yet wired up", 500)
 
     def _check_filters(self, name: str, *parts: Any) -> None:
-        there = self.indexes.get(self._physical(name), {})
+        there = {it.replace('"', ""): kind for it, kind in self.indexes.get(self._physical(name), {}).items()}
         for key, needs in filtered(json.loads(json.dumps(parts, default=_plain))):
-            kind = there.get(key)
+            kind = there.get(key.replace('"', ""))  # as quoted parts of a path are the same key
             if kind is None or (needs and kind not in needs):
                 wanted = ", ".join(needs) or "any"
                 raise refusal(
@@ -155,6 +174,16 @@ def double(version: str = "1.19.0", strict: bool = False, nodes: int = 1) -> Qdr
     client._client.close()
     client._client = Double(version, strict, nodes)
     return client
+
+
+def engine(client: QdrantClient) -> Double:
+    """What answers this client."""
+    assert isinstance(client._client, Double)
+    return client._client
+
+
+def _uri(node: int) -> str:
+    return f"http://node-{node}:6335/"
 
 
 def refusal(reason: str, status: int = 400) -> UnexpectedResponse:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 from qdrant_client import QdrantClient
 
-from connector import Connector, Document, Encoder
+from connector import Connector, Document, Encoder, open_store
 from connector.core.deadline import asking, seconds_left, within
-from connector.core.errors import InputError, StoreUnavailable
+from connector.core.errors import AccessDenied, InputError, StoreError, StoreUnavailable
 from connector.stores.server.credentials import Secrets
 from connector.stores.server.retry import Requests, bounded, failure_of
-from tests.server.doubles import refusal
+from tests.server.doubles import double, engine, refusal
 
 
 @pytest.fixture
@@ -99,3 +99,53 @@ def test_short_keys_do_not_eat_letters() -> None:
     secrets = Secrets(["ro", "read-only-key", "pass"])
     assert secrets.hide("error: read-only-key") == "error: ***"
     assert secrets.hide("ro passes, pass does not") == "ro passes, *** does not"
+
+
+@pytest.mark.parametrize("around", ["a:\\n{}", "k=%20{}", "api_key_{}", "{}x", '"{}"'])
+def test_long_keys_are_hidden_wherever_they_stand(around: str) -> None:
+    secrets = Secrets(["SECRETKEY123", "pass"])
+    assert secrets.hide(around.format("SECRETKEY123")) == around.format("***")
+    assert secrets.hide("a:\\npass") == "a:\\n***"
+
+
+def test_a_key_that_lacks_a_right_is_told_which_it_needs() -> None:
+    error = failure_of(refusal("Forbidden: Global manage access is required", 403)).error(
+        "http://there", Secrets([]), 1
+    )
+    assert isinstance(error, AccessDenied)
+    assert "Global manage access is required" in str(error)
+    assert "to write, to manage the server" in str(error)
+
+
+def test_a_version_that_does_not_come_in_time_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = double("1.18.2")
+    answers = iter([refusal("Timeout", 504)])
+    plain = engine(client).info
+
+    def info() -> object:
+        for error in answers:
+            raise error
+        return plain()
+
+    monkeypatch.setattr(engine(client), "info", info)
+    assert open_store(client=client).capabilities.turbo is False
+
+
+def test_a_search_that_fails_names_the_nodes_that_do_not_answer(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = double(nodes=3)
+    there = engine(client)
+
+    def silent(*_: object, **__: object) -> None:
+        raise refusal("Service internal error: 1 of 1 read operations failed: Timeout expired", 504)
+
+    with Connector.create("docs", client=client, recipe="dense", model=encoder) as connector:
+        connector.ingest([Document(id="1", text="one")])
+        monkeypatch.setattr(there, "query_batch_points", silent)
+        with pytest.raises(StoreError, match=r"Timeout expired[^;]*$"):
+            connector.search("one", timeout=0.1)  # and nothing is wrong with the nodes
+        there.down = 2
+        named = "node http://node-2:6335/ is not reached; shard 1 on node http://node-2:6335/ is dead"
+        with pytest.raises(StoreError, match=named):
+            connector.search("one", timeout=0.1)

@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient, models
 from qdrant_client import grpc as messages
+from qdrant_client import models
 
 from connector import Connector, Document, Encoder, open_store
 from connector.cli.parameters import Index
@@ -24,16 +24,11 @@ from connector.stores import Nearest, Point
 from connector.stores.edge import convert
 from connector.stores.schema import CollectionSchema, Distribution, VectorSchema
 from connector.stores.server.retry import failure_of
-from tests.server.doubles import Double, double
+from tests.server.doubles import double, engine
 
 CLS = VectorSchema("cls", 4, "float32")
 TOKENS = VectorSchema("tokens", 4, "float32", multivector=True)
 ID = "00000000-0000-0000-0000-000000000001"
-
-
-def engine(client: QdrantClient) -> Double:
-    assert isinstance(client._client, Double)
-    return client._client
 
 
 class Server(messages.QdrantServicer, messages.CollectionsServicer):  # type: ignore[misc]

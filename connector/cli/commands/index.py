@@ -33,7 +33,9 @@ def add_command(connector: Connector, indexes: tuple[tuple[str, str], ...], as_j
     tenants, whose points Qdrant keeps together. Without any KEY, what the library
     itself filters by is indexed, which collections of earlier versions lack on a strict server.
     """
-    connector.create_index(dict(indexes))
+    connector.create_index(parameters.declared_once(indexes))
+    if not indexes and not as_json:
+        click.echo("what the library filters by is indexed")
     _show(connector, as_json)
 
 

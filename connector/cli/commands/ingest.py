@@ -36,20 +36,8 @@ def _field(option: str, text: str) -> options.Decorator:
     title_field=_field("--title-field", "Field with the title, if not title."),
 )
 @click.option("--skip-bad", is_flag=True, help="Pass over unusable records and name them at the end.")
-@options.count("--shard-number", help="Shards of a new collection on a cluster.")
-@options.count("--replication-factor", help="Copies of each of its shards.")
-@options.count("--write-consistency-factor", help="Of the copies, how many a write waits for.")
-@click.option("--on-disk/--in-memory", default=None, help="Where Qdrant reads its vectors from.")
-@click.option("--on-disk-payload/--in-memory-payload", default=None, help="Likewise the payload.")
-@click.option(
-    "--index",
-    "indexes",
-    multiple=True,
-    type=parameters.Index(),
-    callback=lambda _ctx, _param, given: dict(given) or None,
-    metavar="KEY:KIND",
-    help="Index a metadata key for filters, such as year:integer; may be given several times.",
-)
+@options.spread
+@parameters.indexes
 @click.option("--delete-missing", is_flag=True, help="At the end, delete documents not in SOURCE.")
 @options.json
 def ingest_command(

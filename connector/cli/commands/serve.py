@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector.cli import options
+from connector.cli import options, parameters
 from connector.cli.commands import main
 from connector.cli.render import output, progress_bar
 from connector.core.errors import CollectionNotFound
@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 @options.anywhere
 @click.option("--model", metavar="ID", help="Model id or folder, if it has moved, or of a new collection.")
 @options.recipe("Make the collection if it is missing, by this recipe. ")
+@parameters.indexes
 @click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Where to listen.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), metavar="N", help="0 takes a free one.")
 def serve_command(
-    collection: str, at: dict[str, Any], model: str | None, recipe: Recipe | None, host: str, port: int
+    collection: str,
+    at: dict[str, Any],
+    model: str | None,
+    recipe: Recipe | None,
+    indexes: dict[str, str] | None,
+    host: str,
+    port: int,
 ) -> None:
     """Serve a collection: an HTTP API and a page to search it.
 
@@ -38,7 +45,7 @@ def serve_command(
 
     key = api_key_from_environment(KEY_VARIABLE)
     check_open_to(host, key)
-    with Address.take(host, port) as address, _opened(collection, recipe, model, at) as connector:
+    with Address.take(host, port) as address, _opened(collection, recipe, model, indexes, at) as connector:
         connector.search("ready?", 1)  # loads the model, and fails now if it cannot
         held = connector.collection.documents()
 
@@ -51,17 +58,22 @@ def serve_command(
         run(app(connector, key=key, hosts=(*LOOPBACK, address.name)), address, ready)
 
 
-def _opened(name: str, recipe: Recipe | None, model: str | None, at: dict[str, Any]) -> Any:
+def _opened(
+    name: str, recipe: Recipe | None, model: str | None, indexes: dict[str, str] | None, at: dict[str, Any]
+) -> Any:
     """The collection; made, if it is missing and its recipe is named."""
     from connector.api.bulk_ingest import opened
     from connector.api.connector import Connector
 
     if recipe is not None:
-        return opened(name, recipe=recipe, model=model, **at)
+        return opened(name, recipe=recipe, model=model, indexes=indexes, **at)
     try:
-        return Connector.open(name, model=model, **at)
+        connector = Connector.open(name, model=model, **at)
     except CollectionNotFound as error:
         raise CollectionNotFound(f"{error}; to make it, name a recipe, such as --recipe default") from error
+    if indexes:
+        connector.create_index(indexes)
+    return connector
 
 
 @main.command("demo")

@@ -49,8 +49,9 @@ def export_command(folder: Path, collection: str, at: dict[str, Any], as_json: b
 @_folder
 @options.anywhere
 @click.option("--as", "name", metavar="NAME", help="Name of the new collection, if not that of the export.")
+@options.spread
 @options.json
-def import_command(folder: Path, at: dict[str, Any], name: str | None, as_json: bool) -> None:
+def import_command(folder: Path, at: dict[str, Any], name: str | None, as_json: bool, **spread: Any) -> None:
     """Make a collection of the export in FOLDER; no model is needed.
 
     All of FOLDER is checked before anything is written, and the collection appears when it is whole. A run
@@ -58,11 +59,12 @@ def import_command(folder: Path, at: dict[str, Any], name: str | None, as_json: 
     """
     from connector import stores
     from connector.collection.backup import import_collection, read_manifest
+    from connector.stores.schema import Distribution
 
     started = time.perf_counter()
     with contextlib.closing(stores.open_store(**at)) as store, steps_bar() as progress:
         manifest = read_manifest(folder)
-        collection = import_collection(store, folder, name, progress)
+        collection = import_collection(store, folder, name, progress, Distribution.taken(spread))
     _show(folder, collection.name, manifest, started, as_json)
 
 

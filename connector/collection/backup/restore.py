@@ -18,6 +18,7 @@ from connector.compression.reduction import Frequencies
 from connector.core.errors import CollectionError, InputError, TransferError, one_line
 from connector.core.io import parquet
 from connector.stores import Point, Store
+from connector.stores.schema import Distribution
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def import_collection(
     folder: str | os.PathLike[str],
     name: str | None = None,
     progress: Progress | None = None,
+    spread: Distribution | None = None,
 ) -> Collection:
     """Make a collection of an export. No encoder is needed.
 
@@ -41,6 +43,7 @@ def import_collection(
         folder: what `export_collection` wrote.
         name: of the new collection; by default that of the exported one.
         progress: called after each part, which is first checked, then imported.
+        spread: how a server keeps it; by default as the exported one was kept.
 
     Raises:
         TransferError: the folder is not an export, is not whole, was changed, or a newer version wrote it.
@@ -66,7 +69,9 @@ def import_collection(
         if physical is None:
             physical = next_version(store, name)
             made = export.metadata.made_in(store, physical)
-            store.create(physical, made.collection_schema, export.info | stored_form(turbo=made.turbo))
+            made = made if spread is None else made.model_copy(update={"copies": spread})
+            said = export.info | stored_form(turbo=made.turbo, copies=made.copies)
+            store.create(physical, made.collection_schema, said)
         for file in manifest.artifacts:
             store.put_artifact(physical, Path(file.name).name, (folder / file.name).read_bytes())
         done = 0

@@ -27,6 +27,7 @@ from connector.core.types import Document
 from connector.encoders import Model
 from connector.integrations.common import Held, awaited, synchronous, taken_or_opened, write
 from connector.integrations.haystack.conversion import checked, on_payload, restored, stored
+from connector.stores import NewCollectionKeywords
 from connector.stores.filters import matches_all
 
 
@@ -45,7 +46,9 @@ class LateInteractionDocumentStore:
         model: likewise; a model id or folder, or an encoder of your own.
         device: such as "cpu" or "cuda"; by default the best there is.
         indexes: metadata keys that are filtered by ("year" of "meta.year") and the kinds of their
-            values, as in `Connector.create`.
+            values, as in `Connector.create`. Lists of such values are indexed, too ("year[]"), as Haystack's
+            filters tell them from single ones.
+        options: what else `Connector.create` takes, such as `prefer_grpc` or `replication_factor`.
 
     Raises:
         InputError: the arguments do not go together.
@@ -63,7 +66,10 @@ class LateInteractionDocumentStore:
         model: Model | None = None,
         device: str | None = None,
         indexes: dict[str, str] | None = None,
+        **options: Any,
     ) -> None:
+        if unknown := options.keys() - NewCollectionKeywords.__annotations__.keys():
+            raise InputError(f"{', '.join(sorted(unknown))}: there is no such option of Connector.create")
         if api_key is not None and not isinstance(api_key, Secret):
             raise InputError("api_key is a text, which a saved pipeline would show; give a haystack Secret")
         places = {"path": None if path is None else os.fspath(path), "url": url, "client": client}
@@ -75,6 +81,7 @@ class LateInteractionDocumentStore:
             "model": model,
             "device": device,
             "indexes": indexes,
+            **options,
         }
         self._api_key = api_key
         self._opening = Mutex()
@@ -99,7 +106,8 @@ class LateInteractionDocumentStore:
         with self._opening:
             if self._held is None:
                 key = None if self._api_key is None else self._api_key.resolve_value()
-                self._held = taken_or_opened(self.collection, **self._place, **self._options, api_key=key)
+                asked = {**self._options, "indexes": _with_lists(self._options["indexes"])}
+                self._held = taken_or_opened(self.collection, **self._place, **asked, api_key=key)
             return synchronous(self._held)
 
     def close(self) -> None:
@@ -255,3 +263,7 @@ def _given(filters: dict[str, Any]) -> models.Filter:
     if found is None or matches_all(found):
         raise FilterError(f"filters is {filters!r:.200}, which every document matches; say which are meant")
     return found
+
+
+def _with_lists(indexes: dict[str, str] | None) -> dict[str, str] | None:
+    return indexes and {**indexes, **{f"{key}[]": kind for key, kind in indexes.items()}}

@@ -149,6 +149,8 @@ def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Ev
 
     documents = [Document(**it.model_dump()) for it in asked.documents]
     count_checked(documents, Chunking(asked.chunk_tokens, asked.chunk_overlap), skip_bad=False)
+    if asked.indexes:
+        connector.create_index(asked.indexes)
     return connector.ingest(
         documents, chunk_tokens=asked.chunk_tokens, chunk_overlap=asked.chunk_overlap, progress=go_on
     )

@@ -15,7 +15,14 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector.core.errors import CollectionError, CollectionNotFound, ConnectorError, InputError, one_line
+from connector.core.errors import (
+    CollectionError,
+    CollectionNotFound,
+    ConnectorError,
+    IndexMissing,
+    InputError,
+    one_line,
+)
 from connector.integrations.http.schemas import Limits, Problem
 from connector.stores.points import Refusal
 
@@ -178,7 +185,7 @@ def _reason(error: dict[str, Any]) -> str:
 
 
 async def _of_library(_: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | IndexMissing):
         return _problem(422, str(error))
     if isinstance(error, Refusal):
         logger.info("refused: %s", error)

@@ -17,7 +17,7 @@ from connector.collection.search.options import SearchOptions
 from connector.core.errors import CollectionError, InputError, StoreError, one_line
 from connector.core.explanation import Explanation, Word
 from connector.core.types import Hit, passage_text
-from connector.stores.schema import CLS, FDE
+from connector.stores.schema import CLS, FDE, PayloadKind
 
 MIB = 2**20
 
@@ -226,6 +226,14 @@ class IngestRequest(_Request):
         "is lost otherwise.",
     )
     chunk_overlap: int = Field(default=0, ge=0, le=100_000, description="Tokens that chunks share.")
+    indexes: dict[str, PayloadKind] | None = Field(
+        default=None,
+        max_length=100,
+        description="Metadata keys that searches are filtered by and the kinds of their values; those that "
+        "are not indexed yet are, before anything is written. A server in strict mode takes filters on no "
+        "others.",
+        examples=[{"year": "integer"}],
+    )
 
 
 class IngestAnswer(BaseModel):

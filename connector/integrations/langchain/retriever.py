@@ -42,15 +42,16 @@ class LateInteractionRetriever(BaseRetriever):
         return self.connector
 
     def _get_relevant_documents(self, query: str, *, run_manager: Any, **kwargs: Any) -> list[Document]:  # noqa: ARG002
-        options = {"k": self.k, **self.search_kwargs, **kwargs}
+        asked = {**self.search_kwargs, **kwargs}
+        k = asked.pop("k", self.k)
         connector = synchronous(self.connector)
-        hits = connector.search(query, **options)
+        hits = connector.search(query, k, **asked)
         documents = [restored(hit) for hit in hits]
         for hit, document in zip(hits, documents, strict=True):
             if self.match is not None:
                 document.metadata[MATCH] = {"score": hit.score}
             if self.match == "words":
-                explanation = connector.explain(query, hit, alignment=options.get("alignment"))
+                explanation = connector.explain(query, hit, **asked)
                 document.metadata[MATCH]["words"] = _words(explanation)
         return documents
 

@@ -18,6 +18,9 @@ from connector.integrations.common import awaited, write
 from connector.integrations.filters import all_of, equal
 from connector.integrations.llama_index.conversion import SOURCE, documents_of, filter_of, node_of
 
+_FILTERED = {SOURCE: "keyword"}
+"""What nodes are deleted by, which a strict server takes no filter on without an index."""
+
 
 class LateInteractionVectorStore(BasePydanticVectorStore):
     """A collection as a vector store, which encodes nodes and queries itself.
@@ -56,14 +59,14 @@ class LateInteractionVectorStore(BasePydanticVectorStore):
         """
         _refuse(kwargs)
         documents = documents_of(nodes)
-        if SOURCE not in self._connector.indexes:  # `delete` filters by it
-            self._connector.create_index({SOURCE: "keyword"})
+        self._connector.create_index(_FILTERED)
         write(self._connector, documents)
         return [document.id for document in documents]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes that come from a document."""
         _refuse(delete_kwargs)
+        self._connector.create_index(_FILTERED)  # its nodes may have been written by the connector
         self._connector.delete(filter=equal(SOURCE, [ref_doc_id]))
 
     def delete_nodes(

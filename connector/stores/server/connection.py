@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from qdrant_client import QdrantClient
 
+from connector.core.deadline import within
 from connector.core.errors import InputError, StoreError, StoreUnavailable
 from connector.stores.server.credentials import Secrets, check_key, in_url, redacted
 from connector.stores.server.retry import Requests, bounded, bounded_channels
@@ -68,7 +69,8 @@ def connect(
         logger.warning("the API key goes to %s unencrypted, for all on the way to read; use https", location)
     try:
         Requests(probe, url).once(probe.get_collections)
-        supported(Requests(probe, url))
+        with within(CONNECT_SECONDS):
+            supported(Requests(probe, url))
     except StoreError as error:
         client.close()
         if isinstance(error, StoreUnavailable):

@@ -22,6 +22,10 @@ _SHORTEST = 4
 """Characters of a secret; a shorter one would be found in every other word."""
 
 
+_LONG = 8
+"""Characters of a secret that is no part of a word, and so is hidden wherever it stands."""
+
+
 def api_key_from_environment(variable: str = KEY_VARIABLE) -> str | None:
     """The key in `QDRANT_API_KEY`, or in the file that `QDRANT_API_KEY_FILE` names; None if neither is set.
 
@@ -86,7 +90,7 @@ class Secrets:
         given = {text for text in texts if len(text) >= _SHORTEST}
         quoted = {json.dumps(text)[1:-1] for text in given}
         longest = sorted(given | quoted, key=len, reverse=True)  # one may be a part of another
-        self._found = re.compile("|".join(rf"(?<!\w){re.escape(it)}(?!\w)" for it in longest) or r"(?!)")
+        self._found = re.compile("|".join(map(_pattern, longest)) or r"(?!)")
 
     @classmethod
     def of(cls, client: QdrantClient, url: str = "") -> Secrets:
@@ -96,7 +100,7 @@ class Secrets:
         return cls([*proofs, *(proof.split()[-1] for proof in proofs if proof.split()), *in_url(url)])
 
     def hide(self, text: str) -> str:
-        """The text with stars in place of secrets, where they stand as whole words."""
+        """The text with stars in place of secrets; of short ones where they stand as whole words."""
         return self._found.sub(_HIDDEN, text)
 
     def in_(self, text: str) -> bool:
@@ -105,6 +109,12 @@ class Secrets:
 
     def __repr__(self) -> str:
         return f"Secrets({_HIDDEN})"
+
+
+def _pattern(secret: str) -> str:
+    found = re.escape(secret)
+    escaped = r"(?<=\\[bfnrt])"  # as a line break before it is written in JSON
+    return found if len(secret) >= _LONG else rf"(?:(?<!\w)|{escaped}){found}(?!\w)"
 
 
 def in_url(url: str) -> list[str]:

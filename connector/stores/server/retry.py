@@ -27,10 +27,11 @@ from tenacity import (
 )
 
 from connector.core.deadline import asking, seconds_left
-from connector.core.errors import ConnectorError, StoreError, StoreUnavailable
+from connector.core.errors import AccessDenied, ConnectorError, IndexMissing, StoreError, StoreUnavailable
 from connector.core.forks import Mutex, Opened
 from connector.stores.filters import off_key
 from connector.stores.points import Refusal
+from connector.stores.schema import FILTERED
 from connector.stores.server.credentials import Secrets, redacted
 
 logger = logging.getLogger(__name__)
@@ -195,24 +196,31 @@ class Failure:
         if self.kind == "silent":
             return StoreUnavailable(f"no Qdrant server answers at {location}: {text}")
         if self.kind == "denied":
-            return StoreUnavailable(f"{location} refuses the API key ({text}); set QDRANT_API_KEY")
+            return AccessDenied(f"{location} refuses the API key ({text}); set QDRANT_API_KEY")
         if self.kind == "forbidden":
-            return StoreUnavailable(
-                f"the API key lacks a right at {location}: {text}; give one that has it (QDRANT_API_KEY): "
-                "connector stats lists the collections that a key needs"
+            return AccessDenied(
+                f"the API key lacks a right at {location}: {text}; give one that has it (QDRANT_API_KEY): to "
+                "read, for the collections that connector stats lists; to write, to manage the server"
             )
         if unindexed := _UNINDEXED.search(self.text):
-            key = off_key(unindexed[1].replace('\\"', '"'))
-            return StoreError(
-                f"{location} is in strict mode and takes no filter on {key!r} without an index (of kind "
-                f"{unindexed[2] or 'keyword'}); add one: connector index add {key}:KIND"
-            )
+            return _missing_index(unindexed[1].replace('\\"', '"'), unindexed[2] or "keyword")
         return (Refusal if self.kind == "refused" else StoreError)(f"{location}: {text}")
 
     def cause_without(self, secrets: Secrets) -> BaseException | None:
         """The exception, unless its text, which a traceback shows, may hold a secret."""
         shown = f"{self.text} {self.cause}"
         return None if secrets.in_(shown) else self.cause
+
+
+def _missing_index(path: str, kinds: str) -> IndexMissing:
+    key, add = off_key(path), "connector index add"
+    how = f"add one: {add} {key}:{kinds.partition(',')[0]}, or create_index"
+    if path.removeprefix("late_") in FILTERED:
+        how = f"an earlier version has made the collection; add what it lacks: {add}, or create_index({{}})"
+    return IndexMissing(
+        f"the server is in strict mode and takes no filter on {key!r} without an index (of kind {kinds}); "
+        + how
+    )
 
 
 def failure_of(error: BaseException | None) -> Failure:

@@ -8,13 +8,12 @@ back brings nothing old with it.
 from __future__ import annotations
 
 import base64
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from qdrant_client import models
 
-from connector.core.errors import StoreError
+from connector.core.errors import AccessDenied, StoreError, StoreUnavailable
 from connector.core.io import sealed, unsealed
 from connector.core.types import point_id
 from connector.stores.server.retry import Requests
@@ -64,9 +63,14 @@ def make(requests: Requests, name: str, keys: Sequence[str]) -> None:
 
 
 def _nodes(requests: Requests) -> int:
-    with contextlib.suppress(StoreError):  # the key has no right to ask, or there is no cluster
-        return len(getattr(requests.once(requests.client.cluster_status), "peers", ())) or 1
-    return 1
+    try:
+        return len(getattr(requests(requests.client.cluster_status), "peers", ())) or 1
+    except AccessDenied:
+        return 1
+    except StoreUnavailable:  # what is made with one copy keeps one
+        raise
+    except StoreError:  # there is no cluster
+        return 1
 
 
 class Artifacts:
@@ -118,8 +122,16 @@ class Artifacts:
             which = models.PointIdsList(points=[_id(collection, key)])
         if self._requests(self._client.collection_exists, ARTIFACTS):
             self._requests(self._client.delete, ARTIFACTS, which, wait=True, ordering=ORDERING)
-        if key is None:
+        if key is None and self._has_former(collection):
             self._requests(self._client.delete_collection, collection + FORMER)
+
+    def _has_former(self, collection: str) -> bool:
+        """Whether artifacts are where version 0.1 kept them; another program may have such a name, too."""
+        former = collection + FORMER
+        if not self._requests(self._client.collection_exists, former):
+            return False
+        points, _ = self._requests(self._client.scroll, former, limit=1, with_payload=["key", "data"])
+        return any({"key", "data"} <= (point.payload or {}).keys() for point in points)
 
 
 def _id(collection: str, key: str) -> str:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeAlias, TypeVar
 from pydantic import Field
 from qdrant_client import QdrantClient, models
 
-from connector.core.errors import CollectionExists, StoreError, StoreUnavailable
+from connector.core.deadline import seconds_left
+from connector.core.errors import CollectionExists, IndexMissing, StoreError, StoreUnavailable
 from connector.stores.base import Capabilities, Lease, Store, missing
 from connector.stores.filters import Where
 from connector.stores.points import (
@@ -18,6 +19,7 @@ from connector.stores.points import (
     Point,
     Query,
     Record,
+    Refusal,
     amend_there,
     batches,
     paged,
@@ -26,6 +28,7 @@ from connector.stores.points import (
 )
 from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
 from connector.stores.server import convert
+from connector.stores.server.cluster import ailing
 from connector.stores.server.leases import hold
 from connector.stores.server.retry import Requests
 from connector.stores.server.shared import ARTIFACTS, LOCKS, Artifacts, is_shared, make
@@ -173,8 +176,13 @@ class ServerStore(Store):
                 raise exists from error
             # else the answer to an earlier attempt was lost
         self._artifacts.drop(name)  # of a drop that was killed
-        for key, kind in {**schema.filtered, **schema.indexes}.items():
-            self.create_index(name, key, kind)
+        try:
+            for key, kind in {**schema.filtered, **schema.indexes}.items():
+                self.create_index(name, key, kind)
+        except StoreError:
+            with suppress(StoreError):  # the first failure is the one to tell
+                self.drop(name)
+            raise
 
     def drop(self, name: str) -> None:
         name = self._physical(name)
@@ -319,13 +327,19 @@ class ServerStore(Store):
             raise missing(name, self.location, self.names(), self.aliases())
 
     def _on(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-        """Call the client; only when it fails, ask whether the collection, an argument, is there."""
+        """Call the client; only when it fails, ask whether the collection, the first argument, is there.
+
+        Who waits for a search is told which nodes do not answer.
+        """
+        name = str(args[0])
         try:
             return self._call(method, *args, **options)
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            name = str(args[0])
+        except StoreError as error:
+            waited = seconds_left() is not None and not isinstance(error, (Refusal, IndexMissing))
+            if waited and (why := ailing(self._call, name)):
+                raise type(error)(f"{error}; {why}") from error
+            if isinstance(error, StoreUnavailable):
+                raise
             with suppress(StoreError):  # the server fails, of which the first failure says more
                 if not self._call.once(self._client.collection_exists, name):
                     self._check(name)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 
-from connector.core.errors import StoreError, StoreUnavailable
+from connector.core.errors import AccessDenied, StoreError, StoreUnavailable
 from connector.stores.server.retry import Requests
 
 LOWEST = (1, 18)
@@ -16,11 +15,14 @@ def supported(requests: Requests) -> tuple[int, int]:
     """The server's version; where it does not say one that can be read, the newest.
 
     Raises:
-        StoreUnavailable: it is too old; the message says which would do.
+        StoreUnavailable: it is too old, and the message says which would do; or it does not answer.
     """
     said = ""
-    with contextlib.suppress(StoreError):  # a proxy may let collections through, and not this
-        said = requests.once(requests.client.info).version
+    try:
+        said = requests(requests.client.info).version
+    except StoreError as error:  # a proxy may let collections through, and not this
+        if isinstance(error, StoreUnavailable) and not isinstance(error, AccessDenied):
+            raise
     number = re.match(r"(\d+)\.(\d+)", said)
     if number is None:
         return (99, 0)
