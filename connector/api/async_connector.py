@@ -12,15 +12,17 @@ import contextvars
 import functools
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, cast
 
-from connector.api.connector import Connector
+from connector.api.connector import BatchSize, Connector
 from connector.collection.recipe import Recipe
+from connector.collection.search.options import SearchKeywords
 from connector.core.errors import InputError
 from connector.core.forks import Opened
+from connector.core.types import Hits
 from connector.encoders import Encoder
 
 P = ParamSpec("P")
@@ -103,6 +105,23 @@ class AsyncConnector:
     refresh = _awaited(Connector.refresh)
     search = _awaited(Connector.search)
     stats = _awaited(Connector.stats)
+
+    def search_batch(
+        self,
+        queries: Iterable[str],
+        k: int = 10,
+        *,
+        batch_size: BatchSize = 64,
+        **options: Unpack[SearchKeywords],
+    ) -> AsyncIterator[Hits]:
+        """The hits of many queries, as `Connector.search_batch` has them, for `async for`."""
+        found = self.connector.search_batch(queries, k, batch_size=batch_size, **options)
+
+        async def coming() -> AsyncIterator[Hits]:
+            while (hits := await self.run(lambda: next(found, None))) is not None:
+                yield hits
+
+        return coming()
 
     async def encoder(self) -> Encoder:
         """The collection's encoder, loaded when first asked for."""

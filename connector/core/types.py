@@ -291,6 +291,9 @@ class Hit:
             score), "bm25" (words), "cls" (inner product of the CLS vectors), "feedback_codes",
             "feedback_cls"; where candidates keep the order in which they were found, the one score by which
             they were: "cls", "bm25", "rrf", "dbsf" or "fde".
+        similarity: the mean over the query's tokens, or the inner product of the CLS vectors where no tokens
+            were scored, which means the same for every query; None where neither was computed.
+        group: the value of the metadata key that hits are grouped by.
     """
 
     id: str
@@ -300,6 +303,8 @@ class Hit:
     metadata: dict[str, Any]
     passage: int
     parts: dict[str, ScorePart]
+    similarity: float | None = None
+    group: str | int | float | None = None
 
 
 class Hits(list[Hit]):
@@ -310,12 +315,23 @@ class Hits(list[Hit]):
             reranks, it does so in the request for candidates, and "rerank" is 0.
         missing: parts of the score that the collection cannot give, such as "bm25" while its words are
             being added; the others were fused without them.
+        pool: documents among the candidates, from which hits are taken.
+        note: why there are fewer hits than were asked for, if more candidates may have more.
     """
 
-    def __init__(self, hits: list[Hit], ms: dict[str, float], missing: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        hits: list[Hit],
+        ms: dict[str, float],
+        missing: Sequence[str] = (),
+        pool: int = 0,
+        note: str | None = None,
+    ) -> None:
         super().__init__(hits)
         self.ms = ms
         self.missing = tuple(missing)
+        self.pool = pool
+        self.note = note
 
 
 _POINT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "qdrant-late-interaction")

@@ -249,9 +249,7 @@ def _rankings(
     options = search_options(k=DEPTH, candidates=candidates, rerank="client")
     plan = Plan.of(collection, query, options, device)
     weighs = {name for strategy in strategies for name in strategy.fusion.weights}
-    found = replace(plan, fusion=Fusion("minmax", **dict.fromkeys(weighs, 1.0))).candidates(
-        plan.limit, plan.limit
-    )
+    found = replace(plan, fusion=Fusion("minmax", **dict.fromkeys(weighs, 1.0))).candidates(plan.limit)
     rankings = []
     for strategy in strategies:
         scored = scored_by(plan, strategy, found)
@@ -275,7 +273,7 @@ def scored_by(plan: Plan, strategy: Strategy, found: Found) -> Scored:
     folded = recipe.layout == "multivector" and recipe.saliency
     if found.records and folded and (strategy.alignment, strategy.fusion) == (TopK(1), TOKENS_ALONE):
         plan = replace(plan, mode="server")  # Qdrant's own, over rows as long as salient
-        found = plan.candidates(plan.limit, plan.limit)
+        found = plan.candidates(plan.limit)
         return Scored.of(plan, found)
     return Scored.of(plan, plan.rescored(found)).with_feedback(plan)
 

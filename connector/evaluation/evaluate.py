@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -142,7 +142,8 @@ def searches(
     """Of each encoded query document id to score, and the milliseconds of a search for 10 hits."""
     for query in queries:
         ranking = rank(collection, query, options, device=device)
-        yield ranking.scores(), fetch(collection, ranking, DEPTH).ms["total"]
+        (hits,) = fetch(collection, [replace(ranking, order=ranking.order[:DEPTH])])
+        yield ranking.scores(), hits.ms["total"]
 
 
 def _at_rest(collection: Collection, passages: int) -> dict[str, float]:

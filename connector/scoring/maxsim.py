@@ -223,6 +223,13 @@ def warm() -> None:
     maxsim(lookups(torch.ones(32, 32), lambda rows: rows.int()), codes, np.full(_CPU_ROWS // 64, 64))
 
 
+def compute_alone() -> None:
+    """Let this thread compute by itself: threads of threads wait for one another."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def _ends(lengths: Sequence[int] | NDArray[np.integer], rows: int) -> NDArray[np.int64]:
     """(P + 1,) 0, and where each passage ends."""
     counts = np.asarray(lengths, dtype=np.int64)

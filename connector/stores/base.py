@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from connector.core.errors import CollectionNotFound
 from connector.stores.filters import Where
-from connector.stores.points import Keys, Point, Query, Record
+from connector.stores.points import Answer, Keys, Point, Query, Record
 from connector.stores.schema import CollectionSchema, PayloadKind, VectorSchema
 
 
@@ -139,6 +139,8 @@ class Store(Protocol):
 
         The filter applies to every stage of the query.
         """
+        found, _ = self.search_together(name, [query], payload=payload, vectors=vectors, filter=filter)
+        return found
 
     def search_together(
         self,
@@ -148,12 +150,25 @@ class Store(Protocol):
         payload: Keys,
         vectors: Sequence[str] = (),
         filter: Where = None,
-    ) -> tuple[list[Record], list[dict[Any, float]]]:
-        """What several queries with one filter find, in one request.
+    ) -> Answer:
+        """What several queries with one filter find, in one request."""
+        (answer,) = self.search_many(name, [queries], payload=payload, vectors=vectors, filter=filter)
+        return answer
+
+    def search_many(
+        self,
+        name: str,
+        searches: Sequence[Sequence[Query]],
+        *,
+        payload: Keys,
+        vectors: Sequence[str] = (),
+        filter: Where = None,
+    ) -> list[Answer]:
+        """What the queries of several searches find, in one request, or side by side.
 
         Returns:
-            The points of the first query, best first, with these payload keys and vectors; and of each other
-            query the scores by the points' keys.
+            Of each search the points of its first query, best first, with these payload keys and vectors; and
+            of each other query the scores by the points' keys.
         """
 
     def scroll(

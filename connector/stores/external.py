@@ -14,7 +14,7 @@ from qdrant_client import models
 from connector.core.errors import CollectionError
 from connector.stores.base import Store
 from connector.stores.filters import Where, renamed
-from connector.stores.points import Keys, Point, Query, Record
+from connector.stores.points import Answer, Keys, Point, Query, Record
 from connector.stores.schema import CollectionSchema, PayloadKind
 from connector.stores.server.convert import native
 from connector.stores.server.store import ServerStore
@@ -200,21 +200,24 @@ class AttachedStore(ServerStore):
         found = super().retrieve(name, known, self._keys(payload), vectors)
         return {key: self._ours(record, payload) for key, record in found.items()}
 
-    def search_together(
+    def search_many(
         self,
         name: str,
-        queries: Sequence[Query],
+        searches: Sequence[Sequence[Query]],
         *,
         payload: Keys,
         vectors: Sequence[str] = (),
         filter: Where = None,
-    ) -> tuple[list[Record], list[dict[Any, float]]]:
+    ) -> list[Answer]:
         """As every store does, but passing over points whose payload the program has replaced since."""
         keys, where = self._keys(payload), self._filter(filter)
-        first, others = super().search_together(name, queries, payload=keys, vectors=vectors, filter=where)
         wanted = {OWN + key for key in payload or () if key not in _THEIRS}
-        whole = [it for it in first if wanted <= it.payload.keys() and len(it.vectors) == len(vectors)]
-        return [self._ours(record, payload) for record in whole], others
+
+        def whole(record: Record) -> bool:
+            return wanted <= record.payload.keys() and len(record.vectors) == len(vectors)
+
+        answers = super().search_many(name, searches, payload=keys, vectors=vectors, filter=where)
+        return [([self._ours(it, payload) for it in first if whole(it)], rest) for first, rest in answers]
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None

@@ -111,6 +111,10 @@ class Fused:
 Query = Nearest | Fused
 
 
+Answer = tuple[list[Record], list[dict[Any, float]]]
+"""The points that a search found, and by which keys its further queries gave which scores."""
+
+
 Keys = Sequence[str] | None
 """Payload keys that are asked for; None for all."""
 

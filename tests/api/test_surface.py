@@ -213,7 +213,7 @@ def test_an_explanation_shows_itself_in_a_notebook(tmp_path: Path, encoder: Enco
 
 def test_a_hit_is_a_plain_value() -> None:
     assert [name for name in dir(Hit) if not name.startswith("_")] == [
-        *("id", "metadata", "parts", "passage", "score", "text", "title"),
+        *("group", "id", "metadata", "parts", "passage", "score", "similarity", "text", "title"),
     ]
 
 

@@ -88,10 +88,12 @@ def test_an_ingest_that_is_told_to_end_writes_what_it_has_encoded(
     told: signal.Signals, invoke: Invoke, tmp_path: Path, place: list[str]
 ) -> None:
     """Though its codec still waits for more."""
+    if signal.getsignal(told) == signal.SIG_IGN:
+        pytest.skip("who has started the tests ignores it, and so would the command")
     pytest.importorskip("faiss", reason="pq needs faiss; pip install '.[faiss]'")
     recipe, source = tmp_path / "waits.json", tmp_path / "many.jsonl"
     recipe.write_text(Recipe(name="waits", summary="", layout="codes", codec="pq-8").model_dump_json())
-    source.write_text("".join(f'{{"id": "{n}", "text": "Number {n} of many."}}\n' for n in range(1500)))
+    source.write_text("".join(f'{{"id": "{n}", "text": "Number {n} of many."}}\n' for n in range(700)))
     words = ["ingest", str(source), *place, "--recipe", str(recipe)]
     command = [sys.executable, "-m", "connector.cli", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -104,9 +106,9 @@ def test_an_ingest_that_is_told_to_end_writes_what_it_has_encoded(
     assert (process.returncode, out) == (128 + told, "")
     assert "goes on from there" in err
     written = loaded(invoke("stats", *place, "--json"))["documents"]
-    assert 256 <= written < 1500
+    assert 256 <= written < 700
     report = loaded(invoke(*words, "--json"))
-    assert (report["unchanged"], report["documents"]) == (written, 1500 - written)
+    assert (report["unchanged"], report["documents"]) == (written, 700 - written)
 
 
 def test_a_filter_is_json_on_metadata(invoke: Invoke, source: Path, place: list[str]) -> None:

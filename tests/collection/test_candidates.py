@@ -591,26 +591,3 @@ def test_passages_that_wait_are_counted_as_those_that_do_not(
     assert rows(connector) == kept
     assert report.tokens_after == expected_report.tokens_after
     assert connector.collection.store.info(connector.name)["frequencies"] == "12"
-
-
-@pytest.mark.parametrize("layout", ["dense"])
-def test_without_a_rerank_no_more_is_fetched_than_asked_for(
-    worded: Connector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[int] = []
-    store = worded.collection.store
-    search = store.search
-
-    def counted(*args: Any, **options: Any) -> list[Any]:
-        records = search(*args, **options)
-        found.append(len(records))
-        return records
-
-    monkeypatch.setattr(store, "search", counted)
-    everything = [hit.id for hit in worded.search(QUERY, 8)]
-    for by in ("dense", "lexical", "hybrid"):
-        found.clear()
-        hits = worded.search(QUERY, 2, candidates_by=by)
-        assert found == [2]
-        assert len(hits) == 2
-        assert by != "dense" or [hit.id for hit in hits] == everything[:2]

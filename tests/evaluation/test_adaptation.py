@@ -178,7 +178,7 @@ def test_every_strategy_scores_as_a_search_with_it(
     connector = make(mine(**parts), chunk_tokens=12)
     collection, query = connector.collection, connector.encoder.encode_queries([QUERY])[0]
     plan = Plan.of(collection, query, SearchOptions(rerank="client"), "cpu")
-    found = replace(plan, fusion=Fusion("minmax", tokens=1, cls=1)).candidates(plan.limit, plan.limit)
+    found = replace(plan, fusion=Fusion("minmax", tokens=1, cls=1)).candidates(plan.limit)
     for strategy in STRATEGIES:
         assert strategy.alignment is not None
         scored = scored_by(plan, strategy, found)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding, Float32, Sparse
 from connector.scoring.alignment import Alignment, TopK
 from connector.scoring.feedback import By, Feedback
-from connector.scoring.fusion import Float64, Fusion
+from connector.scoring.fusion import Float64, Fusion, PartName
 from connector.scoring.strategy import Strategy
 from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
@@ -46,6 +46,22 @@ _KEYS = ["id", "passage"]
 
 CANDIDATES, POOL = 100, 200
 """Passages that each query finds: where scores do not depend on the other candidates, and where they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a store for one query.
+
+    Args:
+        queries: by the names of what they score; the first one finds all passages, the others score them.
+        payload, vectors: what is read of each passage.
+        where: what passages have to match.
+    """
+
+    queries: dict[str, Query]
+    payload: list[str]
+    vectors: list[str]
+    where: models.Filter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,8 @@ class Plan:
         ordered = options.candidates_by not in (None, "union") and options.fusion is None
         if mode is None and ordered and fusion and fusion.method == "sum":
             fusion = None
+        if fusion is None and by == "union":  # which has no order of its own
+            by = "hybrid"
         if fusion is None and (options.like or options.unlike):
             raise InputError(
                 "like and unlike add to a score, and candidates keep the order in which they are found here; "
@@ -152,10 +170,8 @@ class Plan:
 
     @property
     def limit(self) -> int:
-        """Passages that each query for candidates finds at first."""
-        if self.pooled:  # scores, and so the candidates, are the same for any number of hits
-            return self.options.candidates or POOL
-        return max(self.options.candidates or CANDIDATES, self.options.k)
+        """Passages that each query for candidates finds: as many for any number of hits, and for any page."""
+        return self.options.candidates or (POOL if self.pooled else CANDIDATES)
 
     @property
     def feedback(self) -> Feedback | None:
@@ -178,25 +194,62 @@ class Plan:
         """Whether codes of the candidates are read."""
         return self.mode == "client" and self.collection.recipe.layout == "codes"
 
+    @property
+    def found_by(self) -> str:
+        """What the score is called by which candidates are found."""
+        return _FOUND_BY[self.by]
+
+    @property
+    def diverse_by(self) -> By | None:
+        """The vectors by which hits are to be unlike one another, if they are to be."""
+        return None if self.options.mmr is None else "codes" if self._coded else "cls"
+
+    @property
+    def _similar_by_cls(self) -> bool:
+        """Whether CLS vectors are compared for the sake of a least similarity alone."""
+        return self.options.min_similarity is not None and self.mode is None
+
+    def similarity(self, raw: Mapping[str, Float64]) -> Float64 | None:
+        """(P,) what means the same for every query: the mean similarity of a query token, weighted as tokens
+        are; else the inner product of the CLS vectors; None where neither was computed."""
+        if self.mode is None or self.query_tokens is None:
+            return raw.get("cls")
+        if self.alignment is not None:
+            return raw["tokens"]
+        return raw["tokens"] * (self.divisor(self.query_tokens) / self.query_tokens.weight)
+
     @cached_property
     def words(self) -> Sparse:
         """The query's words."""
         return self.collection.words.query(self.query.text)
 
-    def candidates(self, limit: int, wanted: int) -> Found:
-        """The candidates, with all that scoring them needs and what Qdrant scored, in one request.
+    def request(self, limit: int) -> Request:
+        """What finds candidates, with all that scoring them needs and what Qdrant scores, at once.
 
         Args:
             limit: passages that each query finds.
-            wanted: how many are needed where the engine has put them in order.
         """
         where = None if self.options.filter is None else on_metadata(self.options.filter)
-        return self._read(self._pool(limit), wanted, where)
+        return self._request(self._pool(limit), limit, where)
+
+    def candidates(self, limit: int) -> Found:
+        """The candidates, in one request."""
+        return self._asked(self.request(limit))
 
     def among(self, ids: Sequence[str]) -> Found:
         """These points, with all parts of their scores."""
         where = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
-        return self.rescored(self._read((), len(ids), where))
+        return self.rescored(self._asked(self._request((), len(ids), where)))
+
+    def _asked(self, request: Request) -> Found:
+        answer = self.collection.store.search_together(
+            self.collection.physical,
+            list(request.queries.values()),
+            payload=request.payload,
+            vectors=request.vectors,
+            filter=request.where,
+        )
+        return self.found(request, answer)
 
     def _pool(self, limit: int) -> tuple[Query, ...]:
         """What finds candidates."""
@@ -214,18 +267,38 @@ class Plan:
             return (by_cls, by_words, *more) if len(self.words) else (by_cls, *more)
         return (Fused((by_cls, by_words), limit, "rrf" if self.by == "hybrid" else "dbsf"), *more)
 
-    def _read(self, pool: tuple[Query, ...], wanted: int, where: models.Filter | None) -> Found:
-        store, physical = self.collection.store, self.collection.physical
+    def _request(self, pool: tuple[Query, ...], limit: int, where: models.Filter | None) -> Request:
+        keys, vectors = keys_of(self.collection) if self.mode == "client" else (list[str](), list[str]())
+        if self.mode == "server" and self.collection.recipe.length_penalty:
+            keys = [*keys, "rows"]
+        if "cls" in self.feeds_back or self.diverse_by == "cls":
+            vectors = [*vectors, CLS]
+        return Request(self._queries(pool, limit), _KEYS + keys, vectors, where)
+
+    def _queries(self, pool: tuple[Query, ...], limit: int) -> dict[str, Query]:
+        """What gives the parts that Qdrant computes, the first one for all candidates."""
+        size = sum(it.limit for it in pool) or limit
+        queries: dict[str, Query] = {}
+        weights: Mapping[PartName, float] = {}
         if self.fusion is None:
-            first = pool[0] if pool else Nearest(self.query.cls, CLS, wanted)
-            records = store.search(physical, replace(first, limit=wanted), payload=_KEYS, filter=where)
-            return Found(records, {_FOUND_BY[self.by]: _scores(records)})
-        keys, vectors = self._wanted()
-        queries = self._queries(pool, wanted)
-        records, there = store.search_together(
-            physical, list(queries.values()), payload=keys, vectors=vectors, filter=where
-        )
-        own, *names = queries
+            queries[self.found_by] = pool[0]
+        else:
+            weights = self.fusion.weights
+        if self.mode == "server" and self.query_tokens is not None:
+            recipe = self.collection.recipe
+            oversampling = None if recipe.quantization is None else recipe.oversampling
+            queries["tokens"] = Nearest(self.query_tokens.weighted, TOKENS, size, pool, oversampling)
+        if "cls" not in queries and ("cls" in weights or not queries or self._similar_by_cls):
+            plain = len(pool) == 1 and self.by == "dense"
+            queries["cls"] = Nearest(self.query.cls, CLS, size, () if plain else pool)
+        if "bm25" in weights and len(self.words):
+            queries["bm25"] = Nearest(self.words, LEXICAL, size, pool)
+        return queries
+
+    def found(self, request: Request, answer: tuple[list[Record], list[dict[Any, float]]]) -> Found:
+        """What a store has answered, with the parts of scores that it gives."""
+        records, there = answer
+        own, *names = request.queries
         whole = [scored for name, scored in zip(names, there, strict=True) if name != "bm25"]
         if whole:  # one that was written or deleted in between has not all its parts
             records = [it for it in records if all(it.key in scored for scored in whole)]
@@ -237,36 +310,11 @@ class Plan:
             tokens = stored(self.collection, records) if records else None
         elif self.mode == "server":
             raw["tokens"] = self._by_server(records, raw["tokens"])
+        parts: Iterable[str] = [self.found_by] if self.fusion is None else self.fusion.weights
+        if self._similar_by_cls:
+            parts = {*parts, "cls"}
         none = np.zeros(len(records))  # words, where the query has none
-        return Found(records, {name: raw.get(name, none) for name in self.fusion.weights}, tokens)
-
-    def _wanted(self) -> tuple[list[str], list[str]]:
-        """The payload keys and vectors that scoring needs."""
-        more, vectors = keys_of(self.collection) if self.mode == "client" else (list[str](), list[str]())
-        if self.mode == "server" and self.collection.recipe.length_penalty:
-            more = [*more, "rows"]
-        return _KEYS + more, vectors + ([CLS] if "cls" in self.feeds_back else [])
-
-    def _queries(self, pool: tuple[Query, ...], wanted: int) -> dict[str, Query]:
-        """What gives the parts that Qdrant computes, the first one for all candidates."""
-        size = sum(it.limit for it in pool) or wanted
-        queries: dict[str, Query] = {}
-        weights = {} if self.fusion is None else self.fusion.weights
-        alone = not self.pooled and self.mode != "client" and len(weights) == 1
-        if self.mode == "server" and self.query_tokens is not None:
-            recipe = self.collection.recipe
-            oversampling = None if recipe.quantization is None else recipe.oversampling
-            most = wanted if alone else size
-            queries["tokens"] = Nearest(self.query_tokens.weighted, TOKENS, most, pool, oversampling)
-        if "cls" in weights or not queries:
-            by_cls = Nearest(self.query.cls, CLS, size)
-            plain = len(pool) == 1 and self.by == "dense"
-            queries["cls"] = replace(by_cls, prefetch=() if plain else pool)
-            if alone:
-                queries["cls"] = replace(queries["cls"], limit=min(size, wanted))
-        if "bm25" in weights and len(self.words):
-            queries["bm25"] = Nearest(self.words, LEXICAL, size, pool)
-        return queries
+        return Found(records, {name: raw.get(name, none) for name in parts}, tokens)
 
     def rescored(self, found: Found) -> Found:
         """The same with the scores of tokens, where this process gives them."""

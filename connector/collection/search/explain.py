@@ -71,7 +71,7 @@ def explain(
             "word; explain a search with a rerank"
         )
     scored, number = _passage(plan, hit, options)
-    found = _hit(collection, scored, number)
+    found = _hit(plan, scored, number)
     rounding = _ROUNDING if plan.mode == "server" else _OWN_ROUNDING
     if isinstance(hit, Hit) and abs(found.score - hit.score) > rounding * max(abs(hit.score), 1e-3):
         raise CollectionError(
@@ -137,12 +137,12 @@ def _numbers(collection: Collection, id: str) -> list[int]:
     return list(range(there[first].payload["passages"]))
 
 
-def _hit(collection: Collection, scored: Scored, number: int) -> Hit:
-    id_ = scored.found.records[number].id
+def _hit(plan: Plan, scored: Scored, number: int) -> Hit:
+    collection, id_ = plan.collection, scored.found.records[number].id
     texts = collection.store.retrieve(collection.physical, [id_], ["text", "title", "metadata"])
     if id_ not in texts or "text" not in texts[id_].payload:
         raise CollectionError(f"collection {collection.name!r} holds point {id_} no more; search again")
-    return hit_of(scored, number, texts[id_])
+    return hit_of(plan, scored, number, texts[id_])
 
 
 def _feedback_pairs(plan: Plan, scored: Scored, number: int, hit: Hit) -> list[Pair]:

@@ -40,9 +40,9 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _seconds(value: Any) -> Any:
+def _real(value: Any) -> Any:
     value = _number(value)
-    return float(value) if type(value) is int else value
+    return float(value) if type(value) is int and abs(value) <= _MOST else value
 
 
 _ALIGNMENT_SCHEMA = {
@@ -89,6 +89,11 @@ class SearchKeywords(TypedDict, total=False):
     unlike: Sequence[str]
     search_again: bool
     alignment: str | Alignment | None
+    offset: int
+    min_similarity: float | None
+    mmr: float | None
+    group_by: str | None
+    group_size: int
     timeout: float | None
 
 
@@ -102,7 +107,7 @@ class SearchOptions(BaseModel):
             (multivector and codes); None: no token is scored, and what is left of the fusion orders the
             candidates, or how they were found; "auto": server where it can, else client, else None.
         candidates: passages that each way of finding them finds; None is 200 where scores are scaled by the
-            candidates, else 100 and at least k. Scaled scores are the same for any k; there are no more
+            candidates, else 100. They, and the scores, are the same for any k and offset; there are no more
             hits than documents among the candidates.
         candidates_by: what finds them. "dense": the CLS vectors; "lexical": BM25; "union": those that the
             CLS vectors find and those that BM25 finds; "hybrid": as many of both, fused by reciprocal ranks;
@@ -119,6 +124,18 @@ class SearchOptions(BaseModel):
             those who read fifty hits.
         alignment: how tokens are scored: "top-1" (MaxSim over the number of query tokens), "top-4",
             "top-1.5%", …; None: the collection's.
+        offset: hits that are passed over, so that `offset=10` gives the second page of ten; with `group_by`
+            groups.
+        min_similarity: hits have at least this similarity: the mean over the query's tokens, or, where none
+            are scored, the inner product of the CLS vectors. `Hit.similarity` has it; `connector stats
+            --scores` shows what values a collection's own queries give. −1 passes over nothing.
+        mmr: makes hits unlike one another, by maximal marginal relevance: from 1, by score alone, to 0. They
+            are compared by the means of their stored token vectors, where codes are read, else by their CLS
+            vectors.
+        group_by: a metadata key, such as "section"; hits come in groups that have a value of it in common, k
+            groups, the one with the best hit first. Documents without a value are passed over; one with a
+            list is in the group of each. Where the candidates do not fill the groups, more are found.
+        group_size: hits of a group at most.
         timeout: seconds that all requests to a server may take together; None for as long as an ingest waits.
     """
 
@@ -138,8 +155,8 @@ class SearchOptions(BaseModel):
         default=None,
         ge=1,
         le=_MOST,
-        description="Passages that each way of finding them finds, at least as many as hits; by default 200 "
-        "where scores are scaled by the candidates, else 100.",
+        description="Passages that each way of finding them finds; by default 200 where scores are scaled by "
+        "the candidates, else 100.",
     )
     candidates_by: CandidatesBy | None = Field(
         default=None,
@@ -175,7 +192,31 @@ class SearchOptions(BaseModel):
         "collection's.",
     )
 
-    timeout: Annotated[float | None, BeforeValidator(_seconds)] = Field(
+    offset: Annotated[int, BeforeValidator(_number)] = Field(
+        default=0, ge=0, le=_MOST, description="Hits, or groups, that are passed over, as on the next page."
+    )
+    min_similarity: Annotated[float | None, BeforeValidator(_real)] = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Least mean similarity of a query token, or of CLS vectors where no tokens are scored.",
+    )
+    mmr: Annotated[float | None, BeforeValidator(_real)] = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Make hits unlike one another: 1 orders them by score alone, 0 by difference alone.",
+    )
+    group_by: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A metadata key; k groups of hits that have a value in common.",
+    )
+    group_size: Annotated[int, BeforeValidator(_number)] = Field(
+        default=1, ge=1, le=_MOST, description="Hits of a group at most."
+    )
+
+    timeout: Annotated[float | None, BeforeValidator(_real)] = Field(
         default=10.0,
         ge=0.01,
         le=86_400,

@@ -79,7 +79,7 @@ class Scored:
     def of(cls, plan: Plan, found: Found) -> Scored:
         """The candidates of a query, by its fusion."""
         if plan.fusion is None:
-            return cls(found, found.raw, dict.fromkeys(found.raw, _AS_FOUND))
+            return cls(found, found.raw, {plan.found_by: _AS_FOUND})
         terms: dict[str, Term] = {
             name: Term(weight, plan.fusion.scale(name, found.raw[name]))
             for name, weight in plan.fusion.weights.items()
@@ -91,6 +91,14 @@ class Scored:
         raw = dict(found.raw)
         for reference in self.references:
             raw[reference.name] = reference.scores(found.vectors(reference.by, plan.collection))
+        return Scored(found, raw, self.terms, self.references)
+
+    def joined(self, more: Scored) -> Scored:
+        """These passages, and then those of others, scored as these are, that are not among them."""
+        known = {record.key for record in self.found.records}
+        fresh = [i for i, record in enumerate(more.found.records) if record.key not in known]
+        raw = {name: np.concatenate([self.raw[name], more.raw[name][fresh]]) for name in self.raw}
+        found = Found([*self.found.records, *(more.found.records[i] for i in fresh)], raw)
         return Scored(found, raw, self.terms, self.references)
 
     def parts(self, number: int) -> dict[str, ScorePart]:

@@ -1,9 +1,14 @@
-"""Query to hits: candidates are found and scored, and the best documents' texts fetched."""
+"""Queries to hits: candidates are found and scored, hits chosen of them, and their texts fetched."""
 
 from __future__ import annotations
 
+import contextvars
+import os
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,26 +16,67 @@ from connector.collection.collection import Collection
 from connector.collection.search.candidates import Found, Plan
 from connector.collection.search.options import SearchOptions
 from connector.collection.search.scored import Scored
+from connector.collection.search.selection import Groups, diverse, documents, values_at
 from connector.core.types import Embedding, Hit, Hits, unit
+from connector.scoring.maxsim import compute_alone
 from connector.stores import Nearest, Record
 from connector.stores.schema import CLS
 
+T = TypeVar("T")
+
+
+R = TypeVar("R")
+
+
+_LEAST_DOCUMENTS = 10
+"""In a pool, if there are as many: where scores do not depend on the pool, it grows until it holds them."""
+
+
+_ROUNDS = 4
+"""Times that further candidates are looked for to fill groups, each time twice as many."""
+
+
+_LOOKED_AT = 64
+"""Documents whose metadata is read at a time, to group them."""
+
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """Candidates and their order, before their texts are fetched.
+class Pool:
+    """The candidates of a query, scored.
 
     Args:
         plan: how they were searched.
         scored: the candidate passages and their scores.
-        order: numbers of the best passages of the best documents, best first.
-        ms: milliseconds for "candidates", "rerank" and "feedback".
+        documents: numbers of the best passages of all documents among them, best first.
+        more: whether there may be other candidates.
     """
 
     plan: Plan
     scored: Scored
+    documents: list[int]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Hits, before their texts are fetched.
+
+    Args:
+        pool: the candidates; those that were found to fill groups come after the others.
+        order: numbers of the hits' passages, best first, or group after group.
+        groups: of each hit the value that it is grouped by; empty without groups.
+        ms: milliseconds for "candidates", "rerank" and "feedback".
+    """
+
+    pool: Pool
     order: list[int]
+    groups: list[Any]
     ms: dict[str, float]
+
+    @property
+    def scored(self) -> Scored:
+        """The candidate passages and their scores."""
+        return self.pool.scored
 
     @property
     def found(self) -> list[Record]:
@@ -41,11 +87,20 @@ class Ranking:
         """Document id to score, best first."""
         return {self.found[i].payload["id"]: float(self.scored.totals[i]) for i in self.order}
 
+    def note(self) -> str | None:
+        """Why there are fewer hits than were asked for, where other candidates may have more."""
+        options, held = self.pool.plan.options, len(self.pool.documents)
+        if not self.pool.more or options.group_by or options.offset + options.k <= held:
+            return None
+        return (
+            f"the candidates were of {held:,} documents; give more candidates than {self.pool.plan.limit:,}"
+        )
+
 
 def rank(
     collection: Collection, query: Embedding, options: SearchOptions | None = None, *, device: str = "cpu"
 ) -> Ranking:
-    """The k best documents for an encoded query, each by its best passage, without their texts.
+    """The best documents for an encoded query, each by its best passage, without their texts.
 
     Args:
         collection: made by the encoder of the query.
@@ -57,40 +112,87 @@ def rank(
         InputError: options contradict each other.
         CollectionError: the collection cannot be searched as asked.
     """
-    options = options or SearchOptions()
-    plan = Plan.of(collection, query, options, device)
-    clock = _Clock()
-    if plan.empty:
-        return Ranking(plan, Scored(Found([], {}), {}, {}), [], clock.ms)
-    ranking = _ranked(plan, clock)
-    if options.search_again and (further := _like_the_first(ranking)) is not None:
-        return _ranked(replace(plan, further=further), clock)
+    (ranking,) = rank_all(collection, [query], options, device=device)
     return ranking
 
 
-def _ranked(plan: Plan, clock: _Clock) -> Ranking:
-    k, limit = plan.options.k, plan.limit
-    wanted = limit if plan.mode == "client" or plan.pooled else k  # Qdrant has sorted out the others
+def rank_all(
+    collection: Collection,
+    queries: Sequence[Embedding],
+    options: SearchOptions | None = None,
+    *,
+    device: str = "cpu",
+) -> list[Ranking]:
+    """The same for several queries: their candidates are found in one request, and scored in threads."""
+    options, clock = options or SearchOptions(), _Clock()
+    plans = [Plan.of(collection, query, options, device) for query in queries]
+    together = _found_together(collection, [plan for plan in plans if not plan.empty])
+    clock.lap("candidates")
+    share = {name: ms / max(len(plans), 1) for name, ms in clock.ms.items()}
+
+    def ranked(plan: Plan, found: Found | None) -> Ranking:
+        mine = _Clock(share)
+        if found is None:
+            nothing = Pool(plan, Scored(Found([], {}), {}, {}), [])
+            return Ranking(nothing, [], [], mine.ms)
+        pool = _pool(plan, found, mine)
+        if options.search_again and (further := _like_the_first(pool)) is not None:
+            plan = replace(plan, further=further)
+            found = plan.candidates(plan.limit)
+            mine.lap("candidates")
+            pool = _pool(plan, found, mine)
+        ranking = _chosen(pool, mine)
+        mine.lap("rerank")
+        return ranking
+
+    answers = [None if plan.empty else next(together) for plan in plans]
+    return _in_threads(ranked, plans, answers)
+
+
+def _found_together(collection: Collection, plans: Sequence[Plan]) -> Iterator[Found]:
+    if not plans:
+        return iter(())
+    requests = [plan.request(plan.limit) for plan in plans]
+    alike = requests[0]  # they have the same options
+    answers = collection.store.search_many(
+        collection.physical,
+        [list(request.queries.values()) for request in requests],
+        payload=alike.payload,
+        vectors=alike.vectors,
+        filter=alike.where,
+    )
+    return map(Plan.found, plans, requests, answers)
+
+
+def _in_threads(call: Callable[..., R], *arguments: Sequence[Any]) -> list[R]:
+    """What a function gives for each of some arguments; the context, such as a deadline, goes along."""
+    if len(arguments[0]) < 2:
+        return list(map(call, *arguments))
+    contexts = [contextvars.copy_context() for _ in arguments[0]]
+    with ThreadPoolExecutor(min(len(contexts), os.cpu_count() or 1), initializer=compute_alone) as threads:
+        return list(threads.map(lambda context, *those: context.run(call, *those), contexts, *arguments))
+
+
+def _pool(plan: Plan, found: Found, clock: _Clock) -> Pool:
+    limit = plan.limit
     while True:
-        found = plan.candidates(limit, wanted)
-        clock.lap("candidates")
         scored = Scored.of(plan, plan.rescored(found))
         clock.lap("rerank")
         scored = scored.with_feedback(plan)
         clock.lap("feedback")
-        order = _best_passages(scored, k)
-        if plan.pooled or len(order) == k or len(found.records) < wanted:
-            return Ranking(plan, scored, order, clock.ms)
-        if wanted == limit:  # the passages were of fewer than k documents
-            limit *= 2
-        wanted = limit
+        best, more = documents(scored), len(found.records) >= limit
+        if plan.pooled or not more or len(best) >= _LEAST_DOCUMENTS:
+            return Pool(plan, scored, best, more)
+        limit *= 2
+        found = plan.candidates(limit)
+        clock.lap("candidates")
 
 
 class _Clock:
     """Milliseconds of each stage of a search."""
 
-    def __init__(self) -> None:
-        self.ms = {"candidates": 0.0, "rerank": 0.0, "feedback": 0.0}
+    def __init__(self, spent: dict[str, float] | None = None) -> None:
+        self.ms = {"candidates": 0.0, "rerank": 0.0, "feedback": 0.0} | (spent or {})
         self._then = time.perf_counter()
 
     def lap(self, stage: str) -> None:
@@ -100,9 +202,9 @@ class _Clock:
         self._then = now
 
 
-def _like_the_first(ranking: Ranking) -> Nearest | None:
+def _like_the_first(pool: Pool) -> Nearest | None:
     """What finds passages whose CLS vectors are like those of the first two hits; None if there are fewer."""
-    plan, first = ranking.plan, [ranking.found[i].id for i in ranking.order[:2]]
+    plan, first = pool.plan, [pool.scored.found.records[i].id for i in pool.documents[:2]]
     if len(first) < 2:
         return None
     there = plan.collection.store.retrieve(plan.collection.physical, first, [], [CLS])
@@ -111,42 +213,96 @@ def _like_the_first(ranking: Ranking) -> Nearest | None:
     return Nearest(unit(np.mean([it.vectors[CLS] for it in there.values()], axis=0)), CLS, plan.limit)
 
 
-def fetch(collection: Collection, ranking: Ranking, k: int) -> Hits:
-    """The first k hits of a ranking, with their texts. The request counts as time for candidates."""
-    started = time.perf_counter()
-    hits = _hits(collection, ranking, k)
-    ms = ranking.ms | {"candidates": ranking.ms["candidates"] + 1e3 * (time.perf_counter() - started)}
-    return Hits(hits, {"encode": 0.0, **ms, "total": sum(ms.values())}, ranking.plan.missing)
+def _chosen(pool: Pool, clock: _Clock) -> Ranking:
+    """The page of hits that the options ask for."""
+    options, numbers = pool.plan.options, _similar_enough(pool.plan, pool.scored, pool.documents)
+    end = options.offset + options.k
+    if options.mmr is not None and numbers:
+        relevance, wanted = pool.scored.totals[numbers], len(numbers) if options.group_by else end
+        vectors = pool.scored.found.vectors(pool.plan.diverse_by or "cls", pool.plan.collection)[numbers]
+        numbers = [numbers[it] for it in diverse(relevance, unit(vectors), options.mmr, wanted)]
+    if options.group_by is None:
+        return Ranking(pool, numbers[options.offset : end], [], clock.ms)
+    groups = Groups(end, options.group_size)
+    pool = _filled(groups, pool, numbers)
+    page = groups.page(options.offset)
+    return Ranking(pool, [number for _, number in page], [value for value, _ in page], clock.ms)
 
 
-def _best_passages(scored: Scored, k: int) -> list[int]:
-    """Numbers of the candidates to return: the best passage of each of the k best documents."""
-    best: dict[str, int] = {}
-    for i in scored.order():
-        best.setdefault(scored.found.records[i].payload["id"], i)
-        if len(best) == k:
-            break
-    return list(best.values())
+def _similar_enough(plan: Plan, scored: Scored, numbers: list[int]) -> list[int]:
+    least = plan.options.min_similarity
+    similarity = None if least is None else plan.similarity(scored.raw)
+    return numbers if similarity is None else [it for it in numbers if similarity[it] >= least]
 
 
-def _hits(collection: Collection, ranking: Ranking, k: int) -> list[Hit]:
-    order = ranking.order[:k]
-    if not order:
-        return []
-    texts = collection.store.retrieve(
-        collection.physical, [ranking.found[i].id for i in order], ["text", "title", "metadata"]
-    )
+def _filled(groups: Groups, pool: Pool, numbers: list[int]) -> Pool:
+    """The pool, with the further candidates that were looked for to fill the groups."""
+    limit = pool.plan.limit
+    for _ in range(_ROUNDS):
+        _add(groups, pool, numbers)
+        if groups.full or not pool.more:
+            return pool
+        limit *= 2
+        pool, numbers = _extended(pool, limit)
+    _add(groups, pool, numbers)
+    return pool
+
+
+def _add(groups: Groups, pool: Pool, numbers: list[int]) -> None:
+    collection, key = pool.plan.collection, pool.plan.options.group_by or ""
+    for start in range(0, len(numbers), _LOOKED_AT):
+        if groups.full:
+            return
+        some = numbers[start : start + _LOOKED_AT]
+        ids = [pool.scored.found.records[number].id for number in some]
+        there = collection.store.retrieve(collection.physical, ids, ["metadata"])
+        for number, id_ in zip(some, ids, strict=True):
+            metadata = there[id_].payload.get("metadata") if id_ in there else None
+            groups.add(number, values_at(metadata or {}, key))
+
+
+def _extended(pool: Pool, limit: int) -> tuple[Pool, list[int]]:
+    """The pool with further candidates, scored as its own are; and the numbers of the further documents."""
+    plan, records = pool.plan, pool.scored.found.records
+    found = plan.candidates(limit)
+    more = len(found.records) >= limit
+    scored = pool.scored.joined(pool.scored.others(plan, plan.rescored(found)))
+    known = {it.payload["id"] for it in records}
+    best = [it for it in documents(scored) if scored.found.records[it].payload["id"] not in known]
+    return Pool(plan, scored, [*pool.documents, *best], more), _similar_enough(plan, scored, best)
+
+
+def fetch(collection: Collection, rankings: Iterable[Ranking]) -> list[Hits]:
+    """The hits of some rankings, with their texts. The request counts as time for candidates."""
+    rankings, started = list(rankings), time.perf_counter()
+    ids = dict.fromkeys(ranking.found[i].id for ranking in rankings for i in ranking.order)
+    texts: dict[str, Record] = {}
+    if ids:
+        texts = collection.store.retrieve(collection.physical, list(ids), ["text", "title", "metadata"])
+    spent = 1e3 * (time.perf_counter() - started) / max(len(rankings), 1)
+    found = []
+    for ranking in rankings:
+        ms = ranking.ms | {"candidates": ranking.ms["candidates"] + spent}
+        times = {"encode": 0.0, **ms, "total": sum(ms.values())}
+        plan, held = ranking.pool.plan, len(ranking.pool.documents)
+        found.append(Hits(_hits(ranking, texts), times, plan.missing, held, ranking.note()))
+    return found
+
+
+def _hits(ranking: Ranking, texts: dict[str, Record]) -> list[Hit]:
     # A passage may have been deleted, or marked as unfinished, since the candidates were found.
+    there = {id_ for id_, record in texts.items() if "text" in record.payload}
+    groups = ranking.groups or [None] * len(ranking.order)
     return [
-        hit_of(ranking.scored, i, texts[ranking.found[i].id])
-        for i in order
-        if "text" in (texts[ranking.found[i].id].payload if ranking.found[i].id in texts else {})
+        replace(hit_of(ranking.pool.plan, ranking.scored, i, texts[ranking.found[i].id]), group=group)
+        for i, group in zip(ranking.order, groups, strict=True)
+        if ranking.found[i].id in there
     ]
 
 
-def hit_of(scored: Scored, number: int, text: Record) -> Hit:
+def hit_of(plan: Plan, scored: Scored, number: int, text: Record) -> Hit:
     """A passage as a hit, with its text."""
-    payload = scored.found.records[number].payload
+    payload, similarity = scored.found.records[number].payload, plan.similarity(scored.raw)
     return Hit(
         id=payload["id"],
         score=float(scored.totals[number]),
@@ -155,4 +311,5 @@ def hit_of(scored: Scored, number: int, text: Record) -> Hit:
         metadata=text.payload.get("metadata") or {},
         passage=payload["passage"],
         parts=scored.parts(number),
+        similarity=None if similarity is None else float(similarity[number]),
     )

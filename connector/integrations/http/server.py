@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 
 from connector.core.errors import InputError
+from connector.scoring.maxsim import compute_alone
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class Workers:
     """
 
     def __init__(self, threads: int, waiting: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, initializer=_compute_alone)
+        self._pool = ThreadPoolExecutor(threads, initializer=compute_alone)
         self._limiter = anyio.CapacityLimiter(2 * threads)  # the next lie ready: no thread waits for the loop
         self._most = threads + waiting
 
@@ -58,13 +59,6 @@ class Workers:
             if await request.is_disconnected():
                 raise HTTPException(503, "the client has left")
             return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-
-
-def _compute_alone() -> None:
-    """Let this thread compute by itself: threads of threads wait for one another."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def check_open_to(host: str, key: str | None) -> None:

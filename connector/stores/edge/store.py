@@ -9,6 +9,7 @@ import shutil
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from connector.stores.edge.registry import Entry
 from connector.stores.edge.shard import Shard
 from connector.stores.filters import Where
 from connector.stores.points import (
+    Answer,
     Keys,
     Point,
     Query,
@@ -220,11 +222,6 @@ class EdgeStore(Store):
         found = self._shard(name)(lambda engine: engine.retrieve(list(ids), **wanted))
         return {str(point.id): Record.of(point) for point in found}
 
-    def search(
-        self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
-    ) -> list[Record]:
-        return [Record.of(point) for point in self._found(name, query, payload, vectors, filter)]
-
     def _scores(self, name: str, query: Query, filter: Where) -> dict[Any, float]:
         return {point.id: point.score for point in self._found(name, query, [], (), filter)}
 
@@ -241,18 +238,24 @@ class EdgeStore(Store):
             found = shard(lambda engine: engine.search(edge.SearchRequest(**request)))
         return found
 
-    def search_together(
+    def search_many(
         self,
         name: str,
-        queries: Sequence[Query],
+        searches: Sequence[Sequence[Query]],
         *,
         payload: Keys,
         vectors: Sequence[str] = (),
         filter: Where = None,
-    ) -> tuple[list[Record], list[dict[Any, float]]]:
-        first, *others = queries
-        found = self.search(name, first, payload=payload, vectors=vectors, filter=filter)
-        return found, [self._scores(name, query, filter) for query in others]
+    ) -> list[Answer]:
+        def search(queries: Sequence[Query]) -> Answer:
+            first, *others = queries
+            found = [Record.of(it) for it in self._found(name, first, payload, vectors, filter)]
+            return found, [self._scores(name, query, filter) for query in others]
+
+        if len(searches) == 1:
+            return [search(searches[0])]
+        with ThreadPoolExecutor(min(len(searches), os.cpu_count() or 1)) as threads:
+            return list(threads.map(search, searches))
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None

@@ -15,6 +15,7 @@ from connector.core.errors import CollectionExists, IndexMissing, StoreError, St
 from connector.stores.base import Capabilities, Lease, Store, missing
 from connector.stores.filters import Where
 from connector.stores.points import (
+    Answer,
     Keys,
     Point,
     Query,
@@ -239,36 +240,32 @@ class ServerStore(Store):
         )
         return {str(point.id): Record.of(point) for point in found}
 
-    def search(
-        self, name: str, query: Query, *, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
-    ) -> list[Record]:
-        found, _ = self.search_together(name, [query], payload=payload, vectors=vectors, filter=filter)
-        return found
-
-    def search_together(
+    def search_many(
         self,
         name: str,
-        queries: Sequence[Query],
+        searches: Sequence[Sequence[Query]],
         *,
         payload: Keys,
         vectors: Sequence[str] = (),
         filter: Where = None,
-    ) -> tuple[list[Record], list[dict[Any, float]]]:
-        requests = []
-        for number, query in enumerate(queries):
-            asked = convert.asked(query, filter, prefix=self._prefix)
-            named = [] if number else [self._prefix + it for it in vectors]
-            requests.append(
-                models.QueryRequest(
-                    **asked,
-                    params=query.search_params(models) if self.capabilities.quantizes else None,
-                    with_payload=not number and wanted_payload(payload),
-                    with_vector=named or False,
-                )
-            )
-        first, *others = self._on(self._client.query_batch_points, name, requests, **self._read)
-        scores = [{point.id: point.score for point in response.points} for response in others]
-        return [Record.of(point) for point in first.points], scores
+    ) -> list[Answer]:
+        requests = [
+            self._query(query, wanted_payload(payload) if first else False, vectors if first else (), filter)
+            for queries in searches
+            for first, query in zip([True, *[False] * len(queries)], queries, strict=False)
+        ]
+        answers = iter(self._on(self._client.query_batch_points, name, requests, **self._read))
+        return [_answer([next(answers).points for _ in queries]) for queries in searches]
+
+    def _query(
+        self, query: Query, payload: bool | list[str], vectors: Sequence[str], filter: Where
+    ) -> models.QueryRequest:
+        return models.QueryRequest(
+            **convert.asked(query, filter, prefix=self._prefix),
+            params=query.search_params(models) if self.capabilities.quantizes else None,
+            with_payload=payload,
+            with_vector=[self._prefix + it for it in vectors] or False,
+        )
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None
@@ -350,3 +347,9 @@ class ServerStore(Store):
         named = [self._prefix + it for it in vectors]
         wanted = {"with_payload": wanted_payload(payload), "with_vectors": named or False}
         return wanted | self._read
+
+
+def _answer(found: list[list[Any]]) -> Answer:
+    """What a search's queries have found: the points of the first one, and the scores of the others."""
+    first, *others = found
+    return [Record.of(it) for it in first], [{it.id: it.score for it in points} for points in others]
