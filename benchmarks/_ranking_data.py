@@ -15,7 +15,8 @@ from connector.collection.pipeline import WINDOW
 from connector.core.sources import Source
 from connector.core.types import passage_text
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation.beir import Judged, load_judged, load_qrels, load_queries
+from connector.evaluation.beir import Judged, judged_queries, load_judged
+from connector.evaluation.trec import load_run
 
 NAMES = ("cisi", "squadshifts_reddit", "nfcorpus_nostop", "scifact", "checkthat2020", "msmarco_dl19")
 RERANKED = "msmarco_dl19"
@@ -73,13 +74,8 @@ def load(folder: Path, encoder: CachedEncoder, most: int | None = None) -> Judgi
 
 def _judged(folder: Path) -> tuple[Judged, dict[str, list[str]] | None]:
     if folder.name == RERANKED:
-        run: dict[str, list[str]] = {}
-        for line in (folder / "bm25_top100.trec").read_text(encoding="utf-8").splitlines():
-            query, _, document, *_ = line.split()
-            run.setdefault(query, []).append(document)
-        qrels = load_qrels(folder / "qrels_official" / "dl19.tsv")
-        texts = load_queries(folder / "queries.jsonl")
-        return Judged({query: texts[query] for query in qrels}, qrels), run
+        run = {query: list(found) for query, found in load_run(folder / "bm25_top100.trec").items()}
+        return judged_queries(folder / "queries.jsonl", folder / "qrels_official" / "dl19.tsv"), run
     whole = load_judged(folder, "test")
     names = sorted(whole.queries)
     if len(names) > QUERIES:

@@ -16,8 +16,9 @@ from connector.collection.pipeline import WINDOW
 from connector.core.sources import Source
 from connector.core.types import Float32, passage_text
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation.beir import Judged, load_judged, load_qrels, load_queries
+from connector.evaluation.beir import Judged, judged_queries, load_judged
 from connector.evaluation.metrics import Run, measure
+from connector.evaluation.trec import load_run
 
 SETS = ("scifact", "msmarco_dl19")
 
@@ -57,13 +58,8 @@ def scifact(folder: Path, encoder: CachedEncoder) -> Task:
 
 
 def dl19(folder: Path, encoder: CachedEncoder) -> Task:
-    run: dict[str, list[str]] = {}
-    for line in (folder / "bm25_top100.trec").read_text(encoding="utf-8").splitlines():
-        query, _, document, *_ = line.split()
-        run.setdefault(query, []).append(document)
-    qrels = load_qrels(folder / "qrels_official" / "dl19.tsv")
-    texts = load_queries(folder / "queries.jsonl")
-    judged = Judged({query: texts[query] for query in qrels}, qrels)
+    run = {query: list(found) for query, found in load_run(folder / "bm25_top100.trec").items()}
+    judged = judged_queries(folder / "queries.jsonl", folder / "qrels_official" / "dl19.tsv")
     ids, passages = encode(folder, encoder, {it for found in run.values() for it in found})
     number = {id_: place for place, id_ in enumerate(ids)}
     queries = dict(zip(judged.queries, encoder.encode_queries(list(judged.queries.values())), strict=True))
@@ -90,4 +86,4 @@ def ndcg(task: Task, score: Callable[[str, list[int]], Float32]) -> float:
     for name, found in task.candidates.items():
         scores = score(name, found)
         run[name] = {task.ids[it]: float(value) for it, value in zip(found, scores, strict=True)}
-    return measure(task.judged, run)["nDCG@10"]
+    return measure(task.judged.qrels, run)["nDCG@10"]

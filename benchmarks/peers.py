@@ -239,7 +239,7 @@ def judge(row: Row, running: dict[str, System], task: Task) -> None:
         drop(row, running)
         return
     run = {name: answer.scores for name, answer in zip(task.judged.queries, answers, strict=True)}
-    row.ndcg = measure(task.judged, run)["nDCG@10"]
+    row.ndcg = measure(task.judged.qrels, run)["nDCG@10"]
     print(f"{task.name}: {row.name}: nDCG@10 {row.ndcg:.4f}", flush=True)
 
 

@@ -40,7 +40,7 @@ def quality(collection: Collection, judged: Judged, queries: list[Embedding]) ->
         found = rank(collection, query, k=10, candidates=CANDIDATES)
         run[name] = found.scores()
         times.append(sum(found.ms.values()))
-    return measure(judged, run)["nDCG@10"], statistics.median(times)
+    return measure(judged.qrels, run)["nDCG@10"], statistics.median(times)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ NEEDED = {
     "parquet": ("pyarrow", "connector.collection.backup.part_files", "parquet()"),
     "serve": ("fastapi", "connector.integrations.http", None),
     "stopwords": ("bm25s", "connector.compression.reduction", "parse_reduction('stopwords-en')"),
+    "zstd": ("backports", "connector.core.sources.files", "opened(Path('x.zst')).__enter__()"),
 }
 """Of each extra: what it brings, where it is needed, and what asks for it; None if importing does."""
 

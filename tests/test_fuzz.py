@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,11 +33,12 @@ from connector.compression.heads import head_folder
 from connector.compression.reduction import Frequencies
 from connector.core.errors import ConnectorError
 from connector.core.io import to_json
-from connector.core.sources import Source
+from connector.core.sources import Source, files
 from connector.core.types import Float32
 from connector.encoders.architectures import with_saliency
 from connector.evaluation.beir import load_examples, load_judged
 from connector.evaluation.training.head import _description
+from connector.evaluation.trec import load_run
 from connector.migrations import Context, load_revisions
 from connector.migrations.context import steps_of
 from connector.stores.edge.store import EdgeStore
@@ -266,6 +268,39 @@ def test_csv(times: int, tmp_path: Path) -> None:
 
 
 @sizes
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_packed(ending: str, times: int, tmp_path: Path) -> None:
+    if ending == ".zst" and sys.version_info < (3, 14):
+        pytest.importorskip("backports.zstd")
+    path = tmp_path / f"x.jsonl{ending}"
+    with files.opened(path, "wb") as file:
+        file.write(JSONL)
+
+    def law(data: bytes) -> None:
+        check_documents(written(path, data), path.name)
+
+    fuzz(300 * times, mutated(path.read_bytes()), law, b"", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+
+
+@sizes
+def test_datasets(times: int, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    table, file = pa.table({"id": ["a", "b"], "text": ["one", "two"], "year": [1, None]}), io.BytesIO()
+    with pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    state = b'{"_data_files": [{"filename": "data.arrow"}]}'
+    written(tmp_path / "dataset_info.json", b"{}")
+
+    def law(files: tuple[bytes, bytes]) -> None:
+        written(tmp_path / "state.json", files[0])
+        written(tmp_path / "data.arrow", files[1])
+        check_documents(tmp_path, "")
+
+    fuzz(200 * times, st.tuples(st.just(state), damaged(file.getvalue())), law, (b"[]", b""), (b"{}", b""))
+    fuzz(50 * times, st.tuples(damaged(state), st.just(file.getvalue())), law)
+
+
+@sizes
 def test_parquet(times: int, tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
 
@@ -381,6 +416,20 @@ def test_judgements(times: int, tmp_path: Path) -> None:
         (QUERIES, b"\xef\xbb\xbfq1\td1\t1\r\n\r\n"),
     )
     fuzz(200 * times, st.tuples(values_in("_id text"), st.just(b"a\td1\t1\n")), law)
+
+
+RUN = b"q1 Q0 d1 1 0.5 tag\nq1 Q0 d2 2 0.25 tag\nq2\tQ0\td1\t1\t1e-3\ttag\n"
+
+
+@sizes
+def test_runs(times: int, tmp_path: Path) -> None:
+    def law(data: bytes) -> None:
+        path = written(tmp_path / "x.run", data)
+        run = refuses_cleanly(lambda: load_run(path), "x.run")
+        for scores in (run or {}).values():
+            assert list(scores.values()) == sorted(scores.values(), reverse=True)
+
+    fuzz(200 * times, damaged(RUN), law, b"", b"q Q0 d 1 inf t", b"q Q0 d 1 1e999 t", b"q Q0 d 1 nan t")
 
 
 # Examples

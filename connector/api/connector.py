@@ -36,6 +36,7 @@ from connector.core.errors import CollectionExists, CollectionNotFound, Connecto
 from connector.core.explanation import Explanation
 from connector.core.forks import Opened
 from connector.core.io import batched
+from connector.core.sources.records import Fields
 from connector.core.types import Document, Hit, Hits, check_text
 from connector.encoders import DEFAULT_MODEL, Encoder, Model, load_encoder
 from connector.encoders.chunking import Chunking
@@ -359,8 +360,9 @@ class Connector:
     @checked
     def ingest(
         self,
-        documents: Iterable[Document],
+        documents: Iterable[Document | Mapping[str, Any]],
         *,
+        fields: Mapping[str, str] | None = None,
         chunk_tokens: int | None = None,
         chunk_overlap: int = 0,
         skip_bad: bool = False,
@@ -373,7 +375,10 @@ class Connector:
         was killed is finished by running it again.
 
         Args:
-            documents: read once; may be a generator.
+            documents: read once; may be a generator. A dict, or another mapping, is a record: its id is in
+                `_id`, `id` or `doc_id`, its text in `text`, `contents`, `content` or `body`, its title in
+                `title`, and all else is metadata.
+            fields: where a record's id, text and title are, if elsewhere, such as {"text": "abstract"}.
             chunk_tokens: split texts into chunks of at most so many tokens; by default they are not
                 split, and what lies beyond the encoder's window is lost and counted.
             chunk_overlap: tokens that a chunk shares with the one before.
@@ -383,8 +388,8 @@ class Connector:
 
         Raises:
             DocumentError: a document cannot be taken; the ones before it are written.
-            InputError: the chunk sizes cannot be used; or no document came, and the missing ones, which are
-                all, were to be deleted.
+            InputError: the chunk sizes or the names of fields cannot be used; or no document came,
+                and the missing ones, which are all, were to be deleted.
         """
         self._check_open()
         self.collection.check_own("it writes them; attach again when it has")
@@ -394,6 +399,7 @@ class Connector:
             self._handle.encoder_of,
             documents,
             chunking=chunking,
+            fields=Fields.of(fields),
             skip_bad=skip_bad,
             delete_missing=delete_missing,
             progress=progress,

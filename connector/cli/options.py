@@ -54,6 +54,20 @@ def gathered(name: str, make: Callable[..., Any], **options: Decorator) -> Decor
     return decorate
 
 
+def source(name: str, **settings: Any) -> Decorator:
+    """An argument for documents that are read several times, with further settings of `click.argument`."""
+
+    def check(_ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
+        if any(str(it) == "-" for it in (given if isinstance(given, tuple) else (given,))):
+            raise InputError(
+                "-: standard input is read once, and this command reads its documents several times; give a "
+                "file or a folder"
+            )
+        return given
+
+    return click.argument(name, type=PATH, callback=check, **settings)
+
+
 json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -159,6 +173,22 @@ def count(*names: str, least: int = 1, **settings: Any) -> Decorator:
 def input_file(option: str, text: str) -> Decorator:
     """An option for a file to read, and its help."""
     return click.option(option, type=FILE, metavar="FILE", help=text)
+
+
+def queries(text: str) -> Decorator:
+    """`--queries`, for a file or folder of records, and its help."""
+    return click.option("--queries", type=PATH, metavar="FILE", help=text)
+
+
+qrels = input_file(
+    "--qrels", "In place of qrels/SPLIT.tsv: judgements in TREC's four columns or BEIR's three."
+)
+
+
+def judged_files(command: Command) -> Command:
+    """`--queries` and `--qrels`, in place of those of a BEIR folder."""
+    text = "In place of queries.jsonl: records with _id and text; - reads JSON lines."
+    return queries(text)(qrels(command))
 
 
 def output_file(option: str, text: str, ending: str = "") -> Decorator:

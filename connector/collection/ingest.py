@@ -13,6 +13,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from connector.collection.collection import Collection
 from connector.collection.documents.counts import mend, writing
@@ -24,6 +25,7 @@ from connector.collection.versions.dual_write import check_payloads, delete, set
 from connector.core.errors import CollectionNotFound, InputError, StoreError
 from connector.core.io import batched
 from connector.core.sources import Source
+from connector.core.sources.records import USUAL, Fields
 from connector.core.types import Document
 from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
@@ -34,9 +36,10 @@ logger = logging.getLogger(__name__)
 def ingest(
     collection: Collection,
     encoder: Encoder | EncoderOf,
-    documents: Iterable[Document],
+    documents: Iterable[Document | Mapping[str, Any]],
     *,
     chunking: Chunking,
+    fields: Fields = USUAL,
     skip_bad: bool = False,
     delete_missing: bool = False,
     progress: Callable[[IngestReport], None] | None = None,
@@ -46,8 +49,9 @@ def ingest(
     Args:
         collection: made by the same encoder.
         encoder: encodes the passages; or what gives a collection's encoder, as a migration may change it.
-        documents: in any order; read once, a window at a time.
+        documents: in any order, or records of them; read once, a window at a time.
         chunking: how to split texts.
+        fields: the names of the records' fields.
         skip_bad: skip documents that cannot be taken, and name them in the report.
         delete_missing: at the end, delete the documents that did not come; not if any was skipped, by a
             `Source` or here.
@@ -64,7 +68,7 @@ def ingest(
         encoder_of = encoder if callable(encoder) else _only(encoder)
         report = IngestReport()
         run = _Run(collection, encoder_of, report, chunking, progress)
-        run(documents, skip_bad, delete_missing)
+        run(documents, fields, skip_bad, delete_missing)
         with contextlib.suppress(CollectionNotFound):  # another version has taken its place
             mend(run.collection, encoder_of)
         return report
@@ -103,11 +107,17 @@ class _Run:
         """What it writes to now."""
         return self._writer.collection
 
-    def __call__(self, documents: Iterable[Document], skip_bad: bool, delete_missing: bool) -> IngestReport:
+    def __call__(
+        self,
+        documents: Iterable[Document | Mapping[str, Any]],
+        fields: Fields,
+        skip_bad: bool,
+        delete_missing: bool,
+    ) -> IngestReport:
         report, writer = self._report, self._writer
         started = time.perf_counter()
         try:
-            for group in batched(checked(documents, self._chunking, skip_bad, report.bad), WINDOW):
+            for group in batched(checked(documents, self._chunking, skip_bad, report.bad, fields), WINDOW):
                 writer.follow()
                 self._take(group, started)
             if isinstance(documents, Source):

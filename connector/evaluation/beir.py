@@ -1,8 +1,7 @@
-"""Judged queries: queries.jsonl and qrels of a BEIR folder, or examples."""
+"""Judged queries: of a BEIR folder, of files, or examples."""
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from connector.core.errors import DocumentError, InputError, SourceError, one_line
-from connector.core.sources import csv_rows, json_lines, text_lines
+from connector.core.sources.files import JSON_LINES, PACKED, kind, packed_or_not
+from connector.core.sources.lines import csv_rows, json_lines, readable, text_lines
+from connector.core.sources.readers import reader
+from connector.core.sources.records import ID_FIELDS, take
 from connector.core.types import check_text
+from connector.evaluation.trec import Qrels, load_qrels
+
+_QUERY_FIELDS = ("text", "query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,35 +29,80 @@ class Judged:
     """
 
     queries: dict[str, str]
-    qrels: dict[str, dict[str, int]]
+    qrels: Qrels
 
 
 def load_judged(folder: Path, split: str) -> Judged:
     """The judged queries of a BEIR folder.
 
     Args:
-        folder: holds `queries.jsonl` and `qrels/SPLIT.tsv`.
+        folder: holds `queries.jsonl` and `qrels/SPLIT.tsv`, which may be packed.
         split: such as "test".
 
     Raises:
         SourceError: a file is missing or damaged; the splits that are there are named.
         DocumentError: a text holds what no tokenizer takes.
     """
-    if not folder.is_dir():
-        raise SourceError(f"{folder} is not a folder; give one with corpus.jsonl, queries.jsonl and qrels")
-    path = folder / "qrels" / f"{split}.tsv"
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
-        raise SourceError(f"{folder} has no judgements for split {split!r} ({path}); splits there: {there}")
-    qrels = load_qrels(path)
-    texts = load_queries(folder / "queries.jsonl")
-    for query in qrels:
+    return judged_queries(queries_file(folder), qrels_file(folder, split))
+
+
+def judged_queries(queries: Path, qrels: Path) -> Judged:
+    """The queries of a file that have judgements in another.
+
+    Args:
+        queries: as `load_queries` takes it.
+        qrels: as `load_qrels` takes it.
+
+    Raises:
+        SourceError: a file is missing or damaged, or a judged query has no text.
+        DocumentError: a text holds what no tokenizer takes.
+    """
+    judged = load_qrels(qrels)
+    texts = load_queries(queries)
+    for query in judged:
         if not texts.get(query, "").strip():
             problem = "is blank" if query in texts else "is missing"
-            raise SourceError(
-                one_line(f"{folder / 'queries.jsonl'}: the judged query {query!r} {problem}; give its text")
-            )
-    return Judged({query: texts[query] for query in qrels}, qrels)
+            raise SourceError(one_line(f"{queries}: the judged query {query!r} {problem}; give its text"))
+    return Judged({query: texts[query] for query in judged}, judged)
+
+
+def queries_file(folder: Path) -> Path:
+    """The queries of a BEIR folder, whether they are there or not.
+
+    Raises:
+        SourceError: it is no folder.
+    """
+    _check_folder(folder)
+    return packed_or_not(folder / "queries.jsonl")
+
+
+def qrels_file(folder: Path, split: str) -> Path:
+    """The judgements of a split of a BEIR folder.
+
+    Raises:
+        SourceError: they are missing; the splits that are there are named.
+    """
+    _check_folder(folder)
+    path = packed_or_not(folder / "qrels" / f"{split}.tsv")
+    if not path.is_file():
+        there = ", ".join(splits(folder)) or "none"
+        raise SourceError(f"{folder} has no judgements for split {split!r} ({path}); splits there: {there}")
+    return path
+
+
+def splits(folder: Path) -> list[str]:
+    """The splits that a BEIR folder has judgements for."""
+    endings = [f".tsv{packed}" for packed in ("", *PACKED)]
+    found = [(file.name, ending) for ending in endings for file in (folder / "qrels").glob(f"*{ending}")]
+    return sorted({name.removesuffix(ending) for name, ending in found})
+
+
+def _check_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise SourceError(
+            f"{path} is not a folder; give one with corpus.jsonl, queries.jsonl and qrels, or name queries "
+            "and judgements (--queries, --qrels)"
+        )
 
 
 def judged_examples(examples: Iterable[tuple[str, str]]) -> Judged:
@@ -65,7 +115,7 @@ def judged_examples(examples: Iterable[tuple[str, str]]) -> Judged:
     Raises:
         InputError: an example is not such a pair, or they are too few.
     """
-    qrels: dict[str, dict[str, int]] = {}
+    qrels: Qrels = {}
     for number, pair in enumerate(examples, 1):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(f"example {number} is {pair!r}; give a pair of a query and a document's id")
@@ -88,11 +138,10 @@ def load_examples(path: Path) -> list[tuple[str, str]]:
         InputError: a line has no query, or no id of a document.
         DocumentError: a text of it holds what no tokenizer takes.
     """
-    kind = path.suffix.lower()
-    if kind in (".jsonl", ".ndjson"):
+    if kind(path) in JSON_LINES:
         lines: Iterator[tuple[str, Any]] = json_lines(path)
-    elif kind in (".csv", ".tsv"):
-        rows = csv_rows(path, "\t" if kind == ".tsv" else ",")
+    elif kind(path) in (".csv", ".tsv"):
+        rows = csv_rows(path, "\t" if kind(path) == ".tsv" else ",")
         lines = ((where, _trimmed(row)) for where, row in rows)
     else:
         raise SourceError(f"{path} is of no known kind; give examples as a .jsonl, .csv or .tsv file")
@@ -126,39 +175,22 @@ def _checked_example(where: str, query: Any, answer: Any) -> tuple[str, str]:
     return query, answer
 
 
-def load_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Judgements, query id to document id to grade, from a file with these three in a line, tab between.
-
-    Raises:
-        SourceError: the file is damaged or holds none.
-        DocumentError: a text holds what no tokenizer takes.
-    """
-    qrels: dict[str, dict[str, int]] = {}
-    for number, (where, line) in enumerate(readable(path, text_lines(path)), 1):
-        row = line.rstrip("\r\n").split("\t")
-        if number == 1 and row[-1] == "score":
-            continue
-        check_text(line, where)
-        if len(row) != 3 or not re.fullmatch(r" *-?[0-9]{1,9} *", row[2]):
-            raise SourceError(
-                one_line(f"{path.parent / where} is {row!r}; give query id, document id and a whole grade")
-            )
-        qrels.setdefault(row[0], {})[row[1]] = int(row[2])
-    if not qrels:
-        raise SourceError(f"{path} holds no judgement; give query id, document id and grade a line")
-    return qrels
-
-
 def load_queries(path: Path) -> dict[str, str]:
-    """Query id to text, from the `queries.jsonl` of a BEIR folder.
+    """Query id to text.
+
+    Args:
+        path: the `queries.jsonl` of a BEIR folder, any other file or folder that `Source` takes, or "-" for
+            standard input; each record has an id (`_id`, `id`) and a text (`text`, `query`).
 
     Raises:
         SourceError: the file is missing or damaged.
         DocumentError: a text holds what no tokenizer takes.
     """
+    lines = json_lines(path) if kind(path) in JSON_LINES else reader(path)(path)
     texts = {}
-    for where, record in readable(path, json_lines(path)):
-        id_, text = (record.get(key) if isinstance(record, dict) else None for key in ("_id", "text"))
+    for where, record in readable(path, lines):
+        fields = dict(record) if isinstance(record, dict) else {}
+        id_, text = take(fields, None, ID_FIELDS), take(fields, None, _QUERY_FIELDS)
         if isinstance(id_, int) and not isinstance(id_, bool):
             id_ = str(id_)
         if not isinstance(id_, str) or not isinstance(text, str):
@@ -173,14 +205,14 @@ def load_texts(path: Path) -> list[str]:
     """Queries that nobody has judged.
 
     Args:
-        path: `.jsonl` with an object a line that has "text" or "query", or any other file with one a line.
+        path: `.jsonl`, or "-" for standard input, with an object a line that has "text" or "query"; or any
+            other file, with a query a line.
 
     Raises:
         SourceError: the file is missing or damaged.
         DocumentError: a text holds what no tokenizer takes.
     """
-    as_json = path.suffix.lower() in (".jsonl", ".ndjson")
-    lines: Iterator[tuple[str, Any]] = json_lines(path) if as_json else text_lines(path)
+    lines: Iterator[tuple[str, Any]] = json_lines(path) if kind(path) in JSON_LINES else text_lines(path)
     texts: list[str] = []
     for where, line in readable(path, lines):
         text = (line.get("text") or line.get("query")) if isinstance(line, dict) else line
@@ -190,18 +222,3 @@ def load_texts(path: Path) -> list[str]:
         check_text(text, where)
         texts.append(text)
     return texts
-
-
-def readable(path: Path, lines: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Lines none of which may be bad.
-
-    Raises:
-        SourceError: one is bad, or the file cannot be read.
-    """
-    try:
-        for where, line in lines:
-            if isinstance(line, DocumentError):
-                raise SourceError(one_line(f"{path.parent}: {line}"))
-            yield where, line
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error}; restore it") from error

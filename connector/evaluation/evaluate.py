@@ -1,8 +1,7 @@
-"""Quality as a number: a BEIR folder through a real collection, and measures from ir-measures."""
+"""Quality as a number: documents through a real collection, or a run as it is; measures from ir-measures."""
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -19,13 +18,15 @@ from connector.collection.recipe import Recipe
 from connector.collection.search.candidates import POOL, strategy_of
 from connector.collection.search.options import SearchKeywords, SearchOptions, search_options
 from connector.collection.search.search import fetch, rank
+from connector.core.errors import InputError, one_line
 from connector.core.sources import Source
 from connector.core.types import Embedding
 from connector.encoders import Encoder
 from connector.encoders.cache import CachedEncoder
 from connector.encoders.chunking import Chunking
-from connector.evaluation.beir import load_judged
-from connector.evaluation.metrics import DEPTH, Run, measure
+from connector.evaluation.beir import Judged, load_judged
+from connector.evaluation.metrics import DEPTH, measure
+from connector.evaluation.trec import Qrels, Run
 from connector.stores import open_store
 
 
@@ -46,7 +47,7 @@ class Evaluation:
         tokens_per_passage: mean stored token vectors of a passage.
         query_ms: "p50" and "p95" of a search for 10 hits, without encoding the query.
         documents_per_second: ingest, encoding included also where it was done by an earlier run.
-        run: the scores.
+        run: the scores, best first.
     """
 
     dataset: str
@@ -65,24 +66,26 @@ class Evaluation:
 
 
 def evaluate(
-    folder: Path,
+    source: Path,
     encoder: Encoder,
     recipe: Recipe,
     *,
     split: str = "test",
+    judged: Judged | None = None,
     cache: Path | None = None,
     min_relevance: int = 1,
     skip_bad: bool = False,
     progress: Callable[[IngestReport], None] | None = None,
     **search: Unpack[SearchKeywords],
 ) -> Evaluation:
-    """Ingest a BEIR folder into a collection in a temporary folder, search it, and measure.
+    """Ingest documents into a collection in a temporary folder, search it, and measure.
 
     Args:
-        folder: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`.
+        source: a BEIR folder; or with `judged` any source of `connector ingest`.
         encoder: encodes passages and queries.
         recipe: what is stored.
         split: the judgements to use.
+        judged: queries and judgements, in place of the folder's.
         cache: keep the encoder's output in this folder.
         min_relevance: the least grade that R, RR and P count as relevant.
         skip_bad: leave unusable records of the corpus out.
@@ -91,17 +94,19 @@ def evaluate(
 
     Raises:
         InputError: an option of the search cannot be used.
-        SourceError: the folder is not in this layout.
+        SourceError: the source cannot be read, or has no judged queries.
     """
     given = {"candidates": POOL, **search}
     options = search_options(**given, k=given["candidates"])
     options.check(recipe)
-    judged = load_judged(folder, split)
-    source = Source(folder, skip_bad=skip_bad)
+    judged = judged or load_judged(source, split)
+    documents = Source(source, skip_bad=skip_bad)
     cached = None if cache is None else CachedEncoder(encoder, cache)
     used = cached or encoder
     with temporary_collection(recipe, encoder) as collection:
-        report = ingest(collection, used, source, chunking=Chunking(), skip_bad=skip_bad, progress=progress)
+        report = ingest(
+            collection, used, documents, chunking=Chunking(), skip_bad=skip_bad, progress=progress
+        )
         seconds = report.seconds + (cached.spared if cached else 0.0)
         scored = strategy_of(collection, options).name
         at_rest = _at_rest(collection, report.passages)
@@ -110,13 +115,13 @@ def evaluate(
     run = {query: scores for query, (scores, _) in zip(judged.queries, found, strict=True)}
     times = [ms for _, ms in found]
     return Evaluation(
-        dataset=folder.resolve().name,
+        dataset=source.resolve().name,
         model=encoder.name,
         recipe=recipe.name,
         scored_by=scored,
         queries=len(judged.queries),
         documents=report.documents,
-        measures=measure(judged, run, min_relevance),
+        measures=measure(judged.qrels, run, min_relevance),
         bytes_per_passage=report.bytes_per_passage,
         at_rest_per_passage=at_rest,
         tokens_per_passage=round(report.tokens_after / max(report.passages, 1), 2),
@@ -152,19 +157,40 @@ def _at_rest(collection: Collection, passages: int) -> dict[str, float]:
     return {"data": round(data / passages, 1), "log": round(max(total - data, 0) / passages, 1)}
 
 
-def write_run(run: Run, path: Path, tag: str) -> None:
-    """Write a run in TREC's format: query, Q0, document, rank, score, tag."""
-    lines = [
-        f"{_word(query)} Q0 {_word(document)} {place} {score:.6f} {tag}\n"
-        for query, scores in run.items()
-        for place, (document, score) in enumerate(scores.items(), 1)
-    ]
-    path.write_text("".join(lines), encoding="utf-8")
+@dataclass(frozen=True, slots=True)
+class JudgedRun:
+    """What a run is worth.
+
+    Args:
+        queries: how many are judged.
+        unanswered: how many of them the run lacks; they count as zero.
+        unjudged: queries of the run without a judgement; they are left out.
+        measures: as of an `Evaluation`.
+    """
+
+    queries: int
+    unanswered: int
+    unjudged: int
+    measures: dict[str, float]
 
 
-def _word(id_: str) -> str:
-    """An id as one word; white space separates TREC's columns."""
-    return re.sub(r"\s", "_", id_)
+def judge_run(run: Run, qrels: Qrels, min_relevance: int = 1) -> JudgedRun:
+    """Measure a run, such as one that another system made.
+
+    Args:
+        run: the scores, as `load_run` reads them.
+        qrels: the judgements.
+        min_relevance: the least grade that R, RR and P count as relevant.
+
+    Raises:
+        InputError: no query of the run is judged.
+    """
+    answered = run.keys() & qrels.keys()
+    if not answered:
+        names = f"the run has {next(iter(run), None)!r}, the judgements {next(iter(qrels), None)!r}"
+        raise InputError(one_line(f"no query of the run is judged: {names}; give judgements of its queries"))
+    unanswered, unjudged = len(qrels) - len(answered), len(run) - len(answered)
+    return JudgedRun(len(qrels), unanswered, unjudged, measure(qrels, run, min_relevance))
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -635,6 +636,56 @@ def test_of_a_document_with_other_metadata_the_metadata_alone_is_written(
 
 def ranking(connector: Connector, text: str) -> list[tuple[str, float, int]]:
     return [(hit.id, hit.score, hit.passage) for hit in connector.search(text)]
+
+
+RECORDS = [
+    {"id": "a", "text": WHALES, "title": "Whales", "year": 2001},
+    {"_id": 7, "contents": CLOCKS, "metadata": {"year": 2002}},
+]
+
+
+def test_dicts_are_documents_by_the_names_of_their_fields(make: Callable[..., Connector]) -> None:
+    connector = make()
+    assert connector.ingest([*RECORDS, Document(id="c", text=CHEESE)]).documents == 3
+    there = [(it.id, it.text, it.title, it.metadata) for it in connector.get(["a", "7"])]
+    assert there == [("a", WHALES, "Whales", {"year": 2001}), ("7", CLOCKS, None, {"year": 2002})]
+    fields = {"id": "pmid", "text": "abstract", "title": "head"}
+    row = MappingProxyType({"pmid": "d", "abstract": LONG, "head": "All", "text": "kept"})
+    assert connector.ingest(iter([row]), fields=fields).documents == 1
+    (hit,) = connector.get(["d"])
+    assert (hit.text, hit.title, hit.metadata) == (LONG, "All", {"text": "kept"})
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (
+            {"id": "b", "words": "x"},
+            r"record 2: no text; its fields are 'id', 'words': name the one",
+        ),
+        ({"text": "x", "key": 1}, r"record 2: no id; its fields are 'text', 'key': name the one with the id"),
+        ({"id": "b", "text": 3}, r"record 2: document 'b': text is int"),
+        ({"id": "b", "text": "x", "when": {1}}, r"record 2: document 'b': metadata.when is of type set"),
+        ("b", r"'b' is a str; give connector.Document objects, or dicts"),
+    ],
+)
+def test_a_bad_dict_is_named_by_its_number_and_keys(
+    make: Callable[..., Connector], record: Any, words: str
+) -> None:
+    connector = make()
+    with pytest.raises(DocumentError, match=words):
+        connector.ingest([RECORDS[0], record])
+    report = connector.ingest([RECORDS[0], record, RECORDS[1]], skip_bad=True)
+    assert connector.count() == 2
+    (bad,) = report.bad
+    assert re.search(words, bad)
+
+
+def test_fields_that_are_none_of_a_document_are_refused(filled: Connector) -> None:
+    with pytest.raises(InputError, match=r"fields is \{'body': 'abstract'\}; name those of id, text"):
+        filled.ingest(RECORDS, fields={"body": "abstract"})
+    with pytest.raises(DocumentError, match="record 1: no text; its fields are 'id', 'text'"):
+        filled.ingest(RECORDS, fields={"text": "abstract"})
 
 
 def test_an_id_with_two_contents_is_refused(make: Callable[..., Connector]) -> None:

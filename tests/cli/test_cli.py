@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,22 @@ def test_ingest_twice_writes_once(invoke: Invoke, source: Path, place: list[str]
     invoke("ingest", source, *place)
     report = loaded(invoke("ingest", source, *place, "--json"))
     assert (report["documents"], report["unchanged"]) == (0, 3)
+
+
+def test_ingest_reads_what_is_piped_into_it(source: Path, tmp_path: Path, place: list[str]) -> None:
+    """A pipe, which can be read once, and is read twice."""
+    program, environment = [sys.executable, "-m", "connector.cli"], {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [*program, "ingest", "-", *place, "--recipe", "dense", "--json"]
+    run = partial(subprocess.run, command, capture_output=True, env=environment, check=False)
+    done = run(input=source.read_bytes())
+    assert json.loads(done.stdout)["documents"] == 3
+    bad = source.read_bytes() + b"{oops"
+    again = run(input=bad)
+    assert (again.returncode, again.stdout) == (1, b"")
+    assert b"stdin line 4 is not JSON" in again.stderr
+    assert not list(tmp_path.glob("connector-*")), "what was kept of it is removed"
+    empty = run(stdin=subprocess.DEVNULL)
+    assert b"standard input, and it is empty" in empty.stderr
 
 
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from connector.cli import main
 from connector.collection.recipe import get_recipe
 from connector.core.errors import SourceError
 from connector.encoders.cache import CachedEncoder
-from connector.evaluation.beir import Judged, load_judged
+from connector.evaluation.beir import load_judged, load_queries
 from connector.evaluation.evaluate import evaluate
 from connector.evaluation.metrics import measure
+from connector.evaluation.trec import write_qrels
 from tests.conftest import TEXTS
 
 QUERIES = {"q1": "telescope and moons", "q2": "yeast in bread", "q3": "memory of a program"}
@@ -38,17 +41,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_measures_by_hand() -> None:
-    judged = Judged({"a": "x", "b": "y"}, {"a": {"d1": 2, "d2": 1}, "b": {"d1": 1}})
+    qrels = {"a": {"d1": 2, "d2": 1}, "b": {"d1": 1}}
     run = {"a": {"d3": 3.0, "d1": 2.0, "d2": 1.0}}
     dcg = 2 / math.log2(3) + 1 / math.log2(4)
     ideal = 2 / math.log2(2) + 1 / math.log2(3)
-    assert measure(judged, run) == {
+    assert measure(qrels, run) == {
         "nDCG@10": pytest.approx(dcg / ideal / 2, abs=1e-5),  # b has no results and counts as zero
         "R@100": 0.5,
         "RR@10": 0.25,
         "P@10": 0.1,
     }
-    assert measure(judged, run, min_relevance=2)["P@10"] == 0.05
+    assert measure(qrels, run, min_relevance=2)["P@10"] == 0.05
 
 
 def test_a_folder_from_end_to_end(folder: Path, tmp_path: Path) -> None:
@@ -60,7 +63,7 @@ def test_a_folder_from_end_to_end(folder: Path, tmp_path: Path) -> None:
         "compact",
         "--cache",
         str(tmp_path / "c"),
-        "--run",
+        "--save-run",
         str(run),
     ]
     result = CliRunner().invoke(main, [*command, "--json"])
@@ -78,6 +81,105 @@ def test_a_folder_from_end_to_end(folder: Path, tmp_path: Path) -> None:
     assert len(lines) == 3 * 12
     assert lines[0][:4] == ["q1", "Q0", "3", "1"]
     assert "nDCG@10" in CliRunner().invoke(main, command).stdout
+    judged = said("evaluate", folder, "--run", run)
+    assert judged == {"queries": 3, "unanswered": 0, "unjudged": 0, "measures": content["measures"]}
+
+
+def said(*words: object, input: str | None = None) -> Any:
+    """The JSON that a command prints."""
+    result = CliRunner().invoke(main, [*map(str, words), "--json"], input=input)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def refused(code: int, *words: object) -> str:
+    """What a command says that ends with this code."""
+    result = CliRunner().invoke(main, [*map(str, words)])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+def test_a_run_of_another_system_is_judged(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "other.run"
+    run.write_text("q1 Q0 3 1 2.0 other\nq1 Q0 1 2 1.0 other\nq2 Q0 5 1 9 other\nq9 Q0 5 1 9 other\n")
+    expected = {"nDCG@10": 0.33333, "R@100": 0.33333, "RR@10": 0.33333, "P@10": 0.03333}
+    content = said("evaluate", folder, "--run", run)
+    assert content == {"queries": 3, "unanswered": 1, "unjudged": 1, "measures": expected}
+    qrels = tmp_path / "qrels.txt.gz"
+    write_qrels(QRELS, qrels)
+    assert said("evaluate", "--run", run, "--qrels", qrels) == content
+    assert said("evaluate", "--run", "-", "--qrels", qrels, input=run.read_text()) == content
+    assert said("evaluate", folder, "--run", run, "--min-relevance", 2)["measures"]["P@10"] == 0.0
+    assert "unanswered  1" in CliRunner().invoke(main, ["evaluate", str(folder), "--run", str(run)]).stdout
+
+
+def test_what_does_not_go_with_a_run_is_refused(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "other.run"
+    run.write_text("x1 Q0 3 1 2.0 other\n")
+    assert "no query of the run is judged: the run has 'x1'" in refused(1, "evaluate", folder, "--run", run)
+    for option in (
+        ["--recipe", "tiny"],
+        ["--save-run", tmp_path / "b"],
+        ["--candidates", 20],
+        ["--skip-bad"],
+    ):
+        error = refused(2, "evaluate", folder, "--run", run, *option)
+        assert f"{option[0]} goes with a search, not with --run" in error
+    assert "give SOURCE" in refused(2, "evaluate", "--run", run)
+    assert "give SOURCE" in refused(2, "evaluate", "--qrels", run)
+    assert "one of --qrels FILE and --split" in refused(
+        2, "evaluate", folder, "--qrels", run, "--split", "dev"
+    )
+
+
+def test_documents_queries_and_judgements_may_be_files_of_their_own(folder: Path, tmp_path: Path) -> None:
+    corpus, qrels = tmp_path / "docs.csv.gz", tmp_path / "qrels.txt"
+    rows = "".join(f'{number},"{text}"\n' for number, text in enumerate(TEXTS))
+    corpus.write_bytes(gzip.compress(f"id,text\n{rows}".encode()))
+    write_qrels(QRELS, qrels)
+    settings = ["--recipe", "dense", "--cache", tmp_path / "cache"]
+    there = said("evaluate", folder, *settings)
+    queries = (folder / "queries.jsonl").read_text()
+    here = said("evaluate", corpus, "--queries", "-", "--qrels", qrels, *settings, input=queries)
+    assert here["dataset"] == "docs.csv.gz"
+    assert here["measures"] == there["measures"]
+    assert "is not a folder" in refused(1, "evaluate", corpus, "--qrels", qrels)
+    for command in (
+        ["evaluate"],
+        ["tune", "--budget", "1KB"],
+        ["train", "saliency", "--out", tmp_path / "h"],
+    ):
+        assert "standard input is read once" in refused(1, *command, "-")
+
+
+def test_ids_that_a_run_cannot_hold_are_refused_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector.encoders.load_encoder", None)
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write('\n{"_id": "page 7", "text": "Seven."}')
+    error = refused(1, "evaluate", folder, "--save-run", tmp_path / "run")
+    assert "document 'page 7' has white space" in error
+
+
+def test_a_packed_folder_is_evaluated(folder: Path, encoder: Encoder, tmp_path: Path) -> None:
+    plain = evaluate(folder, encoder, get_recipe("dense"), cache=tmp_path / "cache")
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+        (folder / name).unlink()
+    packed = evaluate(folder, encoder, get_recipe("dense"), cache=tmp_path / "cache")
+    assert packed.run == plain.run
+    with pytest.raises(SourceError, match="splits there: test"):
+        load_judged(folder, "dev")
+
+
+@pytest.mark.parametrize("name", ["queries.csv", "queries.tsv", "queries.ndjson.gz"])
+def test_queries_are_records_of_any_kind(tmp_path: Path, name: str) -> None:
+    text = {".csv": 'id,query\n1,"one, two"\n', ".tsv": "_id\ttext\n1\tone, two\n"}
+    content = text.get(Path(name).suffix, '{"id": 1, "query": "one, two"}\n').encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert load_queries(tmp_path / name) == {"1": "one, two"}
 
 
 def test_the_cache_spares_the_encoder_and_changes_nothing(

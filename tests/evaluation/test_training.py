@@ -18,6 +18,7 @@ from connector.compression.heads import head_folder
 from connector.compression.reduction import parse_reduction
 from connector.core.errors import InputError, RecipeError, SourceError
 from connector.encoders.architectures import with_saliency
+from connector.evaluation.beir import load_judged
 from connector.evaluation.training import HeadTraining, TrainingSet, load_training_set, train_head
 from connector.evaluation.training.batches import Batch, Batches
 from connector.evaluation.training.loop import run
@@ -65,6 +66,11 @@ def test_passages_are_reduced_as_they_will_be_stored(
 ) -> None:
     found = load_training_set(folder, encoder, reduction=parse_reduction("ward-4"))
     assert [len(it) for it in found.passages] < [len(it) for it in examples.passages]
+
+
+def test_judgements_may_be_given(folder: Path, encoder: Encoder, examples: TrainingSet) -> None:
+    found = load_training_set(folder / "corpus.jsonl", encoder, judged=load_judged(folder, "train"))
+    assert (found.positives, found.digest) == (examples.positives, examples.digest)
 
 
 def test_a_folder_that_holds_too_little_is_refused(folder: Path, encoder: Encoder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import shutil
@@ -23,8 +24,10 @@ from connector.collection.recipe import get_recipe
 from connector.compression.heads import head_folder
 from connector.core.errors import InputError, MissingExtra, RecipeError, SourceError
 from connector.encoders.cache import CachedEncoder
+from connector.evaluation.beir import load_judged
 from connector.evaluation.evaluate import evaluate
 from connector.evaluation.metrics import ndcg
+from connector.evaluation.trec import write_qrels
 from connector.evaluation.tuning import Task, Trial, Tuning, task_of_collection, task_of_source, tune
 from connector.evaluation.tuning import sweep as sweeping
 from connector.evaluation.tuning.search_space import CODECS, TRAINED, Point, Space, usable
@@ -281,6 +284,20 @@ def test_a_damaged_file_of_the_cache_is_made_again(
     assert [it.recipe for it in again.frontier] == [it.recipe for it in first.frontier]
 
 
+def test_queries_and_judgements_may_be_files_of_their_own(folder: Path, tmp_path: Path) -> None:
+    judged = load_judged(folder, "train")
+    qrels, queries = tmp_path / "qrels.txt", folder / "queries.jsonl"
+    write_qrels(judged.qrels, qrels)
+    whole = task_of_source(folder)
+    (tmp_path / "docs.jsonl.gz").write_bytes(gzip.compress((folder / "corpus.jsonl").read_bytes()))
+    apart = task_of_source(tmp_path / "docs.jsonl.gz", queries=queries, qrels=qrels)
+    assert (apart.passages, apart.queries, apart.qrels) == (whole.passages, whole.queries, whole.qrels)
+    assert apart.asked == "judged queries"
+    assert task_of_source(folder, qrels=qrels).qrels == whole.qrels
+    with pytest.raises(SourceError, match="is not a folder"):
+        task_of_source(tmp_path / "docs.jsonl.gz", qrels=qrels)
+
+
 def test_a_budget_below_the_cls_vector_is_refused(folder: Path, encoder: Encoder, cache: Path) -> None:
     with pytest.raises(InputError, match="a CLS vector alone takes 196"):
         tune(task_of_source(folder), encoder, cache, budget=196)
@@ -455,6 +472,15 @@ def test_a_collection_is_tuned_by_examples(folder: Path, encoder: Encoder, tmp_p
         with pytest.raises(InputError, match="'docs' holds no document 'nowhere'"):
             task_of_collection(connector.collection, examples=[*examples, ("a query", "nowhere")])
         assert task_of_collection(connector.collection).asked == "sentences of the passages"
+        files = {"queries": folder / "queries.jsonl", "qrels": folder / "qrels" / "train.tsv"}
+        judged = task_of_collection(connector.collection, **files)
+        assert (judged.queries, judged.qrels, judged.asked) == (
+            source.queries,
+            source.qrels,
+            "judged queries",
+        )
+        with pytest.raises(InputError, match=r"train\.tsv judges queries whose texts are not given"):
+            task_of_collection(connector.collection, qrels=files["qrels"])
 
 
 def test_examples_take_the_place_of_a_folder_s_judgements(folder: Path) -> None:

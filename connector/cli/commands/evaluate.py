@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from connector.cli import options, parameters
 from connector.cli.commands import main
@@ -16,6 +18,7 @@ from connector.cli.results import adaptation_json, adaptation_lines
 if TYPE_CHECKING:
     from connector.api.connector import Connector
     from connector.collection.recipe import Recipe
+    from connector.core.sources import Source
 
 
 @main.command(
@@ -24,45 +27,104 @@ if TYPE_CHECKING:
     search=["candidates", "candidates_by", "alignment", "fusion", "feedback"],
     context_settings={"default_map": {"candidates": 200}},
 )
-@click.argument("folder", type=options.PATH)
-@click.option("--split", default="test", help="Judgements to use: qrels/SPLIT.tsv.")
+@options.one_of(False, qrels="--qrels FILE", split="--split")
+@options.source("source", required=False)
+@click.option("--split", help="Judgements to use: qrels/SPLIT.tsv.  [default: test]")
+@options.judged_files
 @options.model
 @options.recipe_and_parts(default="default")
 @options.cache
-@options.output_file("--run", "Write a TREC run.")
+@options.input_file("--run", "Search nothing, and judge this TREC run.")
+@options.output_file("--save-run", "Write the hits as a TREC run.")
 @options.count("--min-relevance", default=1, help="Least grade R, RR and P count.")
 @click.option("--skip-bad", is_flag=True, help="Leave unusable records of the corpus out.")
 @options.json
 def evaluate_command(
-    folder: Path,
-    split: str,
+    source: Path | None,
+    split: str | None,
+    queries: Path | None,
+    qrels: Path | None,
     model: str | None,
     recipe: Recipe,
     run: Path | None,
+    save_run: Path | None,
+    min_relevance: int,
     skip_bad: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Measure a recipe on FOLDER, a collection in BEIR layout.
+    """Measure a recipe on SOURCE, a collection in BEIR layout, or a run that another system made.
 
     Ingests the corpus into an embedded Qdrant in a temporary folder, searches every judged query, and
-    prints the measures, bytes a passage and milliseconds a query (without encoding it).
+    prints the measures, bytes a passage and milliseconds a query (without encoding it). With --queries and
+    --qrels SOURCE is whatever connector ingest takes.
+
+    With --run nothing is encoded or searched: the run is judged by SOURCE's judgements, or by --qrels alone.
+    Files may be packed (.gz, .zst). A query that a run lacks counts as zero, as for trec_eval -c.
     """
     from connector.core.sources import Source
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.evaluation import evaluate as evaluation
-    from connector.evaluation.beir import load_judged
+    from connector.evaluation.beir import judged_queries, queries_file
+    from connector.evaluation.trec import load_qrels, load_run, write_run
 
-    load_judged(folder, split)
-    total = sum(1 for _ in Source(folder, skip_bad=skip_bad))
+    judgements = _judgements(source, split, qrels)
+    if run is not None:
+        _check_nothing_is_searched()
+        found = evaluation.judge_run(load_run(run), load_qrels(judgements), min_relevance)
+        output(as_json, dataclasses.asdict(found))
+        return
+    if source is None:
+        raise click.UsageError("give SOURCE to search, or --run FILE to judge")
+    judged = judged_queries(queries or queries_file(source), judgements)
+    total = _counted(Source(source, skip_bad=skip_bad), judged.queries if save_run else None)
     encoder = load_encoder(model or DEFAULT_MODEL)
     with progress_bar("Encoding and ingesting") as progress:
         result = evaluation.evaluate(
-            folder, encoder, recipe, split=split, skip_bad=skip_bad, progress=progress(total), **settings
+            source,
+            encoder,
+            recipe,
+            judged=judged,
+            min_relevance=min_relevance,
+            skip_bad=skip_bad,
+            progress=progress(total),
+            **settings,
         )
-    if run is not None:
-        evaluation.write_run(result.run, run, f"connector-{recipe.name}")
+    if save_run is not None:
+        write_run(result.run, save_run, f"connector-{'-'.join(recipe.name.split())}")
     output(as_json, evaluation.as_json(result))
+
+
+def _judgements(source: Path | None, split: str | None, qrels: Path | None) -> Path:
+    from connector.evaluation.beir import qrels_file
+
+    if qrels is not None:
+        return qrels
+    if source is None:
+        raise click.UsageError("give SOURCE, or --run FILE with --qrels FILE")
+    return qrels_file(source, split or "test")
+
+
+def _check_nothing_is_searched() -> None:
+    """Refuse options of a search beside --run, which has been searched."""
+    context = click.get_current_context()
+    for param in context.command.get_params(context):
+        given = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+        if given and param.name not in ("source", "split", "qrels", "run", "min_relevance", "as_json"):
+            raise click.UsageError(f"{param.opts[0]} goes with a search, not with --run, which judges one")
+
+
+def _counted(documents: Source, queries: Iterable[str] | None) -> int:
+    """How many documents there are; where a run is to be written, ids that it cannot hold are refused."""
+    from connector.evaluation.trec import check_word
+
+    for query in queries or ():
+        check_word(query, "query")
+    total = 0
+    for total, document in enumerate(documents, 1):  # noqa: B007
+        if queries is not None:
+            check_word(document.id, "document")
+    return total
 
 
 @main.command("adapt", cls=parameters.SearchCommand, search=["candidates"])

@@ -52,7 +52,8 @@ def ingest_command(
 ) -> None:
     """Write SOURCE into a collection, which is made if it is not there.
 
-    SOURCE is a .jsonl, .csv or .parquet file, a folder of .txt and .md files, or a BEIR folder. Running
+    SOURCE is a .jsonl, .csv or .tsv file, also packed (.gz, .zst), a .parquet file, a folder of .txt and .md
+    files, a BEIR folder, a folder of Hugging Face datasets, or - for JSON lines on standard input. Running
     the same command again is harmless: what is there unchanged is passed over. Exit code 1 says that some
     documents were refused; they are named.
     """

@@ -249,8 +249,7 @@ def gc_command(connector: Connector, yes: bool, as_json: bool) -> None:
 
 def _queries(path: Path) -> list[str]:
     """The lines of a file."""
-    from connector.core.sources import text_lines
-    from connector.evaluation.beir import readable
+    from connector.core.sources.lines import readable, text_lines
 
     queries = [line.strip() for _, line in readable(path, text_lines(path))]
     if not queries:

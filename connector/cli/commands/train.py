@@ -19,10 +19,12 @@ def train_group() -> None:
 
 
 @train_group.command("saliency")
-@click.argument("folders", nargs=-1, required=True, type=options.PATH)
+@options.one_of(False, qrels="--qrels FILE", split="--split")
+@options.source("folders", nargs=-1, required=True)
 @click.option("--out", required=True, metavar="DIR", type=options.FOLDER, help="Folder of the head.")
 @options.model
-@click.option("--split", default="train", help="Judgements to train on: qrels/SPLIT.tsv.")
+@click.option("--split", help="Judgements to train on: qrels/SPLIT.tsv.  [default: train]")
+@options.judged_files
 @click.option(
     "--width",
     "widths",
@@ -54,7 +56,9 @@ def train_saliency_command(
     folders: tuple[Path, ...],
     out: Path,
     model: str | None,
-    split: str,
+    split: str | None,
+    queries: Path | None,
+    qrels: Path | None,
     passages: int | None,
     reduction: str | None,
     device: str | None,
@@ -64,6 +68,8 @@ def train_saliency_command(
 ) -> None:
     """Train what tokens count, and projections of them, on BEIR FOLDERS.
 
+    With --queries and --qrels one FOLDER is enough, and it is whatever connector ingest takes.
+
     The encoder stays as it is; the head learns from its output on each folder's training queries. Killed and
     run again, the command goes on where it was. DIR/training/log.jsonl has the losses, a JSON object a line.
     The last line says how to use the head.
@@ -71,23 +77,32 @@ def train_saliency_command(
     from connector.compression.reduction import parse_reduction
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.encoders.cache import CachedEncoder
-    from connector.evaluation.beir import load_judged
+    from connector.evaluation.beir import judged_queries, qrels_file, queries_file
     from connector.evaluation.training import HeadTraining, load_training_set, train_head
 
     training = HeadTraining(**settings)
     shares, steps = training.shares, training.steps
     if shares and len(shares) != len(folders):
         raise InputError(f"{len(shares)} shares for {len(folders)} folders; give --share once for each")
+    if len(folders) > 1 and (queries or qrels):
+        raise InputError(f"--queries and --qrels go with one folder, and there are {len(folders)}; give one")
     chain = None if reduction is None else parse_reduction(reduction)
-    for folder in folders:
-        load_judged(folder, split)
+    split = split or "train"
+    judged = [
+        judged_queries(queries or queries_file(folder), qrels or qrels_file(folder, split))
+        for folder in folders
+    ]
     encoder = load_encoder(model or DEFAULT_MODEL, device)
     reading = encoder if cache is None else CachedEncoder(encoder, cache)
     with steps_bar() as progress:
         sets = []
-        for number, folder in enumerate(folders):
+        for number, (folder, its) in enumerate(zip(folders, judged, strict=True)):
             progress("encoding", number, len(folders))
-            sets.append(load_training_set(folder, reading, split=split, passages=passages, reduction=chain))
+            sets.append(
+                load_training_set(
+                    folder, reading, split=split, judged=its, passages=passages, reduction=chain
+                )
+            )
         progress("encoding", len(folders), len(folders))
         train_head(
             sets,

@@ -58,7 +58,9 @@ _asked = options.gathered(
 @options.one_of(source="SOURCE", collection="--collection NAME")
 @options.one_of(False, examples="--examples FILE", queries="--queries FILE")
 @options.one_of(False, examples="--examples FILE", split="--split")
-@click.argument("source", required=False, type=options.PATH)
+@options.one_of(False, examples="--examples FILE", qrels="--qrels FILE")
+@options.one_of(False, qrels="--qrels FILE", split="--split")
+@options.source("source", required=False)
 @click.option(
     "--budget", required=True, type=Size(), help="Bytes a passage, words too, such as 768 or 1KB (1,024)."
 )
@@ -69,7 +71,10 @@ _asked = options.gathered(
 @options.input_file(
     "--examples", "Queries, each with the id of a document that answers it, as for connector adapt."
 )
-@options.input_file("--queries", "Queries that nobody has judged: .jsonl with _id and text.")
+@options.queries(
+    "In place of queries.jsonl, and not judged but by --qrels: records with _id and text; - reads JSON lines."
+)
+@options.qrels
 @click.option(
     "--model", metavar="ID", help="Model id or folder.  [default: the collection's; all-MiniLM-L6-v2]"
 )

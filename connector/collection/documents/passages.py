@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from connector.collection.collection import Collection
 from connector.collection.pipeline import CodedPassage
 from connector.core.errors import DocumentError
 from connector.core.io import digest
+from connector.core.sources.records import USUAL, Fields
 from connector.core.types import Document, Float32, Sparse, passage_text
 from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
@@ -25,22 +26,28 @@ MAX_PASSAGE_CHARS = 100_000
 
 
 def checked(
-    documents: Iterable[Document], chunking: Chunking, skip_bad: bool, bad: list[str]
+    documents: Iterable[Document | Mapping[str, Any]],
+    chunking: Chunking,
+    skip_bad: bool,
+    bad: list[str],
+    fields: Fields = USUAL,
 ) -> Iterator[Document]:
     """The documents that a run takes, each once.
 
     Args:
-        documents: in any order.
+        documents: in any order; or records of them.
         chunking: how the run will split texts.
         skip_bad: pass over documents that cannot be taken.
         bad: to this list is added what is wrong with each of them.
+        fields: the names of the records' fields.
 
     Raises:
         DocumentError: a document cannot be taken.
     """
     hashes: dict[str, str] = {}
-    for document in documents:
+    for number, given in enumerate(documents, 1):
         try:
+            document = _document(number, given, fields)
             hash = _checked_hash(document, chunking)
             if hashes.get(document.id, hash) != hash:
                 raise DocumentError(
@@ -56,12 +63,19 @@ def checked(
             yield document
 
 
+def _document(number: int, given: Any, fields: Fields) -> Document:
+    if isinstance(given, Document):
+        return given
+    if isinstance(given, Mapping):
+        return fields.document(f"record {number}", given)
+    kind = type(given).__name__
+    raise DocumentError(
+        f"{given!r:.80} is a {kind}; give connector.Document objects, or dicts with id and text"
+    )
+
+
 def _checked_hash(document: Document, chunking: Chunking) -> str:
     """The content hash of a document that can be taken."""
-    if not isinstance(document, Document):
-        raise DocumentError(
-            f"{document!r:.80} is a {type(document).__name__}; give connector.Document objects"
-        )
     if chunking.tokens is None and len(document.text) > MAX_PASSAGE_CHARS:
         raise DocumentError(
             f"document {document.id!r}: text has {len(document.text):,} characters, over "

@@ -17,7 +17,7 @@ from connector.core.io import batched, digest
 from connector.core.sources import Source
 from connector.core.types import Float32, passage_text
 from connector.encoders import Encoder
-from connector.evaluation.beir import load_judged
+from connector.evaluation.beir import Judged, load_judged
 from connector.evaluation.ranking import nearest
 
 Float16 = NDArray[np.float16]
@@ -56,24 +56,26 @@ class TrainingSet:
 
 
 def load_training_set(
-    folder: Path,
+    source: Path,
     encoder: Encoder,
     *,
     split: str = "train",
+    judged: Judged | None = None,
     passages: int | None = None,
     reduction: Reduction | None = None,
 ) -> TrainingSet:
-    """Encode a split of a BEIR folder and look for its negatives, the passages nearest by CLS vectors.
+    """Encode judged documents and look for their negatives, the passages nearest by CLS vectors.
 
     Args:
-        folder: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`.
-        encoder: frozen; a `CachedEncoder` encodes a folder once.
+        source: a BEIR folder; or with `judged` any source of `connector ingest`.
+        encoder: frozen; a `CachedEncoder` encodes a source once.
         split: never one that is to be measured on.
+        judged: queries and judgements, in place of the folder's.
         passages: read so many of the corpus, from its beginning; None reads all.
         reduction: what passages are reduced by before the head sees them, as they will be stored.
 
     Raises:
-        SourceError: the folder is not in this layout, or too little is left to train on.
+        SourceError: the source has no judged queries, or too little is left to train on.
         RecipeError: the reduction needs what is not known here.
     """
     if reduction is not None and reduction.needs - {"text"}:
@@ -81,8 +83,8 @@ def load_training_set(
             f"reduction {reduction.spec!r} needs {', '.join(sorted(reduction.needs))}, which training does "
             "not have; give one such as ward-4"
         )
-    judged = load_judged(folder, split)
-    documents = list(islice(Source(folder), passages))
+    judged = judged or load_judged(source, split)
+    documents = list(islice(Source(source), passages))
     number = {document.id: place for place, document in enumerate(documents)}
     right = {
         query: [number[id_] for id_, grade in grades.items() if grade > 0 and id_ in number]
@@ -92,7 +94,7 @@ def load_training_set(
     positives = [answers for answers in right.values() if answers]
     if len(asked) < 2 or len(documents) <= _NEAR:
         raise SourceError(
-            f"{folder} split {split!r} has {len(asked)} queries with an answer among {len(documents)} "
+            f"{source} split {split!r} has {len(asked)} queries with an answer among {len(documents)} "
             f"passages; give at least 2 queries and more than {_NEAR} passages"
         )
     texts = [passage_text(document.title, document.text) for document in documents]
@@ -102,7 +104,7 @@ def load_training_set(
     how = [split, "dense", None if reduction is None else reduction.spec]
     read = [[document.id for document in documents], judged.qrels, how]
     return TrainingSet(
-        name=folder.resolve().name,
+        name=source.resolve().name,
         passages=tokens,
         queries=[query.tokens.astype(np.float16) for query in queries],
         positives=positives,

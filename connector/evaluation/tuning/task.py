@@ -20,7 +20,15 @@ from connector.core.errors import InputError, SourceError, one_line
 from connector.core.io import batched, digest
 from connector.core.sources import Source
 from connector.encoders.chunking import Chunking
-from connector.evaluation.beir import judged_examples, load_judged, load_queries
+from connector.evaluation.beir import (
+    judged_examples,
+    judged_queries,
+    load_judged,
+    load_queries,
+    queries_file,
+    splits,
+)
+from connector.evaluation.trec import Qrels
 
 PASSAGES = 10_000
 
@@ -41,7 +49,7 @@ _SPLITS = ("dev", "train")
 _EXAMPLES = "examples"
 
 
-_UNJUDGED = "queries without judgements"
+_JUDGED, _UNJUDGED = "judged queries", "queries without judgements"
 
 
 _SENTENCE = re.compile(r"[^.!?。！？\n]{30,200}[.!?。！？]?")
@@ -65,7 +73,7 @@ class Task:
     passages: list[Passage]
     documents: int
     queries: dict[str, str]
-    qrels: dict[str, dict[str, int]] | None
+    qrels: Qrels | None
     asked: str
 
     @property
@@ -89,7 +97,7 @@ class _Asked(NamedTuple):
     """Queries by id, who answers them if that is known, and what they are."""
 
     queries: dict[str, str]
-    qrels: dict[str, dict[str, int]] | None
+    qrels: Qrels | None
     what: str
 
 
@@ -99,6 +107,7 @@ def task_of_source(
     split: str | None = None,
     examples: Iterable[tuple[str, str]] | None = None,
     queries: Path | None = None,
+    qrels: Path | None = None,
     most_passages: int = PASSAGES,
     most_queries: int = QUERIES,
     skip_bad: bool = False,
@@ -109,7 +118,8 @@ def task_of_source(
         path: `corpus.jsonl` with, as far as there are, `queries.jsonl` and `qrels/SPLIT.tsv`; or any source.
         split: the judgements to tune by; None takes dev or train.
         examples: pairs of a query and the id of a document that answers it, in place of judgements.
-        queries: a file of queries that nobody has judged, in place of the folder's.
+        queries: a file of queries, in place of the folder's; without `qrels` nobody has judged them.
+        qrels: a file of judgements, in place of the folder's.
         most_passages: of a larger source a random sample is taken, with all documents that answer.
         most_queries: of more queries a random sample is taken.
         skip_bad: leave unusable records out.
@@ -119,7 +129,9 @@ def task_of_source(
         DocumentError: a document cannot be taken.
         InputError: an example names a document that is not there.
     """
-    asked = _given(examples, queries) or _of_folder(path, split)
+    if qrels is not None and queries is None:
+        queries = queries_file(path)
+    asked = _given(examples, queries, qrels) or _of_folder(path, split)
     source, whole = Source(path, skip_bad=skip_bad), Chunking()
     documents = (
         [Passage(document, 0, 1, document.text, content_hash(document, whole))]
@@ -133,6 +145,7 @@ def task_of_collection(
     *,
     examples: Iterable[tuple[str, str]] | None = None,
     queries: Path | None = None,
+    qrels: Path | None = None,
     most_passages: int = PASSAGES,
     most_queries: int = QUERIES,
 ) -> Task:
@@ -141,36 +154,46 @@ def task_of_collection(
     Args:
         collection: its texts are read, its vectors are not.
         examples: pairs of a query and the id of a document that answers it.
-        queries: a file of queries that nobody has judged, `queries.jsonl` of a BEIR folder.
+        queries: a file of queries; without `qrels` nobody has judged them.
+        qrels: a file of judgements of these queries.
         most_passages, most_queries: as in `task_of_source`.
 
     Raises:
         InputError: there are too few examples, or one names a document that is not there.
     """
-    asked = _given(examples, queries)
+    asked = _given(examples, queries, qrels)
     return _task(collection.name, _stored(collection), asked, most_passages, most_queries)
 
 
-def _given(examples: Iterable[tuple[str, str]] | None, queries: Path | None) -> _Asked | None:
+def _given(
+    examples: Iterable[tuple[str, str]] | None, queries: Path | None, qrels: Path | None
+) -> _Asked | None:
     if examples is not None:
         judged = judged_examples(examples)
         return _Asked(judged.queries, judged.qrels, _EXAMPLES)
-    return None if queries is None else _Asked(load_queries(queries), None, _UNJUDGED)
+    if queries is None:
+        if qrels is not None:
+            raise InputError(f"{qrels} judges queries whose texts are not given; give them, too (--queries)")
+        return None
+    if qrels is None:
+        return _Asked(load_queries(queries), None, _UNJUDGED)
+    judged = judged_queries(queries, qrels)
+    return _Asked(judged.queries, judged.qrels, _JUDGED)
 
 
 def _of_folder(path: Path, split: str | None) -> _Asked | None:
     if (path / "qrels").is_dir():
         split = split or _split_of(path)
         judged = load_judged(path, split)
-        return _Asked(judged.queries, judged.qrels, f"judged queries of split {split}")
+        return _Asked(judged.queries, judged.qrels, f"{_JUDGED} of split {split}")
     if split is not None:
         raise SourceError(f"{path} has no judgements (qrels/{split}.tsv); leave --split out")
-    own = path / "queries.jsonl"
-    return _Asked(load_queries(own), None, _UNJUDGED) if own.is_file() else None
+    there = path.is_dir() and queries_file(path).is_file()
+    return _Asked(load_queries(queries_file(path)), None, _UNJUDGED) if there else None
 
 
 def _split_of(folder: Path) -> str:
-    there = sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
+    there = splits(folder)
     found = [split for split in _SPLITS if split in there]
     if not found:
         raise SourceError(
