@@ -2,6 +2,7 @@ from .api.async_connector import AsyncConnector as AsyncConnector
 from .api.connector import Connector as Connector
 from .api.reranker import RankedText as RankedText
 from .api.reranker import Reranker as Reranker
+from .api.similarities import Similarities as Similarities
 from .api.stats import Stats as Stats
 from .collection.backup.manifest import Manifest as Manifest
 from .collection.collection import Collection as Collection

@@ -104,6 +104,7 @@ class AsyncConnector:
     recount = _awaited(Connector.recount)
     refresh = _awaited(Connector.refresh)
     search = _awaited(Connector.search)
+    similarities = _awaited(Connector.similarities)
     stats = _awaited(Connector.stats)
 
     def search_batch(

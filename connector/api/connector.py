@@ -15,6 +15,7 @@ from pydantic import Field
 from qdrant_client import models
 
 from connector.api.attach import attach, check_recipe, detach
+from connector.api.similarities import RANKS, Similarities, similarities_of
 from connector.api.stats import Stats, stats_of
 from connector.collection.backup import Manifest, export_collection, import_collection
 from connector.collection.collection import Collection
@@ -43,6 +44,7 @@ from connector.encoders.chunking import Chunking
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.evaluation.query_mean import QueryMean, adapt_to_queries
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
+from connector.migrations.verify import canaries_of, sampled_queries
 from connector.stores import Client, NewCollectionKeywords, ServerKeywords, Store, open_store
 from connector.stores.filters import off_key
 from connector.stores.schema import Distribution
@@ -666,6 +668,26 @@ class Connector:
         """
         self._check_open()
         return Migrations(self, Path(folder), min_overlap=min_overlap, report=report, say=say)
+
+    @checked
+    def similarities(self, queries: Iterable[str] | None = None) -> Similarities:
+        """How alike queries and their hits are, to choose a `min_similarity` by.
+
+        Args:
+            queries: as people ask them; by default the canary queries of migrations, or some made of the
+                collection's own texts, whose best hits are then more alike than those of real ones.
+
+        Raises:
+            InputError: there are no queries, or hits have no similarity, as words alone score them.
+        """
+        self._check_open()
+        asked = "yours" if queries is not None else "kept with the collection"
+        if queries is None:
+            queries = self._handle.read(canaries_of)
+        if not (some := list(queries)):
+            asked = "made of its texts"
+            some = self._handle.read(sampled_queries)
+        return similarities_of(self.search_batch(some, max(RANKS), min_similarity=-1), asked)
 
     @checked
     def export(

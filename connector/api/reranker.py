@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import TypedDict, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from connector.scoring.alignment import parse_alignment
 from connector.scoring.bm25 import bm25_scores
 from connector.scoring.fusion import Float64, parse_fusion
 from connector.scoring.strategy import TOKENS_ALONE
+
+T = TypeVar("T")
 
 _CENTER = "center+"
 """What is learned from the texts of a call, too."""
@@ -83,11 +85,27 @@ class Reranker:
         Raises:
             InputError: the query is blank, a text is none, or top_k is less than 1.
         """
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise InputError(f"top_k is {top_k!r}; give a number from 1, or None for all")
-        scored = self.scores(query, texts)
-        order = np.argsort(-scored, kind="stable")[:top_k].tolist()
-        return [RankedText(corpus_id=it, score=float(scored[it]), text=texts[it]) for it in order]
+        _check_top_k(top_k)
+        return _best(self.scores(query, texts), texts, top_k)
+
+    def rank_batch(
+        self, queries: Sequence[str], texts: Sequence[Sequence[str]], top_k: int | None = None
+    ) -> list[list[RankedText]]:
+        """`rank` of several queries, each with texts of its own; all are encoded together.
+
+        Args:
+            queries: as in `rank`.
+            texts: as many lists of texts; one that is in several of them is encoded once.
+            top_k: as in `rank`.
+
+        Raises:
+            InputError: as `rank` raises it, or there are not as many lists as queries.
+        """
+        _check_top_k(top_k)
+        return [
+            _best(scored, own, top_k)
+            for scored, own in zip(self.scores_batch(queries, texts), texts, strict=True)
+        ]
 
     def scores(self, query: str, texts: Sequence[str]) -> Float32:
         """How well each text answers a query.
@@ -106,30 +124,57 @@ class Reranker:
         Raises:
             InputError: the query is blank, or a text is none.
         """
-        check_query(query)
-        if not isinstance(texts, Sequence) or isinstance(texts, str):
-            raise InputError(f"texts is {texts!r:.80}; give a list of texts")
-        if not all(isinstance(text, str) for text in texts):
-            raise InputError(f"texts is {texts!r:.80}; give a list of texts")
-        readable = [text.replace("\0", " ").encode("utf-8", "replace").decode() for text in texts]
-        scored = np.full(len(texts), 0 if self._fusion.method == "sum" else -1, np.float32)
-        written = [number for number, text in enumerate(readable) if text.strip()]
-        if not written:
-            return scored
-        scored[written] = self._fused(query, [readable[number] for number in written])
+        (scored,) = self.scores_batch([query], [texts])
         return scored
 
-    def _fused(self, query: str, texts: Sequence[str]) -> Float64:
-        (asked,) = self.encoder.encode_queries([query])
-        recipe = self.recipe
-        holder = OwnCodec(recipe)
-        pipeline = PassagePipeline(recipe, holder, holder.codec.bytes_per_token(self.encoder.token_width))
-        embeddings = pipeline.embed(self.encoder, texts)
+    def scores_batch(self, queries: Sequence[str], texts: Sequence[Sequence[str]]) -> list[Float32]:
+        """`scores` of several queries, each with texts of its own; all are encoded together.
+
+        Args:
+            queries: as in `scores`.
+            texts: as many lists of texts; one that is in several of them is encoded once.
+
+        Raises:
+            InputError: as `scores` raises it, or there are not as many lists as queries.
+        """
+        for query in _listed(queries, "queries"):
+            check_query(query)
+        if len(_listed(texts, "texts")) != len(queries):
+            raise InputError(
+                f"there are {len(texts)} lists of texts for {len(queries)} queries; give as many"
+            )
+        readable = [list(map(_readable, _listed(own, "texts"))) for own in texts]
+        distinct = list(dict.fromkeys(text for own in readable for text in own if text.strip()))
+        if not distinct:
+            return [self._unscored(own) for own in readable]
+        known = dict(
+            zip(distinct, self._pipeline(OwnCodec(self.recipe)).embed(self.encoder, distinct), strict=True)
+        )
+        asked = self.encoder.encode_queries(list(queries))
+        return [self._scored(*each, known) for each in zip(asked, readable, strict=True)]
+
+    def _unscored(self, texts: Sequence[str]) -> Float32:
+        return np.full(len(texts), 0 if self._fusion.method == "sum" else -1, np.float32)
+
+    def _scored(self, query: Embedding, texts: Sequence[str], known: Mapping[str, Embedding]) -> Float32:
+        scored = self._unscored(texts)
+        written = [number for number, text in enumerate(texts) if text in known]
+        if written:
+            some = [texts[number] for number in written]
+            scored[written] = self._fused(query, some, [known[text] for text in some])
+        return scored
+
+    def _pipeline(self, holder: OwnCodec) -> PassagePipeline:
+        return PassagePipeline(self.recipe, holder, holder.codec.bytes_per_token(self.encoder.token_width))
+
+    def _fused(self, asked: Embedding, texts: Sequence[str], embeddings: Sequence[Embedding]) -> Float64:
+        recipe, holder = self.recipe, OwnCodec(self.recipe)
+        pipeline = self._pipeline(holder)
         coded = pipeline.code(pipeline.reduce(embeddings))
         weights = self._fusion.weights
         parts = {"tokens": self._tokens(recipe, holder, asked, embeddings, coded)}
         if "bm25" in weights:
-            parts["bm25"] = bm25_scores(recipe.lexical or "english", query, texts)
+            parts["bm25"] = bm25_scores(recipe.lexical or "english", asked.text, texts)
         if "cls" in weights:
             parts["cls"] = np.stack([it.cls for it in embeddings]).astype(np.float64) @ asked.cls
         scaled = [it * self._fusion.scale(name, parts[name])(parts[name]) for name, it in weights.items()]
@@ -153,6 +198,29 @@ class Reranker:
         if self._alignment is None and (self._fusion.method != "sum" or recipe.length_penalty):
             scored = scored / question.weight
         return scored.astype(np.float64) - recipe.length_penalty * np.log(found.lengths)
+
+
+def _listed(values: Sequence[T], name: str) -> Sequence[T]:
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise InputError(f"{name} is {values!r:.80}; give a list of {name}")
+    return values
+
+
+def _readable(text: str) -> str:
+    """A text without what no tokenizer keeps."""
+    if not isinstance(text, str):
+        raise InputError(f"texts hold {text!r:.80}; give a list of texts")
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def _check_top_k(top_k: int | None) -> None:
+    if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+        raise InputError(f"top_k is {top_k!r}; give a number from 1, or None for all")
+
+
+def _best(scored: Float32, texts: Sequence[str], top_k: int | None) -> list[RankedText]:
+    order = np.argsort(-scored, kind="stable")[:top_k].tolist()
+    return [RankedText(corpus_id=it, score=float(scored[it]), text=texts[it]) for it in order]
 
 
 def _usable(recipe: str | Recipe, encoder: Encoder) -> Recipe:

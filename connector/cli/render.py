@@ -33,10 +33,15 @@ _UNWRAPPED = 1000
 def output(as_json: bool, content: Mapping[str, Any], lines: Iterable[RenderableType] | None = None) -> None:
     """Print a result on stdout: one JSON object, or what a person reads, by default the object's `facts`."""
     if as_json:
-        unicode = str(sys.stdout.encoding).lower().replace("-", "") == "utf8"
-        click.echo(json.dumps(content, ensure_ascii=not unicode))
+        click.echo(json_line(content))
     else:
         show([facts(content)] if lines is None else lines)
+
+
+def json_line(content: Mapping[str, Any]) -> str:
+    """An object in one line that stdout can carry."""
+    unicode = str(sys.stdout.encoding).lower().replace("-", "") == "utf8"
+    return json.dumps(content, ensure_ascii=not unicode)
 
 
 def write(file: Path, text: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connector.cli.render import Lines, facts, listed, plain, snippet, styled, table
+from connector.cli.render import Lines, facts, json_line, listed, plain, snippet, styled, table
 
 if TYPE_CHECKING:
     from connector.api.attach import Planned
@@ -67,17 +67,46 @@ def attachment_lines(planned: Planned) -> Lines:
 
 def hits_json(query: str, hits: Hits) -> dict[str, Any]:
     """The hits of a query."""
-    return {"query": query, "hits": list(map(dataclasses.asdict, hits)), "ms": hits.ms}
+    found = {"query": query, "hits": list(map(dataclasses.asdict, hits)), "ms": hits.ms, "pool": hits.pool}
+    return found if hits.note is None else {**found, "note": hits.note}
+
+
+def result_lines(form: str, id_: str, query: str, hits: Hits, tag: str) -> Iterator[str]:
+    """The lines of one query of many: a JSON object, or those of a run in TREC's columns."""
+    if form == "jsonl":
+        yield json_line({"id": id_, **hits_json(query, hits)})
+        return
+    from connector.evaluation.trec import run_lines
+
+    for line in run_lines(id_, {hit.id: hit.score for hit in hits}, tag):
+        yield line.rstrip("\n")
 
 
 def hits_lines(hits: Hits) -> Lines:
     """Hits, best first."""
     rows = []
+    group: Any = None
     for place, hit in enumerate(hits, 1):
+        if hit.group is not None and hit.group != group:
+            group = hit.group
+            rows.append(("", "", styled((plain(str(group)), "bold underline"))))
         title = f"  {plain(hit.title)}" if hit.title and hit.title != hit.id else ""
         text = styled((plain(hit.id), "bold"), title, "\n", snippet(hit.text))
         rows.append((f"{place}.", f"{hit.score:.4f}", text))
     yield table(rows, ">><") if rows else "No hits."
+
+
+def stats_lines(stats: Mapping[str, Any]) -> Lines:
+    """What a collection holds, and how alike queries and hits are, if that was asked."""
+    yield facts({name: it for name, it in stats.items() if name != "similarity"})
+    if similarity := stats.get("similarity"):
+        yield f"Similarity of the hits of {similarity['queries']} queries, {similarity['asked']}:"
+        rows = [
+            (f"hit {rank}", *(f"{it:.3f}" for it in spread.values()))
+            for rank, spread in similarity["at"].items()
+        ]
+        heads: Mapping[str, float] = next(iter(similarity["at"].values()), {})
+        yield table([("", *heads), *rows], "<" + ">" * len(heads))
 
 
 # Choices

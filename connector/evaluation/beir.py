@@ -176,7 +176,12 @@ def _checked_example(where: str, query: Any, answer: Any) -> tuple[str, str]:
 
 
 def load_queries(path: Path) -> dict[str, str]:
-    """Query id to text.
+    """Query id to text, as `read_queries` gives them."""
+    return dict(read_queries(path))
+
+
+def read_queries(path: Path) -> Iterator[tuple[str, str]]:
+    """Ids and texts of queries, one after another.
 
     Args:
         path: the `queries.jsonl` of a BEIR folder, any other file or folder that `Source` takes, or "-" for
@@ -187,7 +192,6 @@ def load_queries(path: Path) -> dict[str, str]:
         DocumentError: a text holds what no tokenizer takes.
     """
     lines = json_lines(path) if kind(path) in JSON_LINES else reader(path)(path)
-    texts = {}
     for where, record in readable(path, lines):
         fields = dict(record) if isinstance(record, dict) else {}
         id_, text = take(fields, None, ID_FIELDS), take(fields, None, _QUERY_FIELDS)
@@ -197,8 +201,7 @@ def load_queries(path: Path) -> dict[str, str]:
             raise SourceError(f"{path.parent / where} is not a query; give _id and text, as texts")
         check_text(id_, f"{where}: _id")
         check_text(text, f"{where}: text")
-        texts[id_] = text
-    return texts
+        yield id_, text
 
 
 def load_texts(path: Path) -> list[str]:

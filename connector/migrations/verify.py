@@ -243,7 +243,7 @@ def _mean_cosine(left: Float32, right: Float32) -> float:
 
 def _ask_canaries(found: Verification, source: Collection, target: Collection, encoder_of: EncoderOf) -> None:
     try:
-        queries = canaries_of(target) or _sampled_queries(source)
+        queries = canaries_of(target) or sampled_queries(source)
         if not queries:
             raise CollectionError("the collection is empty")
         encoders = encoder_of(source), encoder_of(target)
@@ -273,7 +273,7 @@ def keep_canaries(collection: Collection, queries: Sequence[str]) -> None:
     collection.write_metadata(canaries=len(queries))
 
 
-def _sampled_queries(source: Collection) -> list[str]:
+def sampled_queries(source: Collection) -> list[str]:
     """Words from the middle of some texts."""
     queries = []
     for pairs in read(source, dict(_sample(source))).values():

@@ -79,3 +79,28 @@ def test_recipes_that_learn_and_wrong_texts_are_refused(encoder: Encoder) -> Non
         given: Any = wrong
         with pytest.raises(InputError, match="list of texts"):
             Reranker(encoder).scores("otters", given)
+
+
+@pytest.mark.parametrize("recipe", ["compact", "aligner", "colbert", "default"])
+def test_a_batch_ranks_as_one_call_after_another(recipe: str, encoder: Encoder) -> None:
+    reranker = Reranker(encoder, RECIPES[recipe].varied(codec="int8") if recipe == "default" else recipe)
+    queries = [QUERY, "what makes bread rise", "stone"]
+    texts = [TEXTS[:8], [*TEXTS[4:], " ", TEXTS[4]], []]
+    found = reranker.rank_batch(queries, texts, top_k=5)
+    for query, own, ranked in zip(queries, texts, found, strict=True):
+        alone = reranker.rank(query, own, top_k=5)
+        assert [it["corpus_id"] for it in ranked] == [it["corpus_id"] for it in alone]
+        assert [it["score"] for it in ranked] == pytest.approx([it["score"] for it in alone], abs=1e-4)
+    assert reranker.rank_batch([], []) == []
+
+
+def test_what_is_no_batch_is_refused(encoder: Encoder) -> None:
+    reranker = Reranker(encoder)
+    with pytest.raises(InputError, match="1 lists of texts for 2 queries"):
+        reranker.rank_batch(["a", "b"], [["text"]])
+    with pytest.raises(InputError, match="give a list of queries"):
+        reranker.rank_batch("a", [["text"]])
+    with pytest.raises(InputError, match="give a list of texts"):
+        reranker.rank_batch(["a"], ["text"])
+    with pytest.raises(InputError, match="query is ' '"):
+        reranker.rank_batch([" "], [["text"]])

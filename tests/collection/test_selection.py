@@ -129,7 +129,9 @@ def test_the_pool_is_the_same_for_every_page_and_says_what_it_holds(
     assert beyond == []
     assert beyond.pool == first.pool >= 10
     assert beyond.note is not None
-    assert f"the candidates were of {beyond.pool} documents; give more candidates than 10" in beyond.note
+    assert (
+        f"the candidates are of {beyond.pool} documents; candidates= (--candidates) above 10" in beyond.note
+    )
     assert beyond.note in caplog.text
     assert connector.search(QUERIES[0], 13, candidates=100).note is None  # there are no others
 

@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 _LEAST_DOCUMENTS = 10
-"""In a pool, if there are as many: where scores do not depend on the pool, it grows until it holds them."""
+"""In a pool whose size is not given, where scores do not depend on it: it grows until it holds as many."""
 
 
 _ROUNDS = 4
@@ -92,8 +92,9 @@ class Ranking:
         options, held = self.pool.plan.options, len(self.pool.documents)
         if not self.pool.more or options.group_by or options.offset + options.k <= held:
             return None
+        limit = self.pool.plan.limit
         return (
-            f"the candidates were of {held:,} documents; give more candidates than {self.pool.plan.limit:,}"
+            f"the candidates are of {held:,} documents; candidates= (--candidates) above {limit:,} finds more"
         )
 
 
@@ -181,7 +182,8 @@ def _pool(plan: Plan, found: Found, clock: _Clock) -> Pool:
         scored = scored.with_feedback(plan)
         clock.lap("feedback")
         best, more = documents(scored), len(found.records) >= limit
-        if plan.pooled or not more or len(best) >= _LEAST_DOCUMENTS:
+        enough = plan.pooled or plan.options.candidates or len(best) >= _LEAST_DOCUMENTS
+        if enough or not more:
             return Pool(plan, scored, best, more)
         limit *= 2
         found = plan.candidates(limit)
