@@ -21,6 +21,7 @@ from connector import Recipe, open_store
 from connector.collection.collection import Collection
 from connector.collection.ingest import ingest
 from connector.collection.pipeline import WINDOW
+from connector.collection.search.options import SearchOptions
 from connector.collection.search.search import fetch, rank
 from connector.core.io import batched
 from connector.core.types import point_id
@@ -121,8 +122,11 @@ class Ours(_OneByOne):
         )
 
     def _answer(self, number: int) -> dict[str, float]:
-        ranking = rank(self._collection, self._task.queries[number], k=TOP, candidates=CANDIDATES)
-        return {hit.id: hit.score for hit in fetch(self._collection, ranking, TOP)}
+        ranking = rank(
+            self._collection, self._task.queries[number], SearchOptions(k=TOP, candidates=CANDIDATES)
+        )
+        (hits,) = fetch(self._collection, [ranking])
+        return {hit.id: hit.score for hit in hits}
 
     def close(self) -> None:
         self._store.close()

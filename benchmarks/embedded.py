@@ -18,6 +18,7 @@ from qdrant_client import QdrantClient
 
 from connector import Connector, Document, Encoder, load_encoder
 from connector.cli.demo_corpus import standard_library
+from connector.collection.search.options import SearchOptions
 from connector.collection.search.search import fetch, rank
 from connector.core.types import Embedding
 from connector.encoders.cache import CachedEncoder
@@ -43,7 +44,8 @@ def compare(
     for embedding in queries * ROUNDS[recipe]:
         answers = {}
         for name, engine in engines.items():
-            hits = fetch(engine.collection, rank(engine.collection, embedding, candidates=100), 10)
+            options = SearchOptions(candidates=100)
+            (hits,) = fetch(engine.collection, [rank(engine.collection, embedding, options)])
             times[name].append(hits.ms["total"])
             answers[name] = {hit.id for hit in hits}
         if len(answers["edge"] & answers["local"]) < 8:  # one of them keeps CLS vectors in 4 bits

@@ -90,7 +90,8 @@ def build(
 def search(collection: Collection, query: Embedding) -> Callable[[], set[str]]:
     def run() -> set[str]:
         ranking = rank(collection, query, search_options(rerank="client", candidates=CANDIDATES))
-        return {hit.id for hit in fetch(collection, ranking, 10)}
+        (hits,) = fetch(collection, [ranking])
+        return {hit.id for hit in hits}
 
     return run
 

@@ -68,7 +68,7 @@ def batches(client: QdrantClient, search: Callable[[], object]) -> list[Callable
 
 def search(connector: Connector, query: Embedding) -> Callable[[], object]:
     def run() -> object:
-        return fetch(connector.collection, rank(connector.collection, query), 10)
+        return fetch(connector.collection, [rank(connector.collection, query)])
 
     return run
 
