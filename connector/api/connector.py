@@ -41,6 +41,7 @@ from connector.core.sources.records import Fields
 from connector.core.types import Document, Hit, Hits, check_text
 from connector.encoders import DEFAULT_MODEL, Encoder, Model, load_encoder
 from connector.encoders.chunking import Chunking
+from connector.encoders.long_queries import encode_queries
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.evaluation.query_mean import QueryMean, adapt_to_queries
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
@@ -97,6 +98,7 @@ class Connector:
         self._store = handle.collection.store
         self._name = handle.collection.name
         self._closed = False
+        self._told_of_long = False
         self._opened = Opened(f"collection {self._name!r} at {self._store.location}")
 
     @classmethod
@@ -471,7 +473,8 @@ class Connector:
             query: not blank.
             k: how many documents.
             options: `filter`, `rerank`, `candidates`, `candidates_by`, `fusion`, `feedback`, `like`,
-                `unlike`, `search_again`, `alignment` and `timeout`, which `SearchOptions` describes.
+                `unlike`, `search_again`, `alignment`, `long_query` and `timeout`, which `SearchOptions`
+                describes.
 
         Returns:
             A list of hits; its `ms` says where the time went.
@@ -533,9 +536,11 @@ class Connector:
         def search(collection: Collection) -> list[Hits]:
             encoder = self._handle.encoder_of(collection)
             started = time.perf_counter()
-            embeddings = encoder.encode_queries(queries)
+            embeddings = encode_queries(encoder, queries, options.long_query == "end")
             encode = 1e3 * (time.perf_counter() - started) / len(queries)
             found = fetch(collection, rank_all(collection, embeddings, options, device=encoder.device))
+            if options.long_query == "start":
+                self._tell_of_long(max(hits.truncated for hits in found))
             for hits in found:
                 hits.ms["encode"] = encode
                 hits.ms["total"] += encode
@@ -543,6 +548,16 @@ class Connector:
 
         with within(options.timeout):
             return self._handle.read(search)
+
+    def _tell_of_long(self, truncated: int) -> None:
+        if truncated and not self._told_of_long:
+            self._told_of_long = True
+            logger.warning(
+                "a query is longer than the model's window, and %s tokens of its end are not searched by: "
+                'shorten it, or give long_query="end" (--long-query end) if the question stands there; '
+                "hits.truncated counts them, and this is said once",
+                f"{truncated:,}",
+            )
 
     @checked
     def explain(
@@ -572,7 +587,8 @@ class Connector:
 
         def explained(collection: Collection) -> Explanation:
             encoder = self._handle.encoder_of(collection)
-            return explain(collection, encoder, encoder.encode_queries([query])[0], hit, chosen)
+            (embedding,) = encode_queries(encoder, [query], chosen.long_query == "end")
+            return explain(collection, encoder, embedding, hit, chosen)
 
         with within(chosen.timeout):
             return self._handle.read(explained)

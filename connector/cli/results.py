@@ -68,7 +68,8 @@ def attachment_lines(planned: Planned) -> Lines:
 def hits_json(query: str, hits: Hits) -> dict[str, Any]:
     """The hits of a query."""
     found = {"query": query, "hits": list(map(dataclasses.asdict, hits)), "ms": hits.ms, "pool": hits.pool}
-    return found if hits.note is None else {**found, "note": hits.note}
+    said = {"note": hits.note, "truncated": hits.truncated}
+    return {**found, **{name: it for name, it in said.items() if it}}
 
 
 def result_lines(form: str, id_: str, query: str, hits: Hits, tag: str) -> Iterator[str]:

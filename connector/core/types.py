@@ -317,6 +317,7 @@ class Hits(list[Hit]):
             being added; the others were fused without them.
         pool: documents among the candidates, from which hits are taken.
         note: why there are fewer hits than were asked for, if more candidates may have more.
+        truncated: tokens of the query beyond the model's window, which were not searched by.
     """
 
     def __init__(
@@ -326,12 +327,14 @@ class Hits(list[Hit]):
         missing: Sequence[str] = (),
         pool: int = 0,
         note: str | None = None,
+        truncated: int = 0,
     ) -> None:
         super().__init__(hits)
         self.ms = ms
         self.missing = tuple(missing)
         self.pool = pool
         self.note = note
+        self.truncated = truncated
 
 
 _POINT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "qdrant-late-interaction")

@@ -27,6 +27,7 @@ AS = [
     "unlike",
     "search_again",
     "alignment",
+    "long_query",
     "timeout",
 ]
 

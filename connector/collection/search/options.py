@@ -31,6 +31,9 @@ Rerank = Literal["auto", "client", "server"]
 CandidatesBy = Literal["dense", "lexical", "union", "hybrid", "hybrid-dbsf", "muvera"]
 
 
+LongQuery = Literal["start", "end"]
+
+
 _MOST = 2**63 - 1
 """Engines count in 64 bits."""
 
@@ -94,6 +97,7 @@ class SearchKeywords(TypedDict, total=False):
     mmr: float | None
     group_by: str | None
     group_size: int
+    long_query: LongQuery
     timeout: float | None
 
 
@@ -136,6 +140,8 @@ class SearchOptions(BaseModel):
             groups, the one with the best hit first. Documents without a value are passed over; one with a
             list is in the group of each. Where the candidates do not fill the groups, more are found.
         group_size: hits of a group at most.
+        long_query: what is encoded of a query that is longer than the model's window: its "start", or its
+            "end", which is often the question, as in chat histories. Words are searched in all of it.
         timeout: seconds that all requests to a server may take together; None for as long as an ingest waits.
     """
 
@@ -214,6 +220,9 @@ class SearchOptions(BaseModel):
     )
     group_size: Annotated[int, BeforeValidator(_number)] = Field(
         default=1, ge=1, le=_MOST, description="Hits of a group at most."
+    )
+    long_query: LongQuery = Field(
+        default="start", description="What is encoded of a query that is longer than the model's window."
     )
 
     timeout: Annotated[float | None, BeforeValidator(_real)] = Field(

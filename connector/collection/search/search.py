@@ -287,7 +287,9 @@ def fetch(collection: Collection, rankings: Iterable[Ranking]) -> list[Hits]:
         ms = ranking.ms | {"candidates": ranking.ms["candidates"] + spent}
         times = {"encode": 0.0, **ms, "total": sum(ms.values())}
         plan, held = ranking.pool.plan, len(ranking.pool.documents)
-        found.append(Hits(_hits(ranking, texts), times, plan.missing, held, ranking.note()))
+        found.append(
+            Hits(_hits(ranking, texts), times, plan.missing, held, ranking.note(), plan.query.truncated)
+        )
     return found
 
 
