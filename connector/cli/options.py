@@ -6,7 +6,6 @@ Nothing here imports a heavy library before a command runs, so that `connector -
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +51,11 @@ def gathered(name: str, make: Callable[..., Any], **options: Decorator) -> Decor
         return chosen
 
     return decorate
+
+
+keep_own = click.option(
+    "--keep-own", is_flag=True, help="Keep a document with the query's own id, which BEIR leaves out."
+)
 
 
 def source(name: str, **settings: Any) -> Decorator:
@@ -210,8 +214,13 @@ def output_file(option: str, text: str, ending: str = "") -> Decorator:
             raise InputError(f"{option} {str(file)!r}: give a file that ends in {ending}")
         if not file.parent.is_dir():
             raise InputError(f"{option}: there is no folder {str(file.parent)!r}; make it first")
-        if not os.access(file.parent, os.W_OK) or file.is_dir():
-            raise InputError(f"{option} {str(file)!r} cannot be written; give another file")
+        from connector.core.sources.files import check_writable
+
+        try:
+            check_writable(file)
+        except OSError as error:
+            message = f"{option} {str(file)!r} cannot be written ({error.strerror}); give another file"
+            raise InputError(message) from error
         return file
 
     return click.option(option, type=FILE, metavar=f"FILE{ending}", callback=check, help=text)

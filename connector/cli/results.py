@@ -72,14 +72,14 @@ def hits_json(query: str, hits: Hits) -> dict[str, Any]:
     return {**found, **{name: it for name, it in said.items() if it}}
 
 
-def result_lines(form: str, id_: str, query: str, hits: Hits, tag: str) -> Iterator[str]:
+def result_lines(form: str, id_: str, query: str, hits: Hits, recipe: str) -> Iterator[str]:
     """The lines of one query of many: a JSON object, or those of a run in TREC's columns."""
     if form == "jsonl":
         yield json_line({"id": id_, **hits_json(query, hits)})
         return
-    from connector.evaluation.trec import run_lines
+    from connector.evaluation.trec import falling, run_lines, run_tag
 
-    for line in run_lines(id_, {hit.id: hit.score for hit in hits}, tag):
+    for line in run_lines(id_, falling({hit.id: hit.score for hit in hits}), run_tag(recipe)):
         yield line.rstrip("\n")
 
 
@@ -142,6 +142,18 @@ def methods_lines(methods: Methods, *notes: str) -> Lines:
 
 
 # Measures
+
+
+def evaluation_lines(content: Mapping[str, Any]) -> Lines:
+    """The figures of an evaluation or of a run, without counts of nothing; and what was skipped."""
+    yield facts({name: it for name, it in content.items() if name != "skipped" and it != 0})
+    yield from _skipped_lines(content.get("skipped", []))
+
+
+def _skipped_lines(skipped: Sequence[str]) -> Lines:
+    if skipped:
+        yield f"  skipped, bad records: {len(skipped):,}"
+        yield from listed(map(plain, skipped))
 
 
 def adaptation_json(adaptation: Adaptation) -> dict[str, Any]:
@@ -210,6 +222,8 @@ def tuning_json(tuning: Tuning) -> dict[str, Any]:
         "queries": len(task.queries),
         "passages": len(task.passages),
         "documents": task.documents,
+        "own_left_out": len(task.own),
+        "skipped": list(task.skipped),
         **{name: getattr(tuning, name) for name in named},
         **{name: trial and _trial_json(trial) for name, trial in trials.items()},
         "frontier": [_trial_json(it) for it in tuning.frontier],
@@ -259,6 +273,7 @@ def tuning_lines(tuning: Tuning, saved: Path | None) -> Lines:
     )
     yield f"\n{len(tuning.trials):,} recipes tried, up to {2 * tuning.budget:,.0f} bytes a passage."
     yield from (f"Not tried: {plain(reason)}" for reason in tuning.left_out)
+    yield from _skipped_lines(task.skipped)
     if not tuning.finished:
         yield "Interrupted before all was tried and timed; the same command goes on."
     if tuning.trials:

@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
-from connector.collection.documents.document_state import states
 from connector.collection.search.candidates import Found, Plan
 from connector.collection.search.options import search_options
 from connector.collection.search.scored import Scored
 from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding
 from connector.encoders import Encoder
+from connector.encoders.long_queries import tell_of_long
 from connector.evaluation.beir import judged_examples
+from connector.evaluation.corpus import check_known
 from connector.evaluation.metrics import DEPTH, Float64, ndcg
 from connector.evaluation.ranking import Ranking, best_first
 from connector.scoring.alignment import Alignment, TopK, TopP
@@ -50,10 +51,6 @@ WEIGHTS = (0, 0.25, 0.5, 1)
 
 
 FEEDBACK: tuple[Feedback | None, ...] = (None, Feedback(codes=1), Feedback(codes=3))
-
-
-_NAMED = 5
-"""How many unknown ids an error names."""
 
 
 ALIGNMENTS: tuple[Alignment, ...] = (*map(TopK, TOP_K), *map(TopP, TOP_P))
@@ -124,7 +121,7 @@ class Adaptation:
             that it was chosen by.
         queries: how many queries the examples have.
         missing: those of them that have no answer among their candidates. They count as 0 whatever the
-            strategy, and tell nothing.
+            strategy, and tell_of_long nothing.
         saved: whether the collection was changed; it is not where it has what is chosen.
     """
 
@@ -165,11 +162,12 @@ def adapt(
             "--recipe default"
         )
     relevant = judged_examples(examples).qrels
-    _check_known(collection, [answer for answers in relevant.values() for answer in answers])
+    check_known(collection, [answer for answers in relevant.values() for answer in answers])
     codes = collection.recipe.layout == "codes"
     words = collection.recipe.lexical is not None and collection.metadata.filling != LEXICAL
     strategies = strategies_from(made_for(collection), words, codes)
     embeddings = encoder.encode_queries(list(relevant))
+    tell_of_long(embeddings)
     columns, missing = [], []
     for (query, answers), embedding in zip(relevant.items(), embeddings, strict=True):
         rankings = _rankings(collection, embedding, strategies, candidates, encoder.device)
@@ -276,15 +274,3 @@ def scored_by(plan: Plan, strategy: Strategy, found: Found) -> Scored:
         found = plan.candidates(plan.limit)
         return Scored.of(plan, found)
     return Scored.of(plan, plan.rescored(found)).with_feedback(plan)
-
-
-def _check_known(collection: Collection, answers: Sequence[str]) -> None:
-    there = states(collection, answers)
-    unknown = [answer for answer in dict.fromkeys(answers) if answer not in there]
-    if unknown:
-        names = ", ".join(map(repr, unknown[:_NAMED]))
-        names += f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-        raise InputError(
-            f"collection {collection.name!r} holds no document {names}; give "
-            "ids that it holds, such as a search shows, or ingest these documents first"
-        )

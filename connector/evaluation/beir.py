@@ -10,7 +10,7 @@ from typing import Any
 
 from connector.core.errors import DocumentError, InputError, SourceError, one_line
 from connector.core.sources.files import JSON_LINES, PACKED, kind, packed_or_not
-from connector.core.sources.lines import csv_rows, json_lines, readable, text_lines
+from connector.core.sources.lines import csv_rows, json_lines, readable, text_lines, tsv_rows
 from connector.core.sources.readers import reader
 from connector.core.sources.records import ID_FIELDS, take
 from connector.core.types import check_text
@@ -131,7 +131,7 @@ def load_examples(path: Path) -> list[tuple[str, str]]:
 
     Args:
         path: `.jsonl` with an object a line, {"query": "…", "id": "…"} or {"query": "…", "ids": ["…", …]};
-            or `.csv` or `.tsv` whose header names the columns query and id.
+            or `.csv` or `.tsv` whose header names the columns query and id. Between tabs nothing is quoted.
 
     Raises:
         SourceError: the file is missing, damaged or of another kind.
@@ -141,7 +141,7 @@ def load_examples(path: Path) -> list[tuple[str, str]]:
     if kind(path) in JSON_LINES:
         lines: Iterator[tuple[str, Any]] = json_lines(path)
     elif kind(path) in (".csv", ".tsv"):
-        rows = csv_rows(path, "\t" if kind(path) == ".tsv" else ",")
+        rows = tsv_rows(path) if kind(path) == ".tsv" else csv_rows(path)
         lines = ((where, _trimmed(row)) for where, row in rows)
     else:
         raise SourceError(f"{path} is of no known kind; give examples as a .jsonl, .csv or .tsv file")
@@ -176,8 +176,21 @@ def _checked_example(where: str, query: Any, answer: Any) -> tuple[str, str]:
 
 
 def load_queries(path: Path) -> dict[str, str]:
-    """Query id to text, as `read_queries` gives them."""
-    return dict(read_queries(path))
+    """Query id to text, as `read_queries` gives them.
+
+    Raises:
+        SourceError: an id comes again with another text.
+    """
+    queries: dict[str, str] = {}
+    for id_, text in read_queries(path):
+        if queries.setdefault(id_, text) != text:
+            raise SourceError(
+                one_line(
+                    f"{path}: query {id_!r} is {reprlib.repr(queries[id_])}, and further on "
+                    f"{reprlib.repr(text)}; keep one of them"
+                )
+            )
+    return queries
 
 
 def read_queries(path: Path) -> Iterator[tuple[str, str]]:
@@ -185,14 +198,14 @@ def read_queries(path: Path) -> Iterator[tuple[str, str]]:
 
     Args:
         path: the `queries.jsonl` of a BEIR folder, any other file or folder that `Source` takes, or "-" for
-            standard input; each record has an id (`_id`, `id`) and a text (`text`, `query`).
+            standard input; each record has an id (`_id`, `id`) and a text (`text`, `query`). Between the tabs
+            of a `.tsv` nothing is quoted.
 
     Raises:
         SourceError: the file is missing or damaged.
         DocumentError: a text holds what no tokenizer takes.
     """
-    lines = json_lines(path) if kind(path) in JSON_LINES else reader(path)(path)
-    for where, record in readable(path, lines):
+    for where, record in readable(path, _records(path)):
         fields = dict(record) if isinstance(record, dict) else {}
         id_, text = take(fields, None, ID_FIELDS), take(fields, None, _QUERY_FIELDS)
         if isinstance(id_, int) and not isinstance(id_, bool):
@@ -202,6 +215,12 @@ def read_queries(path: Path) -> Iterator[tuple[str, str]]:
         check_text(id_, f"{where}: _id")
         check_text(text, f"{where}: text")
         yield id_, text
+
+
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    if kind(path) in JSON_LINES:
+        return json_lines(path)
+    return tsv_rows(path) if kind(path) == ".tsv" else reader(path)(path)
 
 
 def load_texts(path: Path) -> list[str]:

@@ -19,6 +19,7 @@ from connector.core.errors import CollectionError, InputError
 from connector.core.types import Embedding, Float32
 from connector.encoders import Encoder
 from connector.evaluation.beir import judged_examples
+from connector.evaluation.corpus import check_known
 from connector.evaluation.metrics import DEPTH, ndcg
 
 LEAST = 50
@@ -61,7 +62,7 @@ def adapt_to_queries(
             nothing is changed.
 
     Raises:
-        InputError: there are too few queries.
+        InputError: there are too few queries, or an example names a document that is not there.
         CollectionError: the collection's codec centres nothing.
     """
     codec = collection.codec
@@ -76,12 +77,13 @@ def adapt_to_queries(
             f"{len(texts)} different queries are too few, as their mean is that of their topics; give at "
             f"least {LEAST}"
         )
+    answers = judged_examples(examples).qrels if (examples := list(examples)) else {}
+    check_known(collection, [answer for grades in answers.values() for answer in grades])
     total, count = np.zeros(encoder.token_width), 0
     for start in range(0, len(texts), _WINDOW):
         for embedding in encoder.encode_queries(texts[start : start + _WINDOW]):
             tokens = collection.query_pipeline.rows(embedding).tokens
             total, count = total + tokens.sum(axis=0, dtype=np.float64), count + len(tokens)
-    answers = judged_examples(examples).qrels if (examples := list(examples)) else {}
     asked = encoder.encode_queries(list(answers))
     grades, mean = list(answers.values()), _stored((total / count).astype(np.float32))
     trial = collection.as_if(collection.recipe, codec)

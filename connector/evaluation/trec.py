@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -146,6 +147,17 @@ def untied(scores: Mapping[str, float]) -> dict[str, float]:
         last = min(score, np.nextafter(last, np.float32(-np.inf)))
         lowered[document] = float(last)
     return lowered
+
+
+def falling(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores in their order, none above the one before: `mmr` puts hits before others with better scores."""
+    lowest = itertools.accumulate(scores.values(), min)
+    return dict(zip(scores, lowest, strict=True))
+
+
+def run_tag(recipe: str) -> str:
+    """What names a run in its last column: a recipe's name, in one word."""
+    return "-".join(recipe.split())
 
 
 def write_run(run: Run, path: Path, tag: str) -> None:

@@ -82,7 +82,8 @@ def test_a_folder_from_end_to_end(folder: Path, tmp_path: Path) -> None:
     assert lines[0][:4] == ["q1", "Q0", "3", "1"]
     assert "nDCG@10" in CliRunner().invoke(main, command).stdout
     judged = said("evaluate", folder, "--run", run)
-    assert judged == {"queries": 3, "unanswered": 0, "unjudged": 0, "measures": content["measures"]}
+    none = {"unanswered": 0, "unjudged": 0, "own_left_out": 0}
+    assert judged == {"queries": 3, **none, "measures": content["measures"]}
 
 
 def said(*words: object, input: str | None = None) -> Any:
@@ -105,7 +106,8 @@ def test_a_run_of_another_system_is_judged(folder: Path, tmp_path: Path) -> None
     run.write_text("q1 Q0 3 1 2.0 other\nq1 Q0 1 2 1.0 other\nq2 Q0 5 1 9 other\nq9 Q0 5 1 9 other\n")
     expected = {"nDCG@10": 0.33333, "R@100": 0.33333, "RR@10": 0.33333, "P@10": 0.03333}
     content = said("evaluate", folder, "--run", run)
-    assert content == {"queries": 3, "unanswered": 1, "unjudged": 1, "measures": expected}
+    counts = {"queries": 3, "unanswered": 1, "unjudged": 1, "own_left_out": 0}
+    assert content == {**counts, "measures": expected}
     qrels = tmp_path / "qrels.txt.gz"
     write_qrels(QRELS, qrels)
     assert said("evaluate", "--run", run, "--qrels", qrels) == content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,17 @@ from click.core import ParameterSource
 from connector.cli import options, parameters
 from connector.cli.commands import main
 from connector.cli.render import output, progress_bar
-from connector.cli.results import adaptation_json, adaptation_lines
+from connector.cli.results import adaptation_json, adaptation_lines, evaluation_lines
 
 if TYPE_CHECKING:
     from connector.api.connector import Connector
     from connector.collection.recipe import Recipe
-    from connector.core.sources import Source
 
 
 @main.command(
     "evaluate",
     cls=parameters.SearchCommand,
-    search=["candidates", "candidates_by", "alignment", "fusion", "feedback"],
+    search=["candidates", "candidates_by", "alignment", "fusion", "feedback", "long_query"],
     context_settings={"default_map": {"candidates": 200}},
 )
 @options.one_of(False, qrels="--qrels FILE", split="--split")
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 @options.input_file("--run", "Search nothing, and judge this TREC run.")
 @options.output_file("--save-run", "Write the hits as a TREC run.")
 @options.count("--min-relevance", default=1, help="Least grade R, RR and P count.")
+@options.keep_own
 @click.option("--skip-bad", is_flag=True, help="Leave unusable records of the corpus out.")
 @options.json
 def evaluate_command(
@@ -49,6 +49,7 @@ def evaluate_command(
     run: Path | None,
     save_run: Path | None,
     min_relevance: int,
+    keep_own: bool,
     skip_bad: bool,
     as_json: bool,
     **settings: Any,
@@ -60,24 +61,29 @@ def evaluate_command(
     --qrels SOURCE is whatever connector ingest takes.
 
     With --run nothing is encoded or searched: the run is judged by SOURCE's judgements, or by --qrels alone.
-    Files may be packed (.gz, .zst). A query that a run lacks counts as zero, as for trec_eval -c.
+    Files may be packed (.gz, .zst). A query that a run lacks counts as zero, as for trec_eval -c. A document
+    with the query's own id is left out, as BEIR does, unless it is judged to answer.
     """
     from connector.core.sources import Source
     from connector.encoders import DEFAULT_MODEL, load_encoder
     from connector.evaluation import evaluate as evaluation
     from connector.evaluation.beir import judged_queries, queries_file
-    from connector.evaluation.trec import load_qrels, load_run, write_run
+    from connector.evaluation.corpus import survey
+    from connector.evaluation.trec import load_qrels, load_run, run_tag, write_run
 
     judgements = _judgements(source, split, qrels)
     if run is not None:
         _check_nothing_is_searched()
-        found = evaluation.judge_run(load_run(run), load_qrels(judgements), min_relevance)
-        output(as_json, dataclasses.asdict(found))
+        found = evaluation.judge_run(load_run(run), load_qrels(judgements), min_relevance, keep_own)
+        content = dataclasses.asdict(found)
+        output(as_json, content, evaluation_lines(content))
         return
     if source is None:
         raise click.UsageError("give SOURCE to search, or --run FILE to judge")
     judged = judged_queries(queries or queries_file(source), judgements)
-    total = _counted(Source(source, skip_bad=skip_bad), judged.queries if save_run else None)
+    ids: Iterable[str] = (document.id for document in Source(source, skip_bad=skip_bad))
+    ids = ids if save_run is None else _writable(ids, judged.queries)
+    corpus = survey(str(source), ids, judged.qrels)
     encoder = load_encoder(model or DEFAULT_MODEL)
     with progress_bar("Encoding and ingesting") as progress:
         result = evaluation.evaluate(
@@ -85,14 +91,17 @@ def evaluate_command(
             encoder,
             recipe,
             judged=judged,
+            corpus=corpus,
             min_relevance=min_relevance,
+            keep_own=keep_own,
             skip_bad=skip_bad,
-            progress=progress(total),
+            progress=progress(corpus.documents),
             **settings,
         )
+    content = evaluation.as_json(result)
+    output(as_json, content, evaluation_lines(content))
     if save_run is not None:
-        write_run(result.run, save_run, f"connector-{'-'.join(recipe.name.split())}")
-    output(as_json, evaluation.as_json(result))
+        write_run(result.run, save_run, f"connector-{run_tag(recipe.name)}")
 
 
 def _judgements(source: Path | None, split: str | None, qrels: Path | None) -> Path:
@@ -105,26 +114,27 @@ def _judgements(source: Path | None, split: str | None, qrels: Path | None) -> P
     return qrels_file(source, split or "test")
 
 
+_OF_A_RUN = ("source", "split", "qrels", "run", "min_relevance", "keep_own", "as_json")
+
+
 def _check_nothing_is_searched() -> None:
     """Refuse options of a search beside --run, which has been searched."""
     context = click.get_current_context()
     for param in context.command.get_params(context):
         given = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
-        if given and param.name not in ("source", "split", "qrels", "run", "min_relevance", "as_json"):
+        if given and param.name not in _OF_A_RUN:
             raise click.UsageError(f"{param.opts[0]} goes with a search, not with --run, which judges one")
 
 
-def _counted(documents: Source, queries: Iterable[str] | None) -> int:
-    """How many documents there are; where a run is to be written, ids that it cannot hold are refused."""
+def _writable(documents: Iterable[str], queries: Iterable[str]) -> Iterator[str]:
+    """The ids of the documents; if a run cannot hold one of them, or of the queries, that is refused."""
     from connector.evaluation.trec import check_word
 
-    for query in queries or ():
+    for query in queries:
         check_word(query, "query")
-    total = 0
-    for total, document in enumerate(documents, 1):  # noqa: B007
-        if queries is not None:
-            check_word(document.id, "document")
-    return total
+    for document in documents:
+        check_word(document, "document")
+        yield document
 
 
 @main.command("adapt", cls=parameters.SearchCommand, search=["candidates"])

@@ -98,6 +98,7 @@ _asked = options.gathered(
     help="Of more, a random sample, with all that answer.",
 )
 @options.count("--max-queries", "most_queries", default=300, least=2, help="Of more, a random sample.")
+@options.keep_own
 @click.option(
     "--cache",
     type=options.FOLDER,

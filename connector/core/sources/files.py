@@ -63,6 +63,22 @@ def opened(path: Path, mode: Mode = "rb") -> Iterator[BinaryIO]:
         raise SourceError(one_line(message)) from error
 
 
+def check_writable(path: Path) -> None:
+    """See that a file can be written. What is there stays as it is; pipes and devices are not touched.
+
+    Raises:
+        MissingExtra: what packs it is not installed.
+        OSError: it cannot be written.
+    """
+    _packer(path)
+    there = path.exists()
+    if path.is_file() or not there:
+        with path.open("ab"):
+            pass
+    if not there:
+        path.unlink()
+
+
 def _packer(path: Path) -> tuple[Any, tuple[type[Exception], ...]]:
     """What opens a file, and what it raises if the file is damaged."""
     match path.suffix.lower():

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from connector.core.errors import DocumentError, SourceError, one_line
 from connector.core.sources.files import name_of, opened
@@ -68,7 +68,9 @@ def json_rows(path: Path, name: str | None = None) -> Rows:
         yield where, record
 
 
-def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, str] | DocumentError]]:
+def csv_rows(
+    path: Path, delimiter: str = ",", quoted: bool = True
+) -> Iterator[tuple[str, dict[str, str] | DocumentError]]:
     """The rows of a table whose first line names the fields; those that a short row lacks are left out.
 
     Bytes that are no UTF-8 become lone surrogates, which `check_text` names.
@@ -80,7 +82,8 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, 
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB a field is less than a long text
     with opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        reader = csv.DictReader(text, strict=True, delimiter=delimiter)
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        reader = csv.DictReader(text, strict=True, delimiter=delimiter, quoting=quoting)
         try:
             check_unique(path, reader.fieldnames or ())
         except csv.Error as error:
@@ -96,9 +99,19 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, 
                 return
             where = f"{path.name} line {reader.line_num}"
             if None in row:
-                yield where, DocumentError(f"{where} has more fields than the header; quote its separators")
+                remedy = "quote its separators" if quoted else "take the separators out of its texts"
+                yield where, DocumentError(f"{where} has more fields than the header; {remedy}")
             else:
                 yield where, {key: value for key, value in row.items() if value is not None}
+
+
+def tsv_rows(path: Path) -> Iterator[tuple[str, dict[str, str] | DocumentError]]:
+    """The same of a table with tabs between, in which nothing is quoted: a double quote is one.
+
+    Raises:
+        SourceError, OSError: as for `csv_rows`.
+    """
+    return csv_rows(path, "\t", quoted=False)
 
 
 def check_unique(path: Path, names: Sequence[str]) -> None:

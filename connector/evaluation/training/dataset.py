@@ -17,7 +17,9 @@ from connector.core.io import batched, digest
 from connector.core.sources import Source
 from connector.core.types import Float32, passage_text
 from connector.encoders import Encoder
+from connector.encoders.long_queries import tell_of_long
 from connector.evaluation.beir import Judged, load_judged
+from connector.evaluation.corpus import survey
 from connector.evaluation.ranking import nearest
 
 Float16 = NDArray[np.float16]
@@ -75,7 +77,8 @@ def load_training_set(
         reduction: what passages are reduced by before the head sees them, as they will be stored.
 
     Raises:
-        SourceError: the source has no judged queries, or too little is left to train on.
+        SourceError: the source has no judged queries, lacks all of their documents, or too little is left to
+            train on.
         RecipeError: the reduction needs what is not known here.
     """
     if reduction is not None and reduction.needs - {"text"}:
@@ -86,12 +89,14 @@ def load_training_set(
     judged = judged or load_judged(source, split)
     documents = list(islice(Source(source), passages))
     number = {document.id: place for place, document in enumerate(documents)}
+    if passages is None:
+        survey(str(source), number, judged.qrels)
     right = {
         query: [number[id_] for id_, grade in grades.items() if grade > 0 and id_ in number]
         for query, grades in judged.qrels.items()
     }
-    asked = [judged.queries[query] for query, answers in right.items() if answers]
-    positives = [answers for answers in right.values() if answers]
+    right = {query: answers for query, answers in right.items() if answers}
+    asked, positives = [judged.queries[query] for query in right], list(right.values())
     if len(asked) < 2 or len(documents) <= _NEAR:
         raise SourceError(
             f"{source} split {split!r} has {len(asked)} queries with an answer among {len(documents)} "
@@ -100,7 +105,9 @@ def load_training_set(
     texts = [passage_text(document.title, document.text) for document in documents]
     tokens, cls = _encoded(encoder, texts, reduction)
     queries = encoder.encode_queries(asked)
-    most = min(_NEAR + _TOO_NEAR + max(map(len, positives)), len(texts))
+    tell_of_long(queries)
+    passed_over = [[*answers, number.get(query, -1)] for query, answers in right.items()]
+    most = min(_NEAR + _TOO_NEAR + max(map(len, passed_over)), len(texts))
     how = [split, "dense", None if reduction is None else reduction.spec]
     read = [[document.id for document in documents], judged.qrels, how]
     return TrainingSet(
@@ -108,7 +115,7 @@ def load_training_set(
         passages=tokens,
         queries=[query.tokens.astype(np.float16) for query in queries],
         positives=positives,
-        negatives=list(map(_wrong, nearest(queries, cls, most), positives)),
+        negatives=list(map(_wrong, nearest(queries, cls, most), passed_over)),
         digest=digest(read),
     )
 
@@ -126,7 +133,7 @@ def _encoded(
     return tokens, np.stack(vectors)
 
 
-def _wrong(ranked: NDArray[np.integer], answers: Sequence[int]) -> list[int]:
-    """Those of the passages that are none of the answers, without the first ones."""
-    wrong = [number for number in ranked.tolist() if number not in answers]
+def _wrong(ranked: NDArray[np.integer], passed_over: Sequence[int]) -> list[int]:
+    """Those of the passages that are no answers, nor the query's own, without the first ones."""
+    wrong = [number for number in ranked.tolist() if number not in passed_over]
     return wrong[_TOO_NEAR : _TOO_NEAR + _NEAR] or wrong

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import random
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +27,8 @@ from connector.evaluation.beir import (
     queries_file,
     splits,
 )
+from connector.evaluation.corpus import survey
+from connector.evaluation.own import is_own, tell_of_own
 from connector.evaluation.trec import Qrels
 
 PASSAGES = 10_000
@@ -39,14 +40,14 @@ QUERIES = 300
 LEAST_QUERIES, MANY_QUERIES = 2, 50
 
 
-logger = logging.getLogger(__name__)
-
-
 _SPLITS = ("dev", "train")
 """What a folder is tuned on, the first of them that it has; never of itself on what it is tested on."""
 
 
 _EXAMPLES = "examples"
+
+
+_SENTENCES = "sentences of the passages"
 
 
 _JUDGED, _UNJUDGED = "judged queries", "queries without judgements"
@@ -67,6 +68,8 @@ class Task:
         queries: query id to text.
         qrels: query id to document id to grade; None where nothing is judged.
         asked: what the queries are, for a person.
+        own: the queries of which a passage's document has the id; rankings leave it out.
+        skipped: what is wrong with the records that were left out of the source.
     """
 
     name: str
@@ -75,6 +78,8 @@ class Task:
     queries: dict[str, str]
     qrels: Qrels | None
     asked: str
+    own: frozenset[str] = frozenset()
+    skipped: tuple[str, ...] = ()
 
     @property
     def texts(self) -> list[str]:
@@ -90,7 +95,7 @@ class Task:
     def digest(self) -> str:
         """16 hexadecimal digits over all of it."""
         passages = [[it.document.id, it.number, text_of(it)] for it in self.passages]
-        return digest([passages, self.queries, self.qrels])
+        return digest([passages, self.queries, self.qrels, *([sorted(self.own)] if self.own else [])])
 
 
 class _Asked(NamedTuple):
@@ -110,6 +115,7 @@ def task_of_source(
     qrels: Path | None = None,
     most_passages: int = PASSAGES,
     most_queries: int = QUERIES,
+    keep_own: bool = False,
     skip_bad: bool = False,
 ) -> Task:
     """A BEIR folder, or documents that `connector ingest` takes.
@@ -122,6 +128,7 @@ def task_of_source(
         qrels: a file of judgements, in place of the folder's.
         most_passages: of a larger source a random sample is taken, with all documents that answer.
         most_queries: of more queries a random sample is taken.
+        keep_own: leave a document with the query's own id in its ranking; see `connector.evaluation.own`.
         skip_bad: leave unusable records out.
 
     Raises:
@@ -132,12 +139,13 @@ def task_of_source(
     if qrels is not None and queries is None:
         queries = queries_file(path)
     asked = _given(examples, queries, qrels) or _of_folder(path, split)
-    source, whole = Source(path, skip_bad=skip_bad), Chunking()
+    source, whole, bad = Source(path, skip_bad=skip_bad), Chunking(), list[str]()
     documents = (
         [Passage(document, 0, 1, document.text, content_hash(document, whole))]
-        for document in checked(source, whole, skip_bad, [])
+        for document in checked(source, whole, skip_bad, bad)
     )
-    return _task(path.resolve().name, documents, asked, most_passages, most_queries)
+    task = _task(path.resolve().name, documents, asked, most_passages, most_queries, keep_own)
+    return replace(task, skipped=(*source.bad, *bad))
 
 
 def task_of_collection(
@@ -148,6 +156,7 @@ def task_of_collection(
     qrels: Path | None = None,
     most_passages: int = PASSAGES,
     most_queries: int = QUERIES,
+    keep_own: bool = False,
 ) -> Task:
     """The passages of a collection, as they were split.
 
@@ -156,13 +165,13 @@ def task_of_collection(
         examples: pairs of a query and the id of a document that answers it.
         queries: a file of queries; without `qrels` nobody has judged them.
         qrels: a file of judgements of these queries.
-        most_passages, most_queries: as in `task_of_source`.
+        most_passages, most_queries, keep_own: as in `task_of_source`.
 
     Raises:
         InputError: there are too few examples, or one names a document that is not there.
     """
     asked = _given(examples, queries, qrels)
-    return _task(collection.name, _stored(collection), asked, most_passages, most_queries)
+    return _task(collection.name, _stored(collection), asked, most_passages, most_queries, keep_own)
 
 
 def _given(
@@ -210,7 +219,12 @@ def _stored(collection: Collection) -> Iterator[list[Passage]]:
 
 
 def _task(
-    name: str, documents: Iterable[list[Passage]], asked: _Asked | None, most_passages: int, most_queries: int
+    name: str,
+    documents: Iterable[list[Passage]],
+    asked: _Asked | None,
+    most_passages: int,
+    most_queries: int,
+    keep_own: bool,
 ) -> Task:
     queries, judged, what = asked or _Asked({}, None, "")
     chosen = set(random.Random(0).sample(sorted(queries), min(most_queries, len(queries))))
@@ -221,25 +235,21 @@ def _task(
     if not passages:
         raise SourceError(f"{name} holds no document; give a source with some")
     if not texts:
-        texts, what = _sentences(passages, most_queries), "sentences of the passages"
+        texts, what = _sentences(passages, most_queries), _SENTENCES
     if len(texts) < LEAST_QUERIES:
         raise SourceError(
             f"too few queries for {name}: {len(texts)}; give at least {LEAST_QUERIES}, better {MANY_QUERIES} "
             "or more (--queries, --examples, or a folder with judgements)"
         )
-    unknown = sorted(answers - {passage.document.id for passage in passages})
-    if unknown and what == _EXAMPLES:
+    ids = {passage.document.id for passage in passages}
+    if what == _EXAMPLES and (unknown := sorted(answers - ids)):
         raise InputError(one_line(f"{name!r} holds no document {unknown[0]!r}, which an example names"))
-    if answers and len(unknown) == len(answers):
-        raise SourceError(
-            one_line(f"{name} holds none of the judged documents, such as {unknown[0]!r}; give their corpus")
-        )
-    if unknown:
-        logger.warning(
-            "%s lacks %d of %d judged documents, such as %r; those count as not found",
-            *(name, len(unknown), len(answers), unknown[0]),
-        )
-    return Task(name, passages, count, texts, qrels, what)
+    if qrels is not None:
+        survey(name, ids, qrels)
+    named = asked is not None and what not in (_EXAMPLES, _SENTENCES) and not keep_own
+    own = [it for it in texts if named and it in ids and is_own(it, it, (qrels or {}).get(it))]
+    tell_of_own(len(own))
+    return Task(name, passages, count, texts, qrels, what, frozenset(own))
 
 
 def _passages(documents: Iterable[list[Passage]], answers: set[str], most: int) -> tuple[list[Passage], int]:

@@ -23,6 +23,7 @@ from connector.compression.reduction import Frequencies
 from connector.core.io import batched
 from connector.core.types import Float32
 from connector.encoders import Encoder
+from connector.encoders.long_queries import tell_of_long
 from connector.evaluation.evaluate import searches, temporary_collection
 from connector.evaluation.metrics import DEPTH
 from connector.evaluation.ranking import Ranking, best_first, nearest
@@ -45,18 +46,20 @@ class Candidates:
         plan: of the search, by words and CLS vectors.
         found: passages, and their scores by both.
         numbers: (P,) of these passages among the task's.
+        own: the id of a document that rankings leave out, if there is one.
     """
 
     plan: Plan
     found: Found
     numbers: NDArray[np.intp]
+    own: str | None
 
     def by_cls(self) -> Candidates:
         """Those that CLS vectors alone find."""
         nearest = np.sort(np.argsort(-self.found.raw["cls"], kind="stable")[: self.plan.limit])
         raw = {name: scores[nearest] for name, scores in self.found.raw.items()}
         records = [self.found.records[it] for it in nearest]
-        return Candidates(self.plan, Found(records, raw), self.numbers[nearest])
+        return Candidates(self.plan, Found(records, raw), self.numbers[nearest], self.own)
 
 
 class Workload:
@@ -88,6 +91,7 @@ class Workload:
             vectors += [embedding.cls for embedding in embeddings]
         progress("Encoding", len(texts), len(texts))
         self.queries, self.cls = encoder.encode_queries(list(task.queries.values())), np.stack(vectors)
+        tell_of_long(self.queries)
         self.options = search_options(k=DEPTH, candidates=candidates)
         with temporary_collection(RECIPES["hybrid"], encoder) as collection:
             words = _write(collection, self, None)
@@ -99,12 +103,13 @@ class Workload:
         numbers = {(it.document.id, it.number): place for place, it in enumerate(passages)}
         once: dict[str, Record] = {}  # not again for each query
         candidates = []
-        for query in self.queries:
+        for query, id_ in zip(self.queries, self.task.queries, strict=True):
             plan = Plan.of(collection, query, self.options, self.encoder.device)
             found = plan.candidates(plan.limit)
             found = replace(found, records=[once.setdefault(it.id, it) for it in found.records])
             places = [numbers[it.payload["id"], it.payload["passage"]] for it in found.records]
-            candidates.append(Candidates(plan, found, np.array(places, np.intp)))
+            own = id_ if id_ in self.task.own else None
+            candidates.append(Candidates(plan, found, np.array(places, np.intp), own))
         return candidates
 
     def bytes_per_passage(self, recipe: Recipe, coded: CodedPassages | None = None) -> float:
@@ -121,15 +126,15 @@ class Workload:
     def by_cls(self) -> list[Ranking]:
         """Rankings by CLS vectors alone, at full width."""
         places = [(it.document.id, it.number) for it in self.task.passages]
-        pairs = zip(self.queries, nearest(self.queries, self.cls, self.candidates[0].plan.limit), strict=True)
+        found = nearest(self.queries, self.cls, self.candidates[0].plan.limit)
         return [
-            best_first([places[it] for it in found], (self.cls[found] @ query.cls).tolist())[:DEPTH]
-            for query, found in pairs
+            _best([places[it] for it in numbers], (self.cls[numbers] @ query.cls).tolist(), candidates.own)
+            for query, numbers, candidates in zip(self.queries, found, self.candidates, strict=True)
         ]
 
     def by_words_and_cls(self) -> list[Ranking]:
         """Rankings by the recipe hybrid."""
-        return [_best(Scored.of(it.plan, it.found).with_feedback(it.plan)) for it in self.candidates]
+        return [_of_search(Scored.of(it.plan, it.found).with_feedback(it.plan), it) for it in self.candidates]
 
 
 def by_recipe(workload: Workload, coded: CodedPassages, recipe: Recipe) -> list[Ranking]:
@@ -155,14 +160,19 @@ def by_recipe(workload: Workload, coded: CodedPassages, recipe: Recipe) -> list[
             query_tokens=pipeline(query, codec),
         )
         found = plan.rescored(replace(known.found, tokens=coded.of(known.numbers)))
-        rankings.append(_best(Scored.of(plan, found).with_feedback(plan)))
+        rankings.append(_of_search(Scored.of(plan, found).with_feedback(plan), known))
     return rankings
 
 
-def _best(scored: Scored) -> Ranking:
-    """The best documents, each by its best passage."""
+def _of_search(scored: Scored, candidates: Candidates) -> Ranking:
     payloads = [record.payload for record in scored.found.records]
-    return best_first([(it["id"], it["passage"]) for it in payloads], scored.totals.tolist())[:DEPTH]
+    passages = [(it["id"], it["passage"]) for it in payloads]
+    return _best(passages, scored.totals.tolist(), candidates.own)
+
+
+def _best(passages: Sequence[tuple[str, int]], scores: Sequence[float], own: str | None) -> Ranking:
+    """The best documents, each by its best passage, without the query's own."""
+    return [document for document in best_first(passages, scores) if document != own][:DEPTH]
 
 
 def milliseconds(workload: Workload, recipe: Recipe, coded: CodedPassages | None) -> float:
