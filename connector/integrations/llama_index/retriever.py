@@ -29,7 +29,8 @@ class LateInteractionRetriever(BaseRetriever):
     """Nodes of a collection, with the scores of their hits.
 
     What is searched for is the text of a query, not its embedding strings (HyDE) or image.
-    `connector.explain(query, node.node_id)` says which words a node was found by.
+    `connector.explain(query, node.node_id)` says which words a node was found by. LlamaIndex's retrievers
+    have no method for several queries; `connector.search_batch` and `node_of` find the nodes of many at once.
 
     Args:
         connector: of the collection, whose nodes `documents_of` made; other documents do as well. An
@@ -37,7 +38,8 @@ class LateInteractionRetriever(BaseRetriever):
         similarity_top_k: how many nodes.
         filters: of LlamaIndex (see `filter_of`) or of Qdrant.
         callback_manager, object_map: as of every retriever.
-        search: `rerank`, `candidates`, `candidates_by`, `cls_weight`, `alignment`, as in `Connector.search`.
+        search: other options of `Connector.search`, such as `candidates`, `offset`, `min_similarity`, `mmr`,
+            `group_by` and `group_size`. LlamaIndex keeps a node once, in its first group.
 
     Raises:
         InputError: the filters cannot be used.
