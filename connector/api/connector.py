@@ -470,8 +470,9 @@ class Connector:
         Args:
             query: not blank.
             k: how many documents.
-            options: `filter`, `rerank`, `candidates`, `candidates_by`, `fusion`, `feedback`, `like`,
-                `unlike`, `search_again`, `alignment` and `timeout`, which `SearchOptions` describes.
+            options: `filter`, `offset`, `min_similarity`, `mmr`, `group_by`, `group_size`, `rerank`,
+                `candidates`, `candidates_by`, `fusion`, `feedback`, `like`, `unlike`, `search_again`,
+                `alignment` and `timeout`, which `SearchOptions` describes.
 
         Returns:
             A list of hits; its `ms` says where the time went.

@@ -29,6 +29,7 @@ RECIPES: dict[str, Recipe] = {
     "dense": Recipe(name="dense", summary="", layout="dense"),
     "words": Recipe(name="words", summary="", layout="dense", lexical="english"),
     "multivector": Recipe(name="multivector", summary="", layout="multivector", codec="float16"),
+    "salient": Recipe(name="salient", summary="", layout="multivector", codec="float16", saliency=True),
     "codes": Recipe(name="codes", summary="", layout="codes", codec="int8"),
     "aligned": Recipe(name="aligned", summary="", layout="codes", codec="int8", alignment="top-2"),
     "fused": Recipe(

@@ -214,6 +214,8 @@ class Plan:
         are; else the inner product of the CLS vectors; None where neither was computed."""
         if self.mode is None or self.query_tokens is None:
             return raw.get("cls")
+        if self.mode == "server" and self.collection.recipe.saliency:  # rows are as long as they are salient
+            return None
         if self.alignment is not None:
             return raw["tokens"]
         return raw["tokens"] * (self.divisor(self.query_tokens) / self.query_tokens.weight)
@@ -372,7 +374,8 @@ def _mode(collection: Collection, options: SearchOptions, strategy: Strategy) ->
     if rerank == "auto":
         mode = _AUTO[layout]
         # What Qdrant sums where rows are as long as they are salient is no mean, and mixes with nothing.
-        folded = collection.recipe.saliency and len(strategy.fusion.weights) > 1
+        alone = len(strategy.fusion.weights) == 1 and options.min_similarity is None
+        folded = collection.recipe.saliency and not alone
         return "client" if mode == "server" and (folded or not maxsim) else mode
     if rerank is not None and layout == "dense":
         raise CollectionError(

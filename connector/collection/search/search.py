@@ -17,6 +17,7 @@ from connector.collection.search.candidates import Found, Plan
 from connector.collection.search.options import SearchOptions
 from connector.collection.search.scored import Scored
 from connector.collection.search.selection import Groups, diverse, documents, values_at
+from connector.core.errors import InputError
 from connector.core.types import Embedding, Hit, Hits, unit
 from connector.scoring.maxsim import compute_alone
 from connector.stores import Nearest, Record
@@ -233,8 +234,14 @@ def _chosen(pool: Pool, clock: _Clock) -> Ranking:
 
 def _similar_enough(plan: Plan, scored: Scored, numbers: list[int]) -> list[int]:
     least = plan.options.min_similarity
-    similarity = None if least is None else plan.similarity(scored.raw)
-    return numbers if similarity is None else [it for it in numbers if similarity[it] >= least]
+    if least is None or not numbers:
+        return numbers
+    similarity = plan.similarity(scored.raw)
+    if similarity is None:
+        raise InputError(
+            "min_similarity: what Qdrant sums here is no mean of similarities; rerank on the client"
+        )
+    return [it for it in numbers if similarity[it] >= least]
 
 
 def _filled(groups: Groups, pool: Pool, numbers: list[int]) -> Pool:
