@@ -78,8 +78,16 @@ def result_lines(form: str, id_: str, query: str, hits: Hits, tag: str) -> Itera
         return
     from connector.evaluation.trec import run_lines
 
-    for line in run_lines(id_, {hit.id: hit.score for hit in hits}, tag):
+    for line in run_lines(id_, _in_order(hits), tag):
         yield line.rstrip("\n")
+
+
+def _in_order(hits: Hits) -> dict[str, float]:
+    """Scores that keep the hits in their order, also where it is another than that of their scores."""
+    scores: dict[str, float] = {}
+    for hit in hits:
+        scores.setdefault(hit.id, min([hit.score, *list(scores.values())[-1:]]))
+    return scores
 
 
 def hits_lines(hits: Hits) -> Lines:
