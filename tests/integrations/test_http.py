@@ -131,7 +131,7 @@ def test_a_search_takes_what_the_library_takes(client: httpx.Client) -> None:
     asked = {"query": "bread", "filter": even, "candidates": 5, "alignment": "top-2"}
     asked["fusion"] = "sum:tokens=0.5,cls=0.5"
     hits = client.post("/search", json=asked).json()["hits"]
-    assert len(hits) == 6
+    assert len(hits) == 5
     assert all(hit["metadata"]["even"] for hit in hits)
     assert set(hits[0]["parts"]) == {"tokens", "cls"}
     hits = client.post("/search", json={"query": "bread", "rerank": None}).json()["hits"]
@@ -201,7 +201,7 @@ def test_beyond_the_pool_an_answer_says_why_it_is_empty(client: httpx.Client) ->
     asked = {"query": "bread", "candidates": 3, "offset": 13}
     answer = client.post("/search", json=asked).json()
     assert answer["hits"] == []
-    assert f"the candidates were of {answer['pool']} documents; give more" in answer["note"]
+    assert f"the candidates are of {answer['pool']} documents; candidates=" in answer["note"]
     (same,) = client.post("/search/batch", json={"queries": ["bread"], "candidates": 3, "offset": 13}).json()
     assert (same["pool"], same["note"]) == (answer["pool"], answer["note"])
 
