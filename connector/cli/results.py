@@ -26,7 +26,7 @@ Methods = Mapping[str, Sequence["Method[Any, Any]"]]
 
 _INGESTED = (
     *("deleted_missing", "passages", "tokens_before", "tokens_after", "bytes_per_passage"),
-    *("documents_per_second", "truncated", "tokens_lost"),
+    *("documents_per_second", "truncated", "tokens_lost", "titles_cut"),
 )
 
 

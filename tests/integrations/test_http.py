@@ -270,6 +270,24 @@ def test_ingest_search_explain(empty: Connector) -> None:
         assert client.get("/health").json()["documents"] == 2
 
 
+def test_the_passages_of_a_request_are_bounded_and_nothing_is_written_of_more(empty: Connector) -> None:
+    long = {"id": "b", "text": "Bread rises. " * 80}
+    body = {"documents": [{"id": "a", "text": "Otters."}, long], "chunk_tokens": 3, "chunk_overlap": 2}
+    with serving(empty, limits=Limits(passages=20)) as client:
+        problem(client.post("/documents", json=body), 422, "'b'", "chunks of 3 tokens", "over 20", "larger")
+        assert empty.collection.documents() == 0
+        assert client.post("/documents", json={**body, "chunk_tokens": 200}).status_code == 200
+
+
+def test_titles_that_do_not_fit_are_counted(empty: Connector) -> None:
+    document = {"id": "a", "text": "Bread rises. " * 80, "title": "Sourdough " * 300}
+    body = {"documents": [document], "chunk_tokens": 200, "chunk_overlap": 100}
+    with serving(empty) as client:
+        report = client.post("/documents", json=body).json()
+    assert (report["titles_cut"], report["truncated"]) == (1, 0)
+    assert report["passages"] <= 4
+
+
 def test_metadata_is_indexed_where_a_strict_server_wants_it(encoder: Encoder) -> None:
     year = {"must": [{"key": "year", "match": {"value": 2021}}]}
     body: dict[str, Any] = {"documents": [{"id": "1", "text": "one", "metadata": {"year": 2021}}]}

@@ -481,6 +481,23 @@ def test_rerank_in_a_query_engine(encoder: Encoder) -> None:
     assert end.payload[EventPayload.NODES] == response.source_nodes
 
 
+def test_metadata_that_fills_the_window_leaves_room_for_the_text(
+    rerank: LateInteractionRerank, connector: Connector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The texts were lost, so that all scored alike."""
+    nodes = [TextNode(id_=text[:9], text=text, metadata={"path": "a/b/" * 200}) for text in TEXTS]
+    report = connector.ingest(documents_of(nodes))
+    assert (report.titles_cut, report.truncated) == (len(TEXTS), 0)
+    (found,) = LateInteractionRetriever(connector, similarity_top_k=1).retrieve(QUESTION)
+    assert found.node == nodes[7]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        best, _ = rerank.postprocess_nodes([NodeWithScore(node=it) for it in nodes], query_str=QUESTION)
+    assert best.node == nodes[7]
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert f"metadata of {len(TEXTS)} of {len(TEXTS)} nodes" in warning
+
+
 def test_rerank_of_little(rerank: LateInteractionRerank) -> None:
     assert rerank.postprocess_nodes([], query_str=QUESTION) == []
     with pytest.raises(InputError, match="query_bundle is None"):

@@ -98,6 +98,9 @@ class IngestAnswer(BaseModel):
     passages: int = Field(description="Passages that were written.")
     truncated: int = Field(description="Passages that were longer than the model's window; split them.")
     tokens_lost: int = Field(description="The tokens beyond it.")
+    titles_cut: int = Field(
+        description="Documents whose title did not fit the window beside the text; its first words are read."
+    )
     tokens_before: int = Field(description="Tokens that were encoded.")
     tokens_after: int = Field(description="Token vectors that are stored.")
     bytes_per_passage: dict[str, float] = Field(description="What the vectors of a passage take.")

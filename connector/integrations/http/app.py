@@ -13,7 +13,7 @@ from fastapi import FastAPI, HTTPException, Request, Security
 from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 
-from connector.api.bulk_ingest import count_checked
+from connector.api.bulk_ingest import check_passages, count_checked
 from connector.api.connector import Connector
 from connector.collection.documents.writer import IngestReport
 from connector.core.errors import InputError
@@ -132,7 +132,7 @@ def app(
         Sending them again is harmless. Searches go on in the meantime, and ingests take turns. Begin a
         collection whose codec is learned from texts with as many documents as one request takes.
         """
-        report = await ingests(request, lambda: _ingested(connector, asked, stopping))
+        report = await ingests(request, lambda: _ingested(connector, asked, limits.passages, stopping))
         return IngestAnswer.model_validate(report, from_attributes=True)
 
     return made
@@ -153,7 +153,9 @@ def _explained(connector: Connector, asked: ExplainRequest) -> Explanation:
     return connector.explain(asked.query, asked.id, **options_of(asked))
 
 
-def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Event) -> IngestReport:
+def _ingested(
+    connector: Connector, asked: IngestRequest, most: int, stopping: threading.Event
+) -> IngestReport:
     def go_on(report: IngestReport) -> None:
         if stopping.is_set():
             raise HTTPException(
@@ -161,7 +163,9 @@ def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Ev
             )
 
     documents = [Document(**it.model_dump()) for it in asked.documents]
-    count_checked(documents, Chunking(asked.chunk_tokens, asked.chunk_overlap), skip_bad=False)
+    chunking = Chunking(asked.chunk_tokens, asked.chunk_overlap)
+    count_checked(documents, chunking, skip_bad=False)
+    check_passages(connector, documents, chunking, most)
     if asked.indexes:
         connector.create_index(asked.indexes)
     return connector.ingest(

@@ -72,6 +72,7 @@ class Limits:
             thread itself, gave the most searches a second; four times as many gave a third less.
         waiting: searches that wait for a thread; more are told to come again.
         ingests: that wait for the one that is running.
+        passages: that the texts of an ingest are split into.
     """
 
     documents: int = 16 * MIB
@@ -80,6 +81,7 @@ class Limits:
     searches: int = os.cpu_count() or 1
     waiting: int = 1_000
     ingests: int = 16
+    passages: int = 10_000
 
 
 class _Request(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores import MetadataFilters
 from pydantic import Field, PrivateAttr
 from qdrant_client import models
@@ -22,7 +22,7 @@ from connector.core.arguments import checked
 from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Model
 from connector.integrations.common import awaited, synchronous
-from connector.integrations.llama_index.conversion import filter_of, node_of
+from connector.integrations.llama_index.conversion import encoded_texts, filter_of, node_of
 
 
 class LateInteractionRetriever(BaseRetriever):
@@ -72,7 +72,8 @@ class LateInteractionRerank(BaseNodePostprocessor):
     """Scores nodes by MaxSim, as a collection of the recipe would; each call encodes them.
 
     What is scored is the text with the metadata in front, except for `excluded_embed_metadata_keys`, as in
-    LlamaIndex's own rerankers. Nodes without either score zero. The nodes given stay as they are.
+    LlamaIndex's own rerankers; of metadata that does not fit the model's window beside the text, only the
+    first words. Nodes without either score zero. The nodes given stay as they are.
 
     Args:
         top_n: how many nodes are kept.
@@ -124,7 +125,7 @@ class LateInteractionRerank(BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            texts = [it.node.get_content(metadata_mode=MetadataMode.EMBED) for it in nodes]
+            texts = encoded_texts(self._reranker.encoder, (it.node for it in nodes))
             scores = self._reranker.scores(query_bundle.query_str, texts)
             order = (-scores).argsort(kind="stable")[: self.top_n]
             best = [self._scored(nodes[row], float(scores[row])) for row in order]
