@@ -62,6 +62,7 @@ class Loaded:
         self.cls_width, self.token_width = encoder.cls_width, encoder.token_width
         self.device, self.cls_weight, self.reduction = "cpu", encoder.cls_weight, encoder.reduction
         self.late_interaction, self.token_ids = encoder.late_interaction, encoder.token_ids
+        self.window = encoder.window
 
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
         del attention  # where a recipe needs it, `load` has asked for it
@@ -70,8 +71,8 @@ class Loaded:
     def encode_queries(self, texts: Sequence[str]) -> list[Embedding]:
         return self._encoder.encode_queries(texts)
 
-    def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
-        return self._encoder.split(text, tokens, overlap, title)
+    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
+        return self._encoder.split(text, tokens, overlap)
 
 
 def load(

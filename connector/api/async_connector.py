@@ -116,13 +116,7 @@ class AsyncConnector:
         **options: Unpack[SearchKeywords],
     ) -> AsyncIterator[Hits]:
         """The hits of many queries, as `Connector.search_batch` has them, for `async for`."""
-        found = self.connector.search_batch(queries, k, batch_size=batch_size, **options)
-
-        async def coming() -> AsyncIterator[Hits]:
-            while (hits := await self.run(lambda: next(found, None))) is not None:
-                yield hits
-
-        return coming()
+        return _Coming(self, self.connector.search_batch(queries, k, batch_size=batch_size, **options))
 
     async def encoder(self) -> Encoder:
         """The collection's encoder, loaded when first asked for."""
@@ -159,6 +153,27 @@ class AsyncConnector:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
         self._opened.check()  # here, as its threads are not there after a fork
         return await _in_thread(self._threads, call)
+
+
+class _Coming(AsyncIterator[Hits]):
+    """Hits that come; who stops waiting for one, as after a time-out, gets it when it waits again."""
+
+    def __init__(self, connector: AsyncConnector, found: Iterator[Hits]) -> None:
+        self._connector, self._found = connector, found
+        self._next: asyncio.Future[Hits | None] | None = None
+
+    async def __anext__(self) -> Hits:
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._connector.run(lambda: next(self._found, None)))
+        coming = self._next
+        try:
+            hits = await asyncio.shield(coming)
+        finally:
+            if coming.done():
+                self._next = None
+        if hits is None:
+            raise StopAsyncIteration
+        return hits
 
 
 @contextlib.contextmanager

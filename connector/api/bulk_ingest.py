@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from connector.api.connector import Connector
-from connector.collection.documents.passages import checked
+from connector.collection.documents.passages import checked, split_document
 from connector.collection.documents.writer import IngestReport
 from connector.collection.versions.aliases import drop_all
-from connector.core.errors import ConnectorError, SourceError
+from connector.core.errors import ConnectorError, InputError, SourceError
 from connector.core.sources import Source
 from connector.core.types import Document
 from connector.encoders.chunking import Chunking
@@ -89,3 +89,23 @@ def count_checked(documents: Iterable[Document], chunking: Chunking, skip_bad: b
         DocumentError: one of them cannot be taken, and bad ones are not skipped.
     """
     return sum(1 for _ in checked(documents, chunking, skip_bad, []))
+
+
+def check_passages(
+    connector: Connector, documents: Iterable[Document], chunking: Chunking, most: int
+) -> None:
+    """Split texts, and encode none.
+
+    Raises:
+        InputError: they make more than so many passages, or the chunks do not fit the encoder's window.
+    """
+    encoder = connector.encoder_of(connector.collection)
+    passages = 0
+    for document in documents if chunking.tokens is not None else ():
+        passages += len(split_document(document, encoder, chunking))
+        if passages > most:
+            raise InputError(
+                f"the documents up to {document.id!r} are {passages:,} passages in chunks of "
+                f"{chunking.tokens} tokens with {chunking.overlap} shared, over {most:,}; ask for larger "
+                "chunks or less overlap, or send fewer documents at once"
+            )

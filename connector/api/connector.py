@@ -472,9 +472,9 @@ class Connector:
         Args:
             query: not blank.
             k: how many documents.
-            options: `filter`, `rerank`, `candidates`, `candidates_by`, `fusion`, `feedback`, `like`,
-                `unlike`, `search_again`, `alignment`, `long_query` and `timeout`, which `SearchOptions`
-                describes.
+            options: `filter`, `offset`, `min_similarity`, `mmr`, `group_by`, `group_size`, `rerank`,
+                `candidates`, `candidates_by`, `fusion`, `feedback`, `like`, `unlike`, `search_again`,
+                `alignment`, `long_query` and `timeout`, which `SearchOptions` describes.
 
         Returns:
             A list of hits; its `ms` says where the time went.
@@ -499,10 +499,10 @@ class Connector:
         batch_size: BatchSize = 64,
         **options: Unpack[SearchKeywords],
     ) -> Iterator[Hits]:
-        """The hits of many queries, as `search` finds them, in several times fewer seconds.
+        """The hits of many queries, as `search` finds them, a batch at a time.
 
         The queries of a batch are encoded together, their candidates are found in one request, and they are
-        scored in several threads.
+        scored in several threads, which takes less time than one search after another.
 
         Args:
             queries: none of them blank; may be a generator, which is read a batch at a time.
@@ -519,7 +519,7 @@ class Connector:
             CollectionError: the collection cannot be searched as asked.
         """
         self._check_open()
-        if isinstance(queries, str):
+        if isinstance(queries, str | Mapping):
             raise InputError(f"queries is {queries!r:.80}; give a list of texts, or call search")
         chosen = search_options(k=k, **options)
 
@@ -697,12 +697,15 @@ class Connector:
             InputError: there are no queries, or hits have no similarity, as words alone score them.
         """
         self._check_open()
-        asked = "yours" if queries is not None else "kept with the collection"
+        if isinstance(queries, str):
+            raise InputError(f"queries is {queries!r:.80}; give a list of texts")
+        asked, some = "yours", [] if queries is None else list(queries)
         if queries is None:
-            queries = self._handle.read(canaries_of)
-        if not (some := list(queries)):
-            asked = "made of its texts"
-            some = self._handle.read(sampled_queries)
+            asked, some = "kept with the collection", self._handle.read(canaries_of)
+        if queries is None and not some:
+            asked, some = "made of its texts", self._handle.read(sampled_queries)
+        if not some:
+            raise InputError("there are no queries to ask; give some")
         return similarities_of(self.search_batch(some, max(RANKS), min_similarity=-1), asked)
 
     @checked

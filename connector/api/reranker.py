@@ -214,7 +214,7 @@ def _readable(text: str) -> str:
 
 
 def _check_top_k(top_k: int | None) -> None:
-    if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+    if top_k is not None and (not isinstance(top_k, int | np.integer) or top_k is True or top_k < 1):
         raise InputError(f"top_k is {top_k!r}; give a number from 1, or None for all")
 
 

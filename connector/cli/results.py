@@ -26,7 +26,7 @@ Methods = Mapping[str, Sequence["Method[Any, Any]"]]
 
 _INGESTED = (
     *("deleted_missing", "passages", "tokens_before", "tokens_after", "bytes_per_passage"),
-    *("documents_per_second", "truncated", "tokens_lost"),
+    *("documents_per_second", "truncated", "tokens_lost", "titles_cut"),
 )
 
 
@@ -79,7 +79,7 @@ def result_lines(form: str, id_: str, query: str, hits: Hits, recipe: str) -> It
         return
     from connector.evaluation.trec import falling, run_lines, run_tag
 
-    for line in run_lines(id_, falling({hit.id: hit.score for hit in hits}), run_tag(recipe)):
+    for line in run_lines(id_, falling((hit.id, hit.score) for hit in hits), run_tag(recipe)):
         yield line.rstrip("\n")
 
 

@@ -139,6 +139,13 @@ class _Run:
                 "found; split texts with chunk_tokens (--chunk-tokens)",
                 *(report.truncated, report.passages, report.tokens_lost),
             )
+        if report.titles_cut:
+            logger.warning(
+                "titles of %d of %d documents did not fit the model's window beside their texts: the first "
+                "words alone, in a quarter of it, can be found; give shorter titles, or split texts into "
+                "smaller chunks",
+                *(report.titles_cut, report.documents),
+            )
         return report
 
     def _take(self, group: list[Document], started: float) -> None:
@@ -205,6 +212,9 @@ class _Run:
             self._progress(self._report)
 
 
-def _encoded(passages: list[Passage]) -> list[tuple[str | None, str]]:
-    """What is encoded of passages."""
-    return [(passage.document.title, passage.text) for passage in passages]
+def _encoded(passages: list[Passage]) -> list[str | None]:
+    """What is encoded of the passages of a document, the first one last, and its title, which may be more."""
+    return [
+        passages[-1].document.title,
+        *(it for passage in passages for it in (passage.title, passage.text)),
+    ]

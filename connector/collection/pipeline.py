@@ -110,6 +110,16 @@ class StoredTokens:
     lengths: NDArray[np.int64]
     saliency: NDArray[np.uint8] | None
 
+    def joined(self, more: StoredTokens, numbers: Sequence[int]) -> StoredTokens:
+        """These passages, and then some of others, by their numbers."""
+        ends = np.cumsum(more.lengths)
+        places = [slice(ends[it] - more.lengths[it], ends[it]) for it in numbers]
+        saliency = None
+        if self.saliency is not None and more.saliency is not None:
+            saliency = np.concatenate([self.saliency, *(more.saliency[place] for place in places)])
+        rows = np.concatenate([self.rows, *(more.rows[place] for place in places)])
+        return StoredTokens(rows, np.concatenate([self.lengths, more.lengths[list(numbers)]]), saliency)
+
     @classmethod
     def of(cls, passages: Sequence[CodedPassage]) -> StoredTokens:
         """Those of passages of a recipe that stores tokens."""

@@ -284,7 +284,7 @@ class Hit:
         id: the document's id.
         score: what the hits are ordered by, larger is better.
         text: the text of the best passage of the document.
-        title: the document's title, if any.
+        title: the document's title, if any, as far as it is encoded in front of the passage.
         metadata: the document's metadata.
         passage: number of the best passage in the document; 0 unless the document was split.
         parts: the parts of the score by name: "tokens" (MaxSim, its mean a query token, or the aligned

@@ -46,6 +46,10 @@ class Encoder(Protocol):
         """Whether it was trained to be scored by its tokens, as ColBERT was: then every row of a query asks,
         its markers and its expansion too. No part of the fingerprint."""
 
+    @property
+    def window(self) -> int:
+        """The most tokens of a document's text that it reads, its prompt and special tokens not counted."""
+
     def encode_documents(self, texts: Sequence[str], attention: bool = False) -> list[Embedding]:
         """One embedding a text, in order.
 
@@ -71,14 +75,16 @@ class Encoder(Protocol):
             is cut to the encoder's window. Rows that the checkpoint's own reduction drops are still there.
         """
 
-    def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
+    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
         """Character spans of chunks of at most `tokens` tokens that begin and end between words.
+
+        Of n tokens it makes at most ⌈n / (tokens − overlap)⌉ + 1 chunks; where words that do not fit have
+        left the chunks so much shorter that there would be more, words are cut.
 
         Args:
             text: not empty.
             tokens: size of a chunk, without special tokens; at least 1.
             overlap: tokens that a chunk shares with the one before, less than `tokens`.
-            title: what will stand in front of each chunk; where it leaves less room, chunks are smaller.
 
         Returns:
             Spans [start, end) in order, which together hold every token.

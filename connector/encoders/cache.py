@@ -47,7 +47,7 @@ class CachedEncoder:
         self.name, self.fingerprint, self.device = encoder.name, encoder.fingerprint, encoder.device
         self.cls_width, self.token_width = encoder.cls_width, encoder.token_width
         self.cls_weight, self.reduction = encoder.cls_weight, encoder.reduction
-        self.late_interaction = encoder.late_interaction
+        self.late_interaction, self.window = encoder.late_interaction, encoder.window
         self.split, self.token_ids = encoder.split, encoder.token_ids
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -214,17 +214,19 @@ class SentenceTransformersEncoder:
             outputs: dict[str, Tensor] = self._model(features, task=task)
         return outputs
 
-    def split(self, text: str, tokens: int, overlap: int, title: str | None = None) -> list[tuple[int, int]]:
+    @cached_property
+    def window(self) -> int:
+        read = self._transformer.document_length or self._transformer.max_seq_length
+        read = int(read or self._model.tokenizer.model_max_length)
+        return read - len(self._tokenized(self._prompt("document") or "", special=True).ids)
+
+    def split(self, text: str, tokens: int, overlap: int) -> list[tuple[int, int]]:
         if not 0 <= overlap < tokens:
             raise InputError(f"chunks of {tokens} tokens overlap by {overlap}; give less, from 0 on")
-        window = self._transformer.document_length or self._transformer.max_seq_length
-        window = int(window or self._model.tokenizer.model_max_length)
-        room = window - len(self._tokenized(self._prompt("document") or "", special=True).ids)
-        if tokens > room:
-            raise InputError(f"chunks of {tokens} tokens do not fit {self.name}; ask for at most {room}")
-        if title:
-            tokens = max(min(tokens, room - len(self._tokenized(title).ids)), 1)
-            overlap = min(overlap, tokens - 1)
+        if tokens > self.window:
+            raise InputError(
+                f"chunks of {tokens} tokens do not fit {self.name}; ask for at most {self.window}"
+            )
         encoding = self._tokenized(text)
         return chunk_spans(encoding.offsets, encoding.word_ids, tokens, overlap) or [(0, len(text))]
 

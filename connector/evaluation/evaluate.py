@@ -174,7 +174,7 @@ def searches(
     for query in queries:
         ranking = rank(collection, query, options, device=device)
         (hits,) = fetch(collection, [replace(ranking, order=ranking.order[:DEPTH])])
-        yield falling(ranking.scores()), hits.ms["total"]
+        yield falling(ranking.scores().items()), hits.ms["total"]
 
 
 def _at_rest(collection: Collection, passages: int) -> dict[str, float]:

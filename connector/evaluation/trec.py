@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ def load_qrels(path: Path) -> Qrels:
     qrels: Qrels = {}
     for number, (where, line) in enumerate(readable(path, text_lines(path)), 1):
         query, document, word = _judgement(line)
-        if number == 1 and word == "score":
+        if number == 1 and word.isalpha():  # a header
             continue
         check_text(line, where)
         if not query or not document or not re.fullmatch(r"-?[0-9]{1,9}", word):
@@ -149,10 +148,17 @@ def untied(scores: Mapping[str, float]) -> dict[str, float]:
     return lowered
 
 
-def falling(scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores in their order, none above the one before: `mmr` puts hits before others with better scores."""
-    lowest = itertools.accumulate(scores.values(), min)
-    return dict(zip(scores, lowest, strict=True))
+def falling(scores: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Scores by document, in their order and none above the one before; of a document's the first.
+
+    Diverse hits, and those of groups, come before others with better scores.
+    """
+    kept: dict[str, float] = {}
+    lowest = math.inf
+    for document, score in scores:
+        if document not in kept:
+            kept[document] = lowest = min(lowest, score)
+    return kept
 
 
 def run_tag(recipe: str) -> str:

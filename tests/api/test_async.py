@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -240,3 +240,24 @@ def test_a_connector_outlives_the_event_loop_that_made_it(
     asyncio.run(made.ingest(documents))  # type: ignore[arg-type]
     assert asyncio.run(made.search(QUERY, k=1))[0].id == "doc 7"  # type: ignore[arg-type]
     asyncio.run(made.close())
+
+
+async def test_a_batch_goes_on_after_a_time_out(
+    where: dict[str, Any], name: str, documents: list[Document], encoder: Encoder
+) -> None:
+    def slow() -> Iterator[str]:
+        for number in range(4):
+            time.sleep(0.2)
+            yield f"question {number}"
+
+    async with await AsyncConnector.create(name, recipe="compact", model=encoder, **where) as connector:
+        await connector.ingest(documents)
+        found = connector.search_batch(slow(), 2, batch_size=1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(found), 0.01)
+        came = [hits async for hits in found]
+        assert len(came) == 4
+        alone = await connector.search("question 0", 2)
+        assert [hit.id for hit in came[0]] == [hit.id for hit in alone]
+        with pytest.raises(InputError, match="give a list of texts"):
+            connector.search_batch("question")

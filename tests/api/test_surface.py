@@ -71,7 +71,7 @@ def test_what_awaits_has_the_methods_of_what_does_not() -> None:
 
 def test_defaults_are_the_same_in_python_commands_and_over_http() -> None:
     pytest.importorskip("fastapi")
-    from connector.integrations.http.schemas import IngestRequest, SearchRequest
+    from connector.integrations.http.requests import IngestRequest, SearchRequest
 
     python = {
         name: it.default

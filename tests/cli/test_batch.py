@@ -114,3 +114,21 @@ def test_how_alike_hits_are(place: list[str], queries: Path) -> None:
     assert "queries, made of its texts" in shown
     assert "p95" in shown
     assert "--queries is for --scores" in run("stats", *place, "--queries", texts, code=2).output
+
+
+def test_a_run_keeps_the_order_of_diverse_hits(place: list[str], queries: Path, tmp_path: Path) -> None:
+    chosen = ["--queries", queries, "-k", 8, "--mmr", 0.2]
+    lines = run("search", *place, *chosen).stdout.splitlines()
+    file = tmp_path / "run"
+    file.write_text(run("search", *place, *chosen, "--format", "trec").stdout)
+    there = load_run(file)
+    assert [list(it) for it in there.values()] == [
+        [hit["id"] for hit in json.loads(it)["hits"]] for it in lines
+    ]
+
+
+def test_an_id_that_comes_twice_is_refused(place: list[str], tmp_path: Path) -> None:
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text('{"_id": "1", "text": "a"}\n{"_id": "1", "text": "b"}\n')
+    done = run("search", *place, "--queries", twice, "--format", "trec", code=1)
+    assert "has query '1' twice" in done.output

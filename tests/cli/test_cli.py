@@ -224,6 +224,16 @@ def test_a_long_text_can_be_split(invoke: Invoke, source: Path, place: list[str]
     assert len(loaded(invoke("search", "otters", *place, "--json"))["hits"]) == 1
 
 
+def test_a_title_that_does_not_fit_is_one_figure_of_the_report(
+    invoke: Invoke, source: Path, place: list[str]
+) -> None:
+    document = {"id": "long", "text": "Otters swim. " * 99, "title": "Otters swim. " * 99}
+    source.write_text(json.dumps(document), encoding="utf-8")
+    ingest = ("ingest", source, *place, "--chunk-tokens", 200, "--chunk-overlap", 100)
+    shown = invoke(*ingest, "--recipe", "compact").stdout
+    assert "titles cut 1" in " ".join(shown.replace("_", " ").split())
+
+
 def test_wrong_arguments(invoke: Invoke, source: Path, place: list[str], tmp_path: Path) -> None:
     refused(invoke("ingest", tmp_path / "missing.jsonl", *place), "missing.jsonl", "does not exist")
     refused(invoke("ingest", source, *place, "--recipe", "teeny"), "'teeny'", "tiny", "colbert")

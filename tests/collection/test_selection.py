@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
 from connector import Connector, Document, Encoder, Hits, InputError, Recipe
-from connector.collection.search.selection import Groups, diverse, values_at
+from connector.collection.search.selection import diverse, groups, values_at
 from connector.core.types import unit
 from tests.conftest import TEXTS
 
@@ -29,6 +29,9 @@ RECIPES: dict[str, Recipe] = {
     "dense": Recipe(name="dense", summary="", layout="dense"),
     "words": Recipe(name="words", summary="", layout="dense", lexical="english"),
     "multivector": Recipe(name="multivector", summary="", layout="multivector", codec="float16"),
+    "salient": Recipe(
+        name="salient", summary="", layout="multivector", codec="float16", saliency=True, head="own"
+    ),
     "codes": Recipe(name="codes", summary="", layout="codes", codec="int8"),
     "aligned": Recipe(name="aligned", summary="", layout="codes", codec="int8", alignment="top-2"),
     "fused": Recipe(
@@ -183,11 +186,43 @@ def test_every_groups_hits_are_that_groups_best(made: Any, recipe: str, size: in
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_groups_are_filled_from_further_candidates(made: Any, recipe: str) -> None:
     connector = made(recipe)
-    hits = connector.search(QUERIES[0], 3, candidates=2, group_by="section", group_size=3)
+    chosen: dict[str, Any] = {"candidates": 2, "group_by": "section", "group_size": 3}
+    hits = connector.search(QUERIES[0], 3, **chosen)
     assert sorted(hit.group for hit in hits) == sorted(SECTIONS * 3)
     assert len({hit.id for hit in hits}) == 9
-    explained = connector.explain(QUERIES[0], hits[-1], candidates=2) if recipe == "fused" else None
-    assert explained is None or explained.score == pytest.approx(hits[-1].score, abs=1e-3)
+    for section in SECTIONS:  # also those that came later are where their scores put them
+        scores = [hit.score for hit in hits if hit.group == section]
+        assert scores == sorted(scores, reverse=True)
+    assert hits[0].score == max(hit.score for hit in hits)
+    if recipe == "fused":
+        for hit in (hits[0], hits[-1]):
+            explained = connector.explain(QUERIES[0], hit, mmr=0.5, offset=3, **chosen)
+            assert explained.score == pytest.approx(hit.score, abs=1e-3)
+    pages = [connector.search(QUERIES[0], 1, offset=at, **chosen) for at in range(3)]
+    assert [hit.id for page in pages for hit in page] == [hit.id for hit in hits]
+
+
+def test_what_finds_nothing_says_why(made: Any) -> None:
+    connector = made("fused")
+    nothing = connector.search(QUERIES[0], 3, group_by="nope")
+    assert nothing == []
+    assert nothing.note == "none of 12 documents among the candidates has 'nope'"
+    beyond = connector.search(QUERIES[0], 3, group_by="section", offset=5, candidates=2)
+    assert beyond == []
+    unlike = connector.search(QUERIES[0], 3, min_similarity=0.99, candidates=3)
+    assert unlike == []
+    assert unlike.note is not None
+    assert "0 of the" in unlike.note
+
+
+def test_a_penalty_of_length_is_no_part_of_a_similarity(encoder: Encoder, tmp_path: Path) -> None:
+    recipe = RECIPES["codes"].model_copy(update={"length_penalty": 0.6})
+    with Connector.create("docs", path=tmp_path, recipe=recipe, model=encoder) as connector:
+        connector.ingest(documents())
+        hits = connector.search(QUERIES[0], 12)
+        assert_same(connector.search(QUERIES[0], 12, min_similarity=-1), hits)
+        assert all(-1 <= hit.similarity <= 1.01 for hit in hits)
+        assert min(hit.score for hit in hits) < -1
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -238,19 +273,18 @@ def test_maximal_marginal_relevance_by_hand() -> None:
 
 @given(st.lists(st.lists(st.integers(0, 4), max_size=2), max_size=30), st.integers(1, 4), st.integers(1, 3))
 @settings(max_examples=200, deadline=None)
-def test_more_groups_begin_with_fewer(members: list[list[int]], count: int, size: int) -> None:
-    def first(count: int) -> list[tuple[Any, int]]:
-        groups = Groups(count, size)
-        for number, values in enumerate(members):
-            groups.add(number, values)
-        return groups.page(0)
+def test_groups_are_those_of_the_definition(members: list[list[int]], count: int, size: int) -> None:
+    whole = groups(range(len(members)), dict(enumerate(members)), size)
+    assert [value for value, _ in whole] == list(dict.fromkeys(it for those in members for it in those))
+    for value, there in whole:
+        assert there == [number for number, those in enumerate(members) if value in those][:size]
+    first = groups(range(count), dict(enumerate(members)), size)
+    assert [value for value, _ in first] == [value for value, _ in whole][: len(first)]
 
-    whole = first(5)
-    values = list(dict.fromkeys(value for value, _ in whole))
-    assert first(count) == [(value, number) for value, number in whole if value in values[:count]]
-    for value in values:
-        mine = [number for number, those in enumerate(members) if value in those]
-        assert [number for it, number in whole if it == value] == mine[:size]
+
+def test_equal_numbers_are_one_group() -> None:
+    values = {0: [1], 1: [1.0], 2: [True], 3: ["1"], 4: [0], 5: [-0.0]}
+    assert [there for _, there in groups(range(6), values, 9)] == [[0, 1], [2], [3], [4, 5]]
 
 
 def test_values_of_keys() -> None:
@@ -265,6 +299,7 @@ def test_values_of_keys() -> None:
     assert values_at(metadata, "author.name") == ["A"]
     assert values_at(metadata, "tags") == ["x"]
     assert values_at(metadata, "no") == [False]
+    assert values_at({"a": [{"b": "q"}, {"b": ["r"]}]}, "a[].b") == ["q", "r"]
     assert (
         values_at(metadata, "none") == values_at(metadata, "year.month") == values_at(metadata, "gone") == []
     )

@@ -132,15 +132,17 @@ def contents(connector: Connector) -> dict[str, Any]:
     said["recipe"] = json.loads(said["recipe"])
     names = [vector.name for vector in collection.schema.vectors]
     records = sorted(store.scroll(physical, None, names), key=lambda it: it.id)
-    payloads, codes = [], hashlib.sha256()
+    payloads, places, codes = list[Any](), list[Any](), hashlib.sha256()
     for record in records:
         codes.update(b"".join(base64.b64decode(record.payload.pop(key, "")) for key in ("codes", "saliency")))
+        places.append([record.payload.pop(key, None) for key in ("start", "gap")])
         payloads.append([record.id, record.payload])
     return {
         "metadata": said,
         "points": len(records),
         "payloads": digest(json.dumps(payloads, sort_keys=True, ensure_ascii=False).encode()),
         "rows": [payload.get("rows") for _, payload in payloads],
+        "places": places,
         "vectors": {
             name: sorted({"×".join(map(str, record.vectors[name].shape)) for record in records})[:3]
             for name in names

@@ -21,6 +21,7 @@ pytest.importorskip("haystack")
 
 from haystack import Document, Pipeline
 from haystack.components.builders import PromptBuilder
+from haystack.components.retrievers import MultiQueryTextRetriever
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
 from haystack.components.writers import DocumentWriter
 from haystack.core.errors import DeserializationError, SerializationError
@@ -471,6 +472,48 @@ def test_retriever_finds_and_filters(filled: LateInteractionDocumentStore) -> No
         retriever.run(" ")
     with pytest.raises(InputError, match="k is 0"):
         retriever.run(QUERY, top_k=0)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "offset": {"offset": 2},
+    "min_similarity": {"min_similarity": 0.3},
+    "mmr": {"mmr": 0.3},
+    "group_by": {"group_by": "even", "group_size": 2},
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+async def test_options_reach_the_search(filled: LateInteractionDocumentStore, case: str) -> None:
+    options = OPTIONS[case]
+    expected = [hit.id for hit in filled.connector.search(QUERY, 3, **options)]
+    assert len(expected) > 0
+    assert expected != [hit.id for hit in filled.connector.search(QUERY, 3)]
+    retriever = LateInteractionRetriever(filled, top_k=3, search_kwargs=options)
+    assert [it.id for it in retriever.run(QUERY)["documents"]] == expected
+    assert [it.id for it in (await retriever.run_async(QUERY))["documents"]] == expected
+    plain = LateInteractionRetriever(filled, top_k=3, search_kwargs={"offset": 0})
+    assert [it.id for it in plain.run(QUERY, search_kwargs=options)["documents"]] == expected
+    several = MultiQueryTextRetriever(retriever=retriever, max_workers=2)
+    found = several.run([QUERY, TEXTS[2]], retriever_kwargs={"search_kwargs": {"candidates": 12}})
+    alone = [filled.connector.search(it, 3, candidates=12, **options) for it in (QUERY, TEXTS[2])]
+    assert {it.id for it in found["documents"]} == {hit.id for hits in alone for hit in hits}
+
+
+def test_pages_join(filled: LateInteractionDocumentStore) -> None:
+    retriever = LateInteractionRetriever(filled, top_k=5)
+    pages = [retriever.run(QUERY, search_kwargs={"offset": at})["documents"] for at in (0, 5, 10, 15)]
+    assert [len(page) for page in pages] == [5, 5, 2, 0]
+    assert [it for page in pages for it in page] == retriever.run(QUERY, top_k=12)["documents"]
+
+
+def test_options_of_a_run_are_checked(filled: LateInteractionDocumentStore) -> None:
+    retriever = LateInteractionRetriever(filled)
+    with pytest.raises(InputError, match=r"search_kwargs has \['k'\]; give query, top_k and filters"):
+        retriever.run(QUERY, search_kwargs={"k": 3})
+    with pytest.raises(InputError, match="offset is -1"):
+        retriever.run(QUERY, search_kwargs={"offset": -1})
+    with pytest.raises(InputError, match="mmr is 2"):
+        LateInteractionRetriever(filled, search_kwargs={"mmr": 2})
 
 
 async def test_components_that_are_awaited(filled: LateInteractionDocumentStore, encoder: Encoder) -> None:

@@ -26,11 +26,12 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from connector import AsyncConnector, Connector, Document, Encoder, Recipe
+from connector import AsyncConnector, Connector, Document, Encoder, Hits, Recipe
 from connector.cli import main
+from connector.collection.search.options import SearchOptions
 from connector.core.errors import InputError, MissingExtra, StoreUnavailable
 from connector.integrations.http.app import app, page
-from connector.integrations.http.schemas import Limits
+from connector.integrations.http.requests import Limits
 from connector.integrations.http.server import LOOPBACK, Address, _Server, is_loopback
 from tests.server.doubles import double
 
@@ -44,6 +45,7 @@ HOSTILE = Document(
     metadata={f"key {EVIL}": f"value {EVIL}", "list": [1, {"a": None}]},
 )
 JSON = {"Content-Type": "application/json"}
+QUERIES = ["how do bees share where food is", "what makes bread rise?", "rock into flour", "bread", "bread"]
 
 
 @contextmanager
@@ -129,12 +131,87 @@ def test_a_search_takes_what_the_library_takes(client: httpx.Client) -> None:
     asked = {"query": "bread", "filter": even, "candidates": 5, "alignment": "top-2"}
     asked["fusion"] = "sum:tokens=0.5,cls=0.5"
     hits = client.post("/search", json=asked).json()["hits"]
-    assert len(hits) == 6
+    assert len(hits) == 5
     assert all(hit["metadata"]["even"] for hit in hits)
     assert set(hits[0]["parts"]) == {"tokens", "cls"}
     hits = client.post("/search", json={"query": "bread", "rerank": None}).json()["hits"]
     assert set(hits[0]["parts"]) == {"cls"}
     problem(client.post("/search", json={"query": "bread", "rerank": "nobody"}), 422, "rerank")
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "a page": {"offset": 2},
+    "a least similarity": {"min_similarity": 0.3},
+    "diverse": {"mmr": 0.3},
+    "groups": {"group_by": "even", "group_size": 2},
+    "the next group": {"group_by": "even", "k": 1, "offset": 1},
+    "few candidates": {"candidates": 3, "k": 9},
+    "found": {"rerank": None, "min_similarity": 0},
+}
+
+
+def assert_answers(answer: dict[str, Any], expected: Hits) -> None:
+    hits = answer["hits"]
+    assert [(it["id"], it["group"]) for it in hits] == [(it.id, it.group) for it in expected]
+    assert [type(it["group"]) for it in hits] == [type(it.group) for it in expected]
+    for name in ("score", "similarity"):
+        assert [it[name] for it in hits] == pytest.approx([getattr(it, name) for it in expected], abs=1e-4)
+    assert (answer["pool"], answer["note"]) == (expected.pool, expected.note)
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_a_search_pages_groups_and_chooses_as_the_library_does(
+    client: httpx.Client, connector: Connector, case: str
+) -> None:
+    asked = {"k": 3, **OPTIONS[case]}
+    answer = client.post("/search", json={"query": QUERIES[0], **asked})
+    assert answer.status_code == 200, answer.text
+    expected = connector.search(QUERIES[0], **asked)
+    assert len(expected) > 0
+    assert_answers(answer.json(), expected)
+    plain = connector.search(QUERIES[0], asked["k"])
+    changed = [hit.id for hit in expected] != [hit.id for hit in plain]
+    assert changed is (case != "plain")
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_a_batch_answers_as_one_after_another(client: httpx.Client, connector: Connector, case: str) -> None:
+    asked = {"k": 3, **OPTIONS[case]}
+    response = client.post("/search/batch", json={"queries": QUERIES, **asked})
+    assert response.status_code == 200, response.text
+    assert len(response.json()) == len(QUERIES)
+    for query, answer in zip(QUERIES, response.json(), strict=True):
+        assert_answers(answer, connector.search(query, **asked))
+        alone = client.post("/search", json={"query": query, **asked}).json()
+        assert [it["bytes"] for it in answer["hits"]] == [it["bytes"] for it in alone["hits"]]
+        assert set(answer) == set(alone)
+        assert answer["ms"]["explain"] is None
+
+
+def test_a_batch_is_searched_a_part_at_a_time(client: httpx.Client, connector: Connector) -> None:
+    queries = [f"{word} {n}" for n in range(16) for word in ("bread", "otter", "moon", "wool")]
+    answers = client.post("/search/batch", json={"queries": queries, "k": 2, "candidates": 1000}).json()
+    assert len(answers) == 64
+    for query, answer in zip(queries[::9], answers[::9], strict=True):
+        assert_answers(answer, connector.search(query, 2, candidates=1000))
+
+
+def test_beyond_the_pool_an_answer_says_why_it_is_empty(client: httpx.Client) -> None:
+    asked = {"query": "bread", "candidates": 3, "offset": 13}
+    answer = client.post("/search", json=asked).json()
+    assert answer["hits"] == []
+    assert f"the candidates are of {answer['pool']} documents; candidates=" in answer["note"]
+    (same,) = client.post("/search/batch", json={"queries": ["bread"], "candidates": 3, "offset": 13}).json()
+    assert (same["pool"], same["note"]) == (answer["pool"], answer["note"])
+
+
+def test_words_of_grouped_and_diverse_hits_are_explained(client: httpx.Client) -> None:
+    more = {"mmr": 0.5, "group_by": "even", "group_size": 2, "min_similarity": -1, "explain": True}
+    hits = client.post("/search", json={"query": QUERIES[1], "k": 2, **more}).json()["hits"]
+    assert [it["group"] for it in hits] in ([True, True, False, False], [False, False, True, True])
+    assert [it["unexplained"] for it in hits] == [None] * 4
+    assert any(it["matches"] for it in hits)
 
 
 def test_words_that_matched_stand_where_they_say(client: httpx.Client) -> None:
@@ -191,6 +268,24 @@ def test_ingest_search_explain(empty: Connector) -> None:
         assert client.post("/explain", json={"query": "bread", "id": "b"}).json()["pairs"]
         time.sleep(1.1)  # an answer about health is a second old at most
         assert client.get("/health").json()["documents"] == 2
+
+
+def test_the_passages_of_a_request_are_bounded_and_nothing_is_written_of_more(empty: Connector) -> None:
+    long = {"id": "b", "text": "Bread rises. " * 80}
+    body = {"documents": [{"id": "a", "text": "Otters."}, long], "chunk_tokens": 3, "chunk_overlap": 2}
+    with serving(empty, limits=Limits(passages=20)) as client:
+        problem(client.post("/documents", json=body), 422, "'b'", "chunks of 3 tokens", "over 20", "larger")
+        assert empty.collection.documents() == 0
+        assert client.post("/documents", json={**body, "chunk_tokens": 200}).status_code == 200
+
+
+def test_titles_that_do_not_fit_are_counted(empty: Connector) -> None:
+    document = {"id": "a", "text": "Bread rises. " * 80, "title": "Sourdough " * 300}
+    body = {"documents": [document], "chunk_tokens": 200, "chunk_overlap": 100}
+    with serving(empty) as client:
+        report = client.post("/documents", json=body).json()
+    assert (report["titles_cut"], report["truncated"]) == (1, 0)
+    assert report["passages"] <= 4
 
 
 def test_metadata_is_indexed_where_a_strict_server_wants_it(encoder: Encoder) -> None:
@@ -255,6 +350,44 @@ BODIES: dict[str, tuple[str, bytes, int]] = {
     "k as text": ("/search", b'{"query": "x", "k": "5"}', 422),
     "k of NaN": ("/search", b'{"query": "x", "k": NaN}', 422),
     "candidates": ("/search", b'{"query": "x", "candidates": 10001}', 422),
+    "an offset of -1": ("/search", b'{"query": "x", "offset": -1}', 422),
+    "an offset that is large": ("/search", b'{"query": "x", "offset": 10001}', 422),
+    "a similarity of 2": ("/search", b'{"query": "x", "min_similarity": 2}', 422),
+    "a similarity of NaN": ("/search", b'{"query": "x", "min_similarity": NaN}', 422),
+    "mmr of 1.5": ("/search", b'{"query": "x", "mmr": 1.5}', 422),
+    "mmr of NaN": ("/search", b'{"query": "x", "mmr": NaN}', 422),
+    "an empty key": ("/search", b'{"query": "x", "group_by": ""}', 422),
+    "a long key": ("/search", b'{"query": "x", "group_by": "' + b"a." * 501 + b'"}', 422),
+    "groups of nothing": ("/search", b'{"query": "x", "group_by": "a", "group_size": 0}', 422),
+    "groups that are large": ("/search", b'{"query": "x", "group_by": "a", "group_size": 101}', 422),
+    "too many to compare": ("/search", b'{"query": "x", "mmr": 0, "candidates": 1001}', 422),
+    "too many to group": ("/search", b'{"query": "x", "group_by": "a", "candidates": 1001}', 422),
+    "too many explained in groups": (
+        "/search",
+        b'{"query": "x", "group_by": "a", "group_size": 6, "explain": true}',
+        422,
+    ),
+    "no queries": ("/search/batch", b'{"queries": []}', 422),
+    "a query for a batch": ("/search/batch", b'{"query": "x"}', 422),
+    "a text as queries": ("/search/batch", b'{"queries": "x"}', 422),
+    "too many queries": ("/search/batch", json.dumps({"queries": ["x"] * 65}).encode(), 422),
+    "a blank among queries": ("/search/batch", b'{"queries": ["x", " "]}', 422),
+    "NUL among queries": ("/search/batch", b'{"queries": ["x", "a\\u0000b"]}', 422),
+    "a number among queries": ("/search/batch", b'{"queries": ["x", 1]}', 422),
+    "a long query among queries": ("/search/batch", b'{"queries": ["x", "' + b"x" * 10_001 + b'"]}', 422),
+    "words of a batch": ("/search/batch", b'{"queries": ["x"], "explain": true}', 422),
+    "candidates of a batch": ("/search/batch", b'{"queries": ["x"], "candidates": 1001}', 422),
+    "hits of a batch": ("/search/batch", json.dumps({"queries": ["x"] * 11, "k": 1000}).encode(), 422),
+    "a batch by words without an index": (
+        "/search/batch",
+        b'{"queries": ["x"], "candidates_by": "lexical"}',
+        422,
+    ),
+    "candidates of an explanation": (
+        "/explain",
+        b'{"query": "x", "id": "doc 0", "candidates": 10001}',
+        422,
+    ),
     "too many explained": ("/search", b'{"query": "x", "k": 51, "explain": true}', 422),
     "a weight of NaN": ("/search", b'{"query": "x", "fusion": "sum:cls=NaN"}', 422),
     "a weight of -2": ("/search", b'{"query": "x", "fusion": "sum:cls=-2"}', 422),
@@ -301,6 +434,16 @@ def test_a_body_that_cannot_be_used(client: httpx.Client, case: str) -> None:
     problem(client.post(path, content=body, headers=JSON), status)
 
 
+def test_what_is_too_much_is_named(client: httpx.Client) -> None:
+    groups = {"query": "x", "k": 20, "group_by": "even", "group_size": 51}
+    problem(client.post("/search", json=groups), 422, "k is 20", "group_size 51", "1,000")
+    problem(client.post("/search", json={"query": "x", "mmr": 1, "candidates": 2000}), 422, "2000", "1,000")
+    batch = {"queries": ["x"] * 64, "k": 200}
+    problem(client.post("/search/batch", json=batch), 422, "64 queries", "12,800", "10,000")
+    problem(client.post("/search/batch", json={"queries": ["x", "a\0b"]}), 422, "query 1", "NUL")
+    assert client.post("/search", json={"query": "x", "group_size": 1000}).status_code == 200  # no groups
+
+
 def test_a_body_must_be_called_json(client: httpx.Client) -> None:
     for kind in (
         "text/plain",
@@ -327,6 +470,7 @@ def test_a_long_body_is_refused_however_it_comes(client: httpx.Client) -> None:
 
     problem(client.post("/search", content=b" " * (most + 1), headers=JSON), 413, f"{most:,}")
     problem(client.post("/search", content=chunks(), headers=JSON), 413, f"{most:,}")
+    problem(client.post("/search/batch", json={"queries": ["x" * 9_000] * 60}), 413, f"{most:,}")
     head = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     assert raw(client, f"{head}Content-Length: 99999999999999999999\r\n\r\n").startswith("HTTP/1.1 413")
     assert raw(client, f"{head}Content-Length: -1\r\n\r\n").startswith("HTTP/1.1 400")
@@ -379,6 +523,7 @@ def test_with_a_key_nothing_but_the_page_and_health_is_open(connector: Connector
         assert client.get("/").status_code == 200
         assert KEY not in client.get("/").text
         asked = {"json": {"query": "bread"}}
+        problem(client.post("/search/batch", json={"queries": ["bread"]}), 401, "Bearer")
         for authorization in ("", KEY, f"Basic {KEY}", "Bearer", f"Bearer {KEY}x", "Bearer ключ"):
             shown = {"Authorization": authorization.encode()}
             response = client.post("/search", **asked, headers=shown)
@@ -479,11 +624,19 @@ def test_ingests_take_turns_and_searches_go_on(empty: Connector) -> None:
 
 def test_the_description_is_whole(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/health", "/search", "/explain", "/documents"}
-    for path in ("/search", "/explain", "/documents"):
+    assert set(schema["paths"]) == {"/health", "/search", "/search/batch", "/explain", "/documents"}
+    for path in ("/search", "/search/batch", "/explain", "/documents"):
         operation = schema["paths"][path]["post"]
         assert operation["description"]
         assert {"200", "400", "401", "413", "415", "422", "503"} <= set(operation["responses"])
+    for name in ("SearchRequest", "BatchRequest", "ExplainRequest"):
+        options = schema["components"]["schemas"][name]["properties"]
+        assert set(SearchOptions.model_fields) <= set(options)
+        assert [it for it in SearchOptions.model_fields if not options[it].get("description")] == []
+        assert [options[it]["maximum"] for it in ("k", "offset", "group_size")] == [1000, 10_000, 1000]
+    answer = schema["components"]["schemas"]["HitAnswer"]
+    assert {"similarity", "group"} <= set(answer["properties"])
+    assert all(f"{name}:" in answer["description"] for name in answer["properties"])
     for path in ("/docs", "/redoc", "/docs/oauth2-redirect"):
         assert client.get(path).status_code == 404
 

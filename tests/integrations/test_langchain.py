@@ -27,6 +27,7 @@ from connector.scoring.alignment import TopK
 pytest.importorskip("langchain_core", reason="LangChain is not installed; install the extra langchain")
 pytest.importorskip("langchain_tests", reason="langchain-tests is not installed; install the extra dev")
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import InMemoryRecordManager, index
@@ -34,7 +35,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnablePassthrough
 from langchain_tests.integration_tests import RetrieversIntegrationTests, VectorStoreIntegrationTests
 
 from connector.integrations.langchain import MATCH, LateInteractionRetriever, LateInteractionVectorStore
@@ -43,6 +44,7 @@ Store = LateInteractionVectorStore
 
 QUERY = "how do bees share where food is"
 BEES = "doc 7"
+EVEN = models.Filter(must=[models.FieldCondition(key="even", match=models.MatchValue(value=True))])
 WEIGHED = Recipe(name="weighed", layout="multivector", codec="float16", head="own", saliency=True)
 RECIPES: list[str | Recipe] = [
     "dense",
@@ -306,9 +308,30 @@ async def test_a_threshold_leaves_out_what_is_below(filled: Connector, texts: li
     assert await retriever.ainvoke(QUERY) == [texts[7]]
 
 
-def test_relevance_follows_what_the_collection_was_adapted_to(
-    encoder: Encoder, tmp_path: Path, texts: list[Document]
-) -> None:
+def test_a_threshold_is_for_the_documents_that_there_are_k_of(filled: Connector) -> None:
+    """Not for the k best, of which some would be left."""
+    store, asked = Store(filled), filled.search(QUERY, k=12)
+    similar = [hit.similarity or 0.0 for hit in asked]
+    less = next(n for n in range(1, 11) if similar[n] < similar[n + 1])  # scores have other parts, too
+    threshold = (similar[less] + similar[less + 1]) / 2
+    found = store.similarity_search_with_relevance_scores(QUERY, k=less + 1, score_threshold=threshold)
+    assert len(found) == less + 1 > sum(it >= threshold for it in similar[: less + 1])
+    assert [it.id for it, _ in found] == [
+        hit.id for hit in filled.search(QUERY, less + 1, min_similarity=threshold)
+    ]
+    assert min(score for _, score in found) >= threshold
+    same = store.similarity_search_with_relevance_scores(QUERY, k=12, score_threshold=0)
+    assert same == store.similarity_search_with_relevance_scores(QUERY, k=12)
+    assert store.similarity_search_with_relevance_scores(QUERY, score_threshold=1.0) == []
+    with pytest.raises(
+        InputError, match=r"score_threshold is 0\.5 and min_similarity 0\.4, which mean the same"
+    ):
+        store.similarity_search_with_relevance_scores(QUERY, score_threshold=0.5, min_similarity=0.4)
+    with pytest.raises(InputError, match="min_similarity is 2"):
+        store.similarity_search_with_relevance_scores(QUERY, score_threshold=2)
+
+
+def test_relevance_is_the_similarity_of_hits(encoder: Encoder, tmp_path: Path, texts: list[Document]) -> None:
     with Store.from_documents(
         texts, collection="docs", path=tmp_path, model=encoder, recipe="compact"
     ) as store:
@@ -316,23 +339,249 @@ def test_relevance_follows_what_the_collection_was_adapted_to(
         hits = store.connector.search(QUERY, k=3)
         assert [set(hit.parts) for hit in hits] == [{"tokens", "cls"}] * 3
         found = store.similarity_search_with_relevance_scores(QUERY, k=3)
-        assert [(it.id, score) for it, score in found] == [(hit.id, hit.score) for hit in hits]
+        assert [(it.id, score) for it, score in found] == [(hit.id, hit.similarity) for hit in hits]
 
 
-def test_scores_without_bounds_are_no_relevance(
+def test_relevance_of_what_words_find_is_that_of_cls_vectors(
     encoder: Encoder, tmp_path: Path, texts: list[Document]
 ) -> None:
     recipe = Recipe(name="words", layout="codes", codec="float16", lexical="english")
     with Store.from_documents(texts, collection="docs", path=tmp_path, model=encoder, recipe=recipe) as store:
-        relevant = store.similarity_search_with_relevance_scores
-        assert relevant("bees", candidates_by="hybrid")[0][0] == texts[7]
-        assert 0 < relevant("bees", rerank=None)[0][1] <= 1
-        for options in (
-            {"candidates_by": "lexical", "rerank": None},
-            {"candidates_by": "hybrid", "rerank": None},
+        (query,) = encoder.encode_queries(["bees"])
+        (passage,) = encoder.encode_documents([texts[7].page_content])
+        for by in ("lexical", "hybrid", "dense"):
+            found = store.similarity_search_with_relevance_scores("bees", candidates_by=by, rerank=None)
+            assert found[0][0] == texts[7]
+            assert found[0][1] == pytest.approx(float(query.cls @ passage.cls), abs=5e-2)  # kept in 4 bits
+            assert all(0 <= score <= 1 for _, score in found)
+
+
+def ids(documents: list[Document]) -> list[str | None]:
+    return [it.id for it in documents]
+
+
+async def test_maximal_marginal_relevance(filled: Connector, texts: list[Document]) -> None:
+    store = Store(filled)
+    for weight in (0.0, 0.3, 1.0):
+        found = store.max_marginal_relevance_search(QUERY, k=6, fetch_k=12, lambda_mult=weight)
+        assert ids(found) == [hit.id for hit in filled.search(QUERY, 6, candidates=12, mmr=weight)]
+        assert found == await store.amax_marginal_relevance_search(QUERY, k=6, fetch_k=12, lambda_mult=weight)
+    assert found == store.similarity_search(QUERY, k=6, candidates=12)
+    assert store.max_marginal_relevance_search(QUERY, k=6) == store.similarity_search(
+        QUERY, k=6, candidates=20, mmr=0.5
+    )
+    few = store.max_marginal_relevance_search(QUERY, k=12, fetch_k=2)
+    assert len(few) == filled.search(QUERY, candidates=2).pool < 12
+    asked = {"k": 6, "fetch_k": 12, "lambda_mult": 0.3}
+    retriever = store.as_retriever(search_type="mmr", search_kwargs=asked)
+    diverse = [hit.id for hit in filled.search(QUERY, 6, candidates=12, mmr=0.3)]
+    assert diverse != [hit.id for hit in filled.search(QUERY, 6, candidates=12)]
+    assert ids(retriever.invoke(QUERY)) == ids(await retriever.ainvoke(QUERY)) == diverse
+    assert set(ids(retriever.invoke(QUERY, filter=EVEN))) <= {it.id for it in texts[::2]}
+
+
+async def test_nothing_is_found_by_one_vector(filled: Connector) -> None:
+    store, vector = Store(filled), [0.1] * 384
+    for search in (store.similarity_search_by_vector, store.max_marginal_relevance_search_by_vector):
+        with pytest.raises(InputError, match=r"one vector, \[0\.1.*; give the text to (similar|max_marg)"):
+            search(vector)
+    for awaited in (store.asimilarity_search_by_vector, store.amax_marginal_relevance_search_by_vector):
+        with pytest.raises(InputError, match="give the text to"):
+            await awaited(vector, k=3)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "offset": {"offset": 2},
+    "min_similarity": {"min_similarity": 0.3},
+    "mmr": {"mmr": 0.3},
+    "group_by": {"group_by": "even", "group_size": 2},
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options_reach_the_search(filled: Connector, case: str) -> None:
+    options = OPTIONS[case]
+    expected = filled.search(QUERY, 4, **options)
+    assert [hit.id for hit in expected] != [hit.id for hit in filled.search(QUERY, 4)]
+    found = [
+        LateInteractionRetriever(connector=filled, search_kwargs=options).invoke(QUERY),
+        LateInteractionRetriever(connector=filled).invoke(QUERY, **options),
+        Store(filled).as_retriever(search_kwargs=options).invoke(QUERY),
+        Store(filled).similarity_search(QUERY, **options),
+        [it for it, _ in Store(filled).similarity_search_with_score(QUERY, **options)],
+        [it for it, _ in Store(filled).similarity_search_with_relevance_scores(QUERY, **options)],
+    ]
+    assert [ids(it) for it in found] == [[hit.id for hit in expected]] * 6
+
+
+def test_pages_join(filled: Connector) -> None:
+    retriever = LateInteractionRetriever(connector=filled, k=5)
+    pages = [retriever.invoke(QUERY, offset=at) for at in (0, 5, 10, 15)]
+    assert [len(page) for page in pages] == [5, 5, 2, 0]
+    assert [it for page in pages for it in page] == retriever.invoke(QUERY, k=12)
+
+
+# Batches
+
+QUERIES = [QUERY, "what makes bread rise?", "rock into flour", QUERY, "moons"]
+
+
+class Seen(BaseCallbackHandler):
+    """What LangChain tells of retrievers' runs."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, list[str] | None, str | None]] = []
+        self.ended: list[list[str | None]] = []
+        self.failed: list[str] = []
+
+    def on_retriever_start(self, serialized: Any, query: str, **more: Any) -> None:  # noqa: ARG002
+        self.started.append((query, more["tags"], more["name"]))
+
+    def on_retriever_end(self, documents: Any, **_: Any) -> None:
+        self.ended.append(ids(documents))
+
+    def on_retriever_error(self, error: BaseException, **_: Any) -> None:
+        self.failed.append(str(error))
+
+
+RETRIEVERS: dict[str, dict[str, Any]] = {
+    "plain": {"search_type": "similarity", "search_kwargs": {"k": 3}},
+    "default": {},
+    "diverse": {"search_type": "mmr", "search_kwargs": {"k": 3, "fetch_k": 12, "lambda_mult": 0.3}},
+    "relevant": {
+        "search_type": "similarity_score_threshold",
+        "search_kwargs": {"score_threshold": 0.2, "k": 8},
+    },
+}
+
+
+def retrievers(connector: Connector) -> list[BaseRetriever]:
+    words = LateInteractionRetriever(connector=connector, k=2, match="words")
+    grouped: dict[str, Any] = {"group_by": "even", "group_size": 2}
+    own = LateInteractionRetriever(connector=connector, k=2, search_kwargs=grouped, match="score")
+    return [own, words, *(Store(connector).as_retriever(**it) for it in RETRIEVERS.values())]
+
+
+@pytest.mark.parametrize("number", range(2 + len(RETRIEVERS)))
+async def test_a_batch_finds_what_one_after_another_finds(filled: Connector, number: int) -> None:
+    retriever = retrievers(filled)[number]
+    expected = [retriever.invoke(query) for query in QUERIES]
+    assert sum(map(len, expected)) > 4
+    for found in (retriever.batch(QUERIES), await retriever.abatch(QUERIES)):
+        assert [ids(them) for them in found] == [ids(them) for them in expected]
+        for documents, same in zip(found, expected, strict=True):
+            for document, it in zip(documents, same, strict=True):
+                assert document.page_content == it.page_content
+                said, wanted = document.metadata.pop(MATCH, None), dict(it.metadata)
+                was = wanted.pop(MATCH, None)
+                assert document.metadata == wanted
+                assert (said is None) is (was is None)
+                if was is not None:
+                    assert said["score"] == pytest.approx(was["score"], abs=1e-4)
+                    assert said.get("group") == was.get("group")
+                    assert len(said.get("words", [])) == len(was.get("words", []))
+        assert found[0][0] is not found[3][0]  # though the query is the same
+    assert retriever.batch([]) == await retriever.abatch([]) == []
+    assert ids(retriever.batch(QUERIES[:1])[0]) == ids(expected[0])
+    completed = dict(retriever.batch_as_completed(QUERIES))
+    assert [ids(completed[n]) for n in range(5)] == [ids(them) for them in expected]
+
+
+def test_a_batch_is_one_search(filled: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, search_batch = list[list[str]](), Connector.search_batch
+
+    def counted(self: Connector, queries: Any, *args: Any, **options: Any) -> Any:
+        asked.append(list(queries))
+        return search_batch(self, queries, *args, **options)
+
+    def alone(*_: Any, **__: Any) -> Any:
+        raise AssertionError("searched for one query")
+
+    monkeypatch.setattr(Connector, "search_batch", counted)
+    monkeypatch.setattr(Connector, "search", alone)
+    for retriever in (LateInteractionRetriever(connector=filled), Store(filled).as_retriever()):
+        assert [it[0].id for it in retriever.batch(QUERIES)][::3] == [BEES, BEES]
+    assert asked == [list(dict.fromkeys(QUERIES))] * 2
+
+
+async def test_the_groups_of_a_batch_are_told(filled: Connector) -> None:
+    grouped: dict[str, Any] = {"group_by": "even", "group_size": 2}
+    retriever = LateInteractionRetriever(connector=filled, k=2, search_kwargs=grouped, match="score")
+    for documents in (retriever.invoke(QUERY), retriever.batch([QUERY])[0]):
+        assert [it.metadata[MATCH]["group"] for it in documents] == [False, False, True, True]
+    assert all(it.metadata[MATCH]["group"] == it.metadata["even"] for it in documents)
+
+
+async def test_callbacks_and_configuration_are_those_of_each_query(filled: Connector) -> None:
+    for retriever in (LateInteractionRetriever(connector=filled), Store(filled).as_retriever()):
+        for awaited in (False, True):
+            seen = [Seen() for _ in QUERIES]
+            configs: list[RunnableConfig] = [
+                {"callbacks": [it], "tags": [f"tag {n}"], "run_name": f"run {n}", "max_concurrency": 1}
+                for n, it in enumerate(seen)
+            ]
+            found = await retriever.abatch(QUERIES, configs) if awaited else retriever.batch(QUERIES, configs)
+            for n, (query, it, documents) in enumerate(zip(QUERIES, seen, found, strict=True)):
+                ((asked, tags, name),) = it.started
+                assert (asked, name) == (query, f"run {n}")
+                assert f"tag {n}" in (tags or [])
+                assert it.ended == [ids(documents)]
+                assert it.failed == []
+            together = Seen()
+            retriever.batch(QUERIES, {"callbacks": [together]}, k=1)
+            assert sorted(query for query, _, _ in together.started) == sorted(QUERIES)
+            assert [len(them) for them in together.ended] == [1] * 5
+
+
+async def test_one_query_that_cannot_be_asked_fails_alone(filled: Connector) -> None:
+    wrong: list[Any] = [" ", "a\0b", 3]
+    for retriever in (LateInteractionRetriever(connector=filled, k=1), Store(filled).as_retriever()):
+        seen = Seen()
+        config: RunnableConfig = {"callbacks": [seen]}
+        mixed = [QUERY, *wrong]
+        for found in (
+            retriever.batch(mixed, config, return_exceptions=True),
+            await retriever.abatch(mixed, config, return_exceptions=True),
         ):
-            with pytest.raises(InputError, match="not from 0 to 1"):
-                relevant("bees", **options)
+            assert ids(found[0])[0] == BEES
+            assert [isinstance(it, InputError) for it in found[1:]] == [True] * 3
+            for query, error in zip(wrong, found[1:], strict=True):
+                with pytest.raises(InputError) as alone:
+                    retriever.invoke(query)
+                assert (type(error), str(error)) == (type(alone.value), str(alone.value))
+        assert (len(seen.ended), len(seen.failed)) == (2, 6)
+        with pytest.raises(InputError, match="query is ' '"):
+            retriever.batch([QUERY, " "])
+        with pytest.raises(InputError, match="query is ' '"):
+            await retriever.abatch([QUERY, " "])
+
+
+async def test_a_batch_that_cannot_be_searched_for_fails_as_each_query_would(filled: Connector) -> None:
+    seen = Seen()
+    for retriever in (LateInteractionRetriever(connector=filled), Store(filled).as_retriever()):
+        with pytest.raises(InputError, match="k is 0"):
+            retriever.batch(QUERIES, k=0)
+        with pytest.raises(TypeError, match="no option 'top'"):
+            await retriever.abatch(QUERIES, top=3)
+        config: RunnableConfig = {"callbacks": [seen]}
+        found = retriever.batch(QUERIES, config, return_exceptions=True, k=0)
+        assert [str(it).startswith("k is 0") for it in found] == [True] * 5
+    assert len(seen.failed) == 10
+
+
+async def test_a_batch_by_an_asynchronous_connector(
+    encoder: Encoder, tmp_path: Path, texts: list[Document]
+) -> None:
+    connector = await AsyncConnector.create("docs", path=tmp_path, model=encoder)
+    store = await Store.afrom_documents(texts, collection=connector)
+    queries = [it.page_content for it in texts]
+    both = (LateInteractionRetriever(connector=connector, k=1), store.as_retriever(search_kwargs={"k": 1}))
+    for retriever in both:
+        assert await retriever.abatch(queries) == retriever.batch(queries) == [[it] for it in texts]
+    await connector.close()
+    for retriever in both:
+        with pytest.raises(InputError, match="'docs' is closed"):
+            await retriever.abatch(queries)
 
 
 async def test_a_retriever_says_how_documents_match(filled: Connector, texts: list[Document]) -> None:
@@ -354,12 +603,11 @@ async def test_a_retriever_says_how_documents_match(filled: Connector, texts: li
 
 
 async def test_a_retriever_takes_options(filled: Connector, texts: list[Document]) -> None:
-    even = models.Filter(must=[models.FieldCondition(key="even", match=models.MatchValue(value=True))])
-    retriever = LateInteractionRetriever(connector=filled, search_kwargs={"filter": even}, tags=["rag"])
+    retriever = LateInteractionRetriever(connector=filled, search_kwargs={"filter": EVEN}, tags=["rag"])
     assert {it.metadata["even"] for it in retriever.invoke(QUERY)} == {True}
     assert await retriever.ainvoke(QUERY, filter=None, k=1) == [texts[7]]
     with pytest.raises(ValidationError, match="filter"):
-        LateInteractionRetriever(connector=filled, filter=even)  # type: ignore[call-arg]
+        LateInteractionRetriever(connector=filled, filter=EVEN)  # type: ignore[call-arg]
     with pytest.raises(InputError, match="k is 0"):
         retriever.invoke(QUERY, k=0)
 

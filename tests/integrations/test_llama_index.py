@@ -481,6 +481,23 @@ def test_rerank_in_a_query_engine(encoder: Encoder) -> None:
     assert end.payload[EventPayload.NODES] == response.source_nodes
 
 
+def test_metadata_that_fills_the_window_leaves_room_for_the_text(
+    rerank: LateInteractionRerank, connector: Connector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The texts were lost, so that all scored alike."""
+    nodes = [TextNode(id_=text[:9], text=text, metadata={"path": "a/b/" * 200}) for text in TEXTS]
+    report = connector.ingest(documents_of(nodes))
+    assert (report.titles_cut, report.truncated) == (len(TEXTS), 0)
+    (found,) = LateInteractionRetriever(connector, similarity_top_k=1).retrieve(QUESTION)
+    assert found.node == nodes[7]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        best, _ = rerank.postprocess_nodes([NodeWithScore(node=it) for it in nodes], query_str=QUESTION)
+    assert best.node == nodes[7]
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert f"metadata of {len(TEXTS)} of {len(TEXTS)} nodes" in warning
+
+
 def test_rerank_of_little(rerank: LateInteractionRerank) -> None:
     assert rerank.postprocess_nodes([], query_str=QUESTION) == []
     with pytest.raises(InputError, match="query_bundle is None"):
@@ -619,6 +636,62 @@ async def test_vector_store_alone(connector: Connector, caplog: pytest.LogCaptur
         store.delete_nodes()
     with pytest.raises(InputError, match="fast: this vector store has no such option"):
         store.delete("a", fast=True)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "offset": {"offset": 2},
+    "min_similarity": {"min_similarity": 0.3},
+    "mmr": {"mmr": 0.3},
+    "group_by": {"group_by": "subject", "group_size": 2},
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+async def test_options_reach_the_search(full: Connector, case: str) -> None:
+    options = OPTIONS[case]
+    expected = [hit.id for hit in full.search(QUESTION, 3, **options)]
+    assert 0 < len(expected) <= 6
+    assert expected != [hit.id for hit in full.search(QUESTION, 3)]
+    retriever = LateInteractionRetriever(full, similarity_top_k=3, **options)
+    assert [it.node.node_id for it in retriever.retrieve(QUESTION)] == expected
+    assert [it.node.node_id for it in await retriever.aretrieve(QUESTION)] == expected
+    asked = VectorStoreQuery(query_str=QUESTION, similarity_top_k=3)
+    assert LateInteractionVectorStore(full).query(asked, **options).ids == expected
+
+
+def test_options_that_cannot_be_used_are_named_at_once(full: Connector) -> None:
+    for wrong in ({"offset": -1}, {"mmr": 2}, {"group_size": 0}, {"min_similarity": "much"}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            LateInteractionRetriever(full, **wrong)  # type: ignore[arg-type]
+
+
+async def test_maximal_marginal_relevance(index: VectorStoreIndex, connector: Connector) -> None:
+    def found(weight: float, **options: Any) -> list[str]:
+        return [hit.id for hit in connector.search(QUESTION, 6, mmr=weight, **options)]
+
+    assert len({tuple(found(weight)) for weight in (0.1, 0.5, 1)}) == 3
+    asked: dict[str, Any] = {"vector_store_query_mode": "mmr", "similarity_top_k": 6}
+    for kwargs, expected in (
+        ({}, found(0.5)),
+        ({"mmr_threshold": 0.1}, found(0.1)),
+        ({"mmr_threshold": 1, "candidates": 4}, found(1, candidates=4)),
+        ({"mmr": 0.1}, found(0.1)),
+    ):
+        retriever = index.as_retriever(**asked, vector_store_kwargs=kwargs)
+        assert [it.node.node_id for it in retriever.retrieve(QUESTION)] == expected
+        assert [it.node.node_id for it in await retriever.aretrieve(QUESTION)] == expected
+    store, mode = LateInteractionVectorStore(connector), VectorStoreQueryMode.MMR
+    query = VectorStoreQuery(query_str=QUESTION, similarity_top_k=6, mode=mode, mmr_threshold=0.1)
+    assert store.query(query).ids == (await store.aquery(query)).ids == found(0.1)
+    assert store.query(query, mmr_threshold=0.5).ids == found(0.5)
+    query.mmr_threshold = 0.0
+    assert store.query(query).ids == found(0)
+    query.mode, query.mmr_threshold = VectorStoreQueryMode.DEFAULT, 0.1  # which is for mmr alone
+    assert store.query(query).ids == found(1)
+    with pytest.raises(InputError, match="mmr is 3"):
+        store.query(VectorStoreQuery(query_str=QUESTION, mode=mode, mmr_threshold=3))
+    with pytest.raises(TypeError, match=r"no option 'mmr_prefetch_factor'; it has .*candidates"):
+        store.query(query, mmr_prefetch_factor=4)
 
 
 async def test_many_at_once(full: Connector) -> None:

@@ -14,6 +14,7 @@ from connector.cli import options, parameters
 from connector.cli.commands import main
 from connector.cli.render import facts, output, show, write
 from connector.cli.results import hits_json, hits_lines, result_lines, stats_lines
+from connector.core.errors import InputError
 
 if TYPE_CHECKING:
     from connector.api.connector import Connector
@@ -74,9 +75,13 @@ def _search_all(connector: Connector, queries: Path, form: str, given: dict[str,
     from connector.evaluation.beir import read_queries
 
     ids: deque[tuple[str, str]] = deque()
+    known: set[str] = set()
 
     def texts() -> Iterator[str]:
         for id_, text in read_queries(queries):
+            if id_ in known:
+                raise InputError(f"{queries} has query {id_!r} twice; give each an id of its own")
+            known.add(id_)
             ids.append((id_, text))
             yield text
 

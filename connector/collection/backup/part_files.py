@@ -53,7 +53,11 @@ COLUMNS: dict[str, type] = {
 """Payload keys that have a column, with the type of their values."""
 
 
-KEYS = [*COLUMNS, *BLOBS, "revised"]
+REST = {"revised": str, "start": int, "gap": str, "full_title": str}
+"""Payload keys of some points, which have no column, with the type of their values."""
+
+
+KEYS = [*COLUMNS, *BLOBS, *REST]
 """All payload keys of points."""
 
 
@@ -239,6 +243,9 @@ def _payload(row: dict[str, Any]) -> dict[str, Any]:
     for key, kind in COLUMNS.items():
         if row[key] is not None:
             payload[key] = json.loads(row[key]) if kind is dict else row[key]
+    for key, kind in REST.items():
+        if key in payload and type(payload[key]) is not kind:
+            raise ValueError(f"{key} of document {payload['id']!r} is {payload[key]!r:.80}")
     number, metadata = payload.get("passage", 0), payload.get("metadata", {})
     if type(number) is not int or row[_POINT] != point_id(payload["id"], number):
         raise ValueError(f"point {row[_POINT]} is not passage {number} of document {payload['id']!r}")

@@ -8,6 +8,7 @@ document for finished; and the largest number of passages that may be there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +16,15 @@ from typing import Any
 from qdrant_client import models
 
 from connector.collection.collection import Collection
-from connector.collection.documents.passages import Passage, payload_of
+from connector.collection.documents.passages import Passage, joined, payload_of
 from connector.core.errors import CollectionError, InputError
 from connector.core.io import batched
 from connector.core.types import Document
 from connector.stores import Point, Record
 from connector.stores.filters import matches_all, on_metadata
+
+logger = logging.getLogger(__name__)
+
 
 _WINDOW = 256
 
@@ -32,7 +36,13 @@ _TRIES = 50
 _STATE = ["hash", "passages", "revised"]
 
 
-_TEXT = ["id", "passage", "text", "title", "metadata", "revised", "hash"]
+_TEXT = (
+    *("id", "passage", "text", "title", "metadata", "revised", "hash"),
+    *("start", "gap", "full_title"),
+)
+
+
+_RELABELLED = ("metadata", "hash", "start", "gap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +144,25 @@ def checked_ids(ids: Iterable[str]) -> list[str]:
 
 
 def documents_of(collection: Collection, ids: Sequence[str]) -> list[Document]:
-    """Those of the documents that are there and finished, in the order of the ids, each once."""
+    """Those of the documents that are there and finished, in the order of the ids, each once.
+
+    Their texts are as they were given, but for documents that a version split which stored no places of
+    passages; the log says how many those are.
+    """
     found: dict[str, Document] = {}
+    guessed = 0
     for some in batched(list(dict.fromkeys(ids)), _WINDOW):
         for id_, pairs in read(collection, states(collection, some)).items():
             passages = [passage for passage, _ in reversed(pairs)]
-            found[id_] = replace(passages[0].document, text="\n".join(it.text for it in passages))
+            found[id_] = replace(passages[0].document, text=joined(passages))
+            guessed += any(it.start is None for it in passages)
+    if guessed:
+        logger.warning(
+            "%d documents of %r were split by an earlier version, which did not store where passages begin: "
+            "their texts are passages joined by line breaks, with overlaps twice; delete and ingest them for "
+            "their texts as they were given",
+            *(guessed, collection.name),
+        )
     return [found[id_] for id_ in dict.fromkeys(ids) if id_ in found]
 
 
@@ -180,11 +203,15 @@ def _passage(payload: Mapping[str, Any], state: State) -> Passage:
     document = Document(
         id=payload["id"],
         text=payload["text"],
-        title=payload.get("title"),
+        title=payload.get("full_title", payload.get("title")),
         metadata=payload.get("metadata") or {},
     )
     return Passage(
-        document, payload["passage"], state.passages, document.text, state.hash or "", payload.get("revised")
+        *(document, payload["passage"], state.passages, document.text, payload.get("title")),
+        hash=state.hash or "",
+        revised=payload.get("revised"),
+        start=payload.get("start") if state.passages > 1 else 0,
+        gap=payload.get("gap", ""),
     )
 
 
@@ -203,10 +230,11 @@ def mark(collection: Collection, sizes: Mapping[str, int]) -> None:
 
 
 def relabel(collection: Collection, passages: Sequence[Passage]) -> None:
-    """Give stored passages another metadata; the first one of a document, with the hash, comes last."""
+    """Give stored passages another metadata, and their places; the first one of a document, with the hash,
+    comes last."""
     points = []
     for passage in passages:
-        changed = {key: it for key, it in payload_of(passage).items() if key in ("metadata", "hash")}
+        changed = {key: it for key, it in payload_of(passage).items() if key in _RELABELLED}
         points.append(Point(collection.point_id(passage.document.id, passage.number), {}, changed))
     collection.store.amend(collection.physical, points)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from connector.core.sources.records import USUAL, Fields
 from connector.core.types import Document, Float32, Sparse, passage_text
 from connector.encoders import Encoder
 from connector.encoders.chunking import Chunking
+from connector.encoders.titles import title_in_front, titled_spans
 from connector.stores import Point
 from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
 
@@ -98,32 +100,56 @@ class Passage:
         number: from 0.
         of: how many passages the document has.
         text: its own text, without the title.
+        title: what stands of the document's title in front of it.
         hash: the document's content hash.
         revised: the last step of a migration that changed its metadata.
+        start: the character of the document's text at which it begins; None where that was not stored.
+        gap: the white space behind it that is in no passage.
     """
 
     document: Document
     number: int
     of: int
     text: str
+    title: str | None
     hash: str
     revised: str | None = None
+    start: int | None = 0
+    gap: str = ""
 
 
 def split_document(document: Document, encoder: Encoder, chunking: Chunking) -> list[Passage]:
     """The passages of a document, the first one last."""
-    texts = [document.text]
-    if chunking.tokens is not None:
-        spans = encoder.split(document.text, chunking.tokens, chunking.overlap, document.title)
-        texts = [document.text[start:end] for start, end in spans]
-    hash = content_hash(document, chunking)
-    numbered = [Passage(document, n, len(texts), text, hash) for n, text in enumerate(texts)]
+    text, hash = document.text, content_hash(document, chunking)
+    title = title_in_front(encoder, document.title, text, chunking)
+    spans = titled_spans(encoder, title, text, chunking)
+    following = [*(start for start, _ in spans[1:]), len(text)]
+    numbered = [
+        Passage(
+            *(document, number, len(spans), text[start:end], title, hash),
+            start=start,
+            gap=text[end:until],
+        )
+        for number, ((start, end), until) in enumerate(zip(spans, following, strict=True))
+    ]
     return numbered[::-1]
+
+
+def joined(passages: Sequence[Passage]) -> str:
+    """The text of a document, of all its passages in order.
+
+    Those of a version that stored no places are joined by line breaks, whatever they share.
+    """
+    starts = [it.start for it in passages if it.start is not None]
+    if len(starts) < len(passages):
+        return "\n".join(it.text for it in passages)
+    lengths = [until - start for start, until in itertools.pairwise(starts)]
+    return "".join((it.text + it.gap)[:n] for it, n in zip(passages, [*lengths, None], strict=True))
 
 
 def text_of(passage: Passage) -> str:
     """What the encoder sees of a passage."""
-    return passage_text(passage.document.title, passage.text)
+    return passage_text(passage.title, passage.text)
 
 
 def points_of(
@@ -166,13 +192,17 @@ def payload_of(passage: Passage) -> dict[str, Any]:
         "text": passage.text,
         "metadata": dict(document.metadata),
     }
-    if document.title is not None:
-        payload["title"] = document.title
+    if passage.title is not None:
+        payload["title"] = passage.title
+    if passage.of > 1 and passage.start is not None:
+        payload |= {"start": passage.start, "gap": passage.gap}
     if passage.revised is not None:
         payload["revised"] = passage.revised
     if passage.number == 0:
         payload["hash"] = passage.hash
         payload["passages"] = passage.of
+        if document.title != passage.title:
+            payload["full_title"] = document.title
     return payload
 
 

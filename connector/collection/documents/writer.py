@@ -42,6 +42,8 @@ class IngestReport:
         passages: passages written; more than documents where texts were split.
         truncated: passages whose end lay beyond the encoder's window.
         tokens_lost: tokens in those ends.
+        titles_cut: documents of whose title only the first words are encoded, in a quarter of the encoder's
+            window, as it does not fit beside the text.
         tokens_before: token vectors that the encoder made.
         tokens_after: token vectors stored after reduction.
         cls_bytes, token_bytes, lexical_bytes, fde_bytes: stored bytes of the CLS vectors, of the token
@@ -58,6 +60,7 @@ class IngestReport:
     passages: int = 0
     truncated: int = 0
     tokens_lost: int = 0
+    titles_cut: int = 0
     tokens_before: int = 0
     tokens_after: int = 0
     cls_bytes: int = 0
@@ -215,5 +218,7 @@ class Writer:
         report.lexical_bytes += WORD_BYTES * sum(point.payload.get("words", 0) for point in points)
         report.fde_bytes += sum(FDE in point.vectors for point in points) * sizes.get(FDE, 0)
         report.passages += len(points)
-        report.documents += sum(it.number == 0 for it in itertools.compress(passages, taken))
+        first = [it for it in itertools.compress(passages, taken) if it.number == 0]
+        report.documents += len(first)
+        report.titles_cut += sum(it.title != it.document.title for it in first)
         report.cls_bytes += len(points) * sizes[CLS]

@@ -44,6 +44,11 @@ _FOUND_BY: dict[CandidatesBy, str] = {
 _KEYS = ["id", "passage"]
 
 
+SIMILARITY = "similarity"
+"""In `Found.raw`, beside the parts of scores, what means the same for every query: the mean similarity of a
+query token, weighted as tokens are; else the inner product of the CLS vectors; nothing where neither is."""
+
+
 CANDIDATES, POOL = 100, 200
 """Passages that each query finds: where scores do not depend on the other candidates, and where they do."""
 
@@ -207,16 +212,12 @@ class Plan:
     @property
     def _similar_by_cls(self) -> bool:
         """Whether CLS vectors are compared for the sake of a least similarity alone."""
-        return self.options.min_similarity is not None and self.mode is None
+        return self.options.min_similarity is not None and not self._tokens_compare
 
-    def similarity(self, raw: Mapping[str, Float64]) -> Float64 | None:
-        """(P,) what means the same for every query: the mean similarity of a query token, weighted as tokens
-        are; else the inner product of the CLS vectors; None where neither was computed."""
-        if self.mode is None or self.query_tokens is None:
-            return raw.get("cls")
-        if self.alignment is not None:
-            return raw["tokens"]
-        return raw["tokens"] * (self.divisor(self.query_tokens) / self.query_tokens.weight)
+    @property
+    def _tokens_compare(self) -> bool:
+        """Whether scores of tokens tell similarities: not those of rows that are as long as salient."""
+        return self.mode == "client" or (self.mode == "server" and not self.collection.recipe.saliency)
 
     @cached_property
     def words(self) -> Sparse:
@@ -309,27 +310,29 @@ class Plan:
         if self.mode == "client":
             tokens = stored(self.collection, records) if records else None
         elif self.mode == "server":
-            raw["tokens"] = self._by_server(records, raw["tokens"])
+            raw |= self._by_server(records, raw["tokens"])
         parts: Iterable[str] = [self.found_by] if self.fusion is None else self.fusion.weights
-        if self._similar_by_cls:
-            parts = {*parts, "cls"}
         none = np.zeros(len(records))  # words, where the query has none
-        return Found(records, {name: raw.get(name, none) for name in parts}, tokens)
+        if not self._tokens_compare and "cls" in raw:
+            raw[SIMILARITY] = raw["cls"]
+        similarity = {SIMILARITY: raw[SIMILARITY]} if SIMILARITY in raw else {}
+        return Found(records, {name: raw.get(name, none) for name in parts} | similarity, tokens)
 
     def rescored(self, found: Found) -> Found:
         """The same with the scores of tokens, where this process gives them."""
         if found.tokens is None:
             return found
-        return replace(found, raw={**found.raw, "tokens": self._scored(found.tokens)})
+        return replace(found, raw={**found.raw, **self._scored(found.tokens)})
 
-    def _scored(self, passages: StoredTokens) -> Float64:
-        """(P,) the scores of tokens, here."""
+    def _scored(self, passages: StoredTokens) -> dict[str, Float64]:
+        """(P,) the scores of tokens, here, and the similarities."""
         if self.query_tokens is None:
-            return np.zeros(len(passages.lengths))
+            return dict.fromkeys(("tokens", SIMILARITY), np.zeros(len(passages.lengths)))
         scored = scores(codec_of(self.collection), self.query_tokens, passages, self.alignment, self.device)
-        if self.alignment is None:
-            scored = scored / self.divisor(self.query_tokens)
-        return scored.astype(np.float64) - self._penalty(passages.lengths)
+        weight = 1.0 if self.alignment is not None else self.query_tokens.weight
+        divisor = 1.0 if self.alignment is not None else self.divisor(self.query_tokens)
+        exact = scored.astype(np.float64)
+        return {"tokens": exact / divisor - self._penalty(passages.lengths), SIMILARITY: exact / weight}
 
     def divisor(self, asked: QueryTokens) -> float:
         """What a sum of maxima is divided by: nothing, or what the query's tokens weigh."""
@@ -337,13 +340,18 @@ class Plan:
         scaled = self.fusion is not None and self.fusion.method != "sum"
         return asked.weight if aligned or scaled or self.collection.recipe.length_penalty else 1.0
 
-    def _by_server(self, records: list[Record], scored: Float64) -> Float64:
-        """(P,) the scores of tokens that Qdrant gave, on the scale of those that are computed here."""
+    def _by_server(self, records: list[Record], scored: Float64) -> dict[str, Float64]:
+        """(P,) the scores of tokens that Qdrant gave, on the scale of those that are computed here; and the
+        similarities, unless rows are as long as they are salient."""
+        parts = {"tokens": scored}
         if self.query_tokens is not None:
-            scored = scored / self.divisor(self.query_tokens)
-        if not self.collection.recipe.length_penalty:
-            return scored
-        return scored - self._penalty(np.array([record.payload.get("rows", 1) for record in records]))
+            parts["tokens"] = scored / self.divisor(self.query_tokens)
+            if self._tokens_compare:
+                parts[SIMILARITY] = scored / self.query_tokens.weight
+        if self.collection.recipe.length_penalty:
+            rows = np.array([record.payload.get("rows", 1) for record in records])
+            parts["tokens"] = parts["tokens"] - self._penalty(rows)
+        return parts
 
     def _penalty(self, rows: NDArray[np.integer]) -> Float64:
         """(P,) what passages of so many rows lose."""

@@ -63,7 +63,7 @@ def explain(
             that no word has a part.
         CollectionError: what is stored is not what the hit or its text says; the message says what to do.
     """
-    options = options or SearchOptions()
+    options = (options or SearchOptions()).model_copy(update={"group_by": None, "mmr": None, "offset": 0})
     plan = Plan.of(collection, query, options, encoder.device)
     if plan.fusion is None:
         raise InputError(
@@ -142,7 +142,7 @@ def _hit(plan: Plan, scored: Scored, number: int) -> Hit:
     texts = collection.store.retrieve(collection.physical, [id_], ["text", "title", "metadata"])
     if id_ not in texts or "text" not in texts[id_].payload:
         raise CollectionError(f"collection {collection.name!r} holds point {id_} no more; search again")
-    return hit_of(plan, scored, number, texts[id_])
+    return hit_of(scored, number, texts[id_])
 
 
 def _feedback_pairs(plan: Plan, scored: Scored, number: int, hit: Hit) -> list[Pair]:

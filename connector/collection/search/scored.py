@@ -98,7 +98,11 @@ class Scored:
         known = {record.key for record in self.found.records}
         fresh = [i for i, record in enumerate(more.found.records) if record.key not in known]
         raw = {name: np.concatenate([self.raw[name], more.raw[name][fresh]]) for name in self.raw}
-        found = Found([*self.found.records, *(more.found.records[i] for i in fresh)], raw)
+        records = [*self.found.records, *(more.found.records[i] for i in fresh)]
+        tokens = self.found.tokens
+        if tokens is not None and more.found.tokens is not None:
+            tokens = tokens.joined(more.found.tokens, fresh)
+        found = Found(records, raw, tokens)
         return Scored(found, raw, self.terms, self.references)
 
     def parts(self, number: int) -> dict[str, ScorePart]:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from connector.collection.collection import Collection
-from connector.collection.search.candidates import Found, Plan
+from connector.collection.search.candidates import SIMILARITY, Found, Plan
 from connector.collection.search.options import SearchOptions
 from connector.collection.search.scored import Scored
-from connector.collection.search.selection import Groups, diverse, documents, values_at
+from connector.collection.search.selection import diverse, documents, groups, values_at
 from connector.core.types import Embedding, Hit, Hits, unit
 from connector.scoring.maxsim import compute_alone
 from connector.stores import Nearest, Record
@@ -36,8 +36,8 @@ _ROUNDS = 4
 """Times that further candidates are looked for to fill groups, each time twice as many."""
 
 
-_LOOKED_AT = 64
-"""Documents whose metadata is read at a time, to group them."""
+_FULL_GROUPS = 20
+"""That are enough, so that the candidates do not depend on how many groups are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,14 @@ class Ranking:
         order: numbers of the hits' passages, best first, or group after group.
         groups: of each hit the value that it is grouped by; empty without groups.
         ms: milliseconds for "candidates", "rerank" and "feedback".
+        note: why there are fewer than were asked for, where that is not all that the collection holds.
     """
 
     pool: Pool
     order: list[int]
     groups: list[Any]
     ms: dict[str, float]
+    note: str | None = None
 
     @property
     def scored(self) -> Scored:
@@ -86,16 +88,6 @@ class Ranking:
     def scores(self) -> dict[str, float]:
         """Document id to score, best first."""
         return {self.found[i].payload["id"]: float(self.scored.totals[i]) for i in self.order}
-
-    def note(self) -> str | None:
-        """Why there are fewer hits than were asked for, where other candidates may have more."""
-        options, held = self.pool.plan.options, len(self.pool.documents)
-        if not self.pool.more or options.group_by or options.offset + options.k <= held:
-            return None
-        limit = self.pool.plan.limit
-        return (
-            f"the candidates are of {held:,} documents; candidates= (--candidates) above {limit:,} finds more"
-        )
 
 
 def rank(
@@ -217,61 +209,82 @@ def _like_the_first(pool: Pool) -> Nearest | None:
 
 def _chosen(pool: Pool, clock: _Clock) -> Ranking:
     """The page of hits that the options ask for."""
-    options, numbers = pool.plan.options, _similar_enough(pool.plan, pool.scored, pool.documents)
+    options = pool.plan.options
+    if options.group_by is not None:
+        return _grouped(pool, clock)
     end = options.offset + options.k
-    if options.mmr is not None and numbers:
-        relevance, wanted = pool.scored.totals[numbers], len(numbers) if options.group_by else end
-        vectors = pool.scored.found.vectors(pool.plan.diverse_by or "cls", pool.plan.collection)[numbers]
-        numbers = [numbers[it] for it in diverse(relevance, unit(vectors), options.mmr, wanted)]
-    if options.group_by is None:
-        return Ranking(pool, numbers[options.offset : end], [], clock.ms)
-    groups = Groups(end, options.group_size)
-    pool = _filled(groups, pool, numbers)
-    page = groups.page(options.offset)
-    return Ranking(pool, [number for _, number in page], [value for value, _ in page], clock.ms)
+    numbers = _similar_enough(pool)
+    similar = len(numbers)
+    if options.mmr is not None:
+        numbers = _diverse(pool, numbers, end)
+    note = _note(pool, similar, "documents") if end > similar else None
+    return Ranking(pool, numbers[options.offset : end], [], clock.ms, note)
 
 
-def _similar_enough(plan: Plan, scored: Scored, numbers: list[int]) -> list[int]:
-    least = plan.options.min_similarity
-    similarity = None if least is None else plan.similarity(scored.raw)
-    return numbers if similarity is None else [it for it in numbers if similarity[it] >= least]
+def _note(pool: Pool, there: int, what: str) -> str | None:
+    held, limit = len(pool.documents), pool.plan.limit
+    if pool.plan.options.min_similarity is not None and what == "documents" and there < held:
+        return f"{there:,} of the {held:,} documents among the candidates are similar enough"
+    if not pool.more:
+        return None
+    return f"the candidates are of {there:,} {what}; candidates= (--candidates) above {limit:,} finds more"
 
 
-def _filled(groups: Groups, pool: Pool, numbers: list[int]) -> Pool:
-    """The pool, with the further candidates that were looked for to fill the groups."""
-    limit = pool.plan.limit
-    for _ in range(_ROUNDS):
-        _add(groups, pool, numbers)
-        if groups.full or not pool.more:
-            return pool
-        limit *= 2
-        pool, numbers = _extended(pool, limit)
-    _add(groups, pool, numbers)
-    return pool
+def _diverse(pool: Pool, numbers: list[int], wanted: int) -> list[int]:
+    options, found = pool.plan.options, pool.scored.found
+    if options.mmr is None or not numbers:
+        return numbers
+    vectors = unit(found.vectors(pool.plan.diverse_by or "cls", pool.plan.collection)[numbers])
+    order = diverse(pool.scored.totals[numbers], vectors, options.mmr, wanted)
+    return [numbers[it] for it in order]
 
 
-def _add(groups: Groups, pool: Pool, numbers: list[int]) -> None:
+def _similar_enough(pool: Pool) -> list[int]:
+    least, numbers = pool.plan.options.min_similarity, pool.documents
+    if least is None or not numbers:
+        return numbers
+    return [it for it in numbers if pool.scored.raw[SIMILARITY][it] >= least]
+
+
+def _grouped(pool: Pool, clock: _Clock) -> Ranking:
+    """Groups of hits; further candidates are looked for while groups are not full, or new ones come."""
+    options, limit, known = pool.plan.options, pool.plan.limit, 0
+    values: dict[str, list[Any]] = {}
+    for left in reversed(range(_ROUNDS + 1)):
+        numbers = _similar_enough(pool)
+        numbers = _diverse(pool, numbers, len(numbers))
+        there = groups(numbers, _values(pool, numbers, values), options.group_size)
+        full = [members for _, members in there if len(members) == options.group_size]
+        enough = len(full) >= _FULL_GROUPS or (len(full) == len(there) == known)
+        if enough or not left or not pool.more:
+            break
+        limit, known = 2 * limit, len(there)
+        pool = _extended(pool, limit)
+        clock.lap("candidates")
+    end = options.offset + options.k
+    page = [(value, number) for value, members in there[options.offset : end] for number in members]
+    note = _note(pool, len(there), "groups") if end > len(there) else None
+    if not there and pool.documents:
+        note = f"none of {len(pool.documents):,} documents among the candidates has {options.group_by!r}"
+    return Ranking(pool, [number for _, number in page], [value for value, _ in page], clock.ms, note)
+
+
+def _values(pool: Pool, numbers: list[int], known: dict[str, list[Any]]) -> dict[int, list[Any]]:
+    """What each document is grouped by; what was read before is known."""
     collection, key = pool.plan.collection, pool.plan.options.group_by or ""
-    for start in range(0, len(numbers), _LOOKED_AT):
-        if groups.full:
-            return
-        some = numbers[start : start + _LOOKED_AT]
-        ids = [pool.scored.found.records[number].id for number in some]
-        there = collection.store.retrieve(collection.physical, ids, ["metadata"])
-        for number, id_ in zip(some, ids, strict=True):
-            metadata = there[id_].payload.get("metadata") if id_ in there else None
-            groups.add(number, values_at(metadata or {}, key))
+    ids = {number: pool.scored.found.records[number].id for number in numbers}
+    if unread := [id_ for id_ in ids.values() if id_ not in known]:
+        there = collection.store.retrieve(collection.physical, unread, ["metadata"])
+        known |= {id_: values_at(it.payload.get("metadata") or {}, key) for id_, it in there.items()}
+    return {number: known.get(id_, []) for number, id_ in ids.items()}
 
 
-def _extended(pool: Pool, limit: int) -> tuple[Pool, list[int]]:
-    """The pool with further candidates, scored as its own are; and the numbers of the further documents."""
-    plan, records = pool.plan, pool.scored.found.records
+def _extended(pool: Pool, limit: int) -> Pool:
+    """The pool with further candidates, scored as its own are."""
+    plan = pool.plan
     found = plan.candidates(limit)
-    more = len(found.records) >= limit
     scored = pool.scored.joined(pool.scored.others(plan, plan.rescored(found)))
-    known = {it.payload["id"] for it in records}
-    best = [it for it in documents(scored) if scored.found.records[it].payload["id"] not in known]
-    return Pool(plan, scored, [*pool.documents, *best], more), _similar_enough(plan, scored, best)
+    return Pool(plan, scored, documents(scored), len(found.records) >= limit)
 
 
 def fetch(collection: Collection, rankings: Iterable[Ranking]) -> list[Hits]:
@@ -287,9 +300,8 @@ def fetch(collection: Collection, rankings: Iterable[Ranking]) -> list[Hits]:
         ms = ranking.ms | {"candidates": ranking.ms["candidates"] + spent}
         times = {"encode": 0.0, **ms, "total": sum(ms.values())}
         plan, held = ranking.pool.plan, len(ranking.pool.documents)
-        found.append(
-            Hits(_hits(ranking, texts), times, plan.missing, held, ranking.note(), plan.query.truncated)
-        )
+        truncated = plan.query.truncated
+        found.append(Hits(_hits(ranking, texts), times, plan.missing, held, ranking.note, truncated))
     return found
 
 
@@ -298,15 +310,15 @@ def _hits(ranking: Ranking, texts: dict[str, Record]) -> list[Hit]:
     there = {id_ for id_, record in texts.items() if "text" in record.payload}
     groups = ranking.groups or [None] * len(ranking.order)
     return [
-        replace(hit_of(ranking.pool.plan, ranking.scored, i, texts[ranking.found[i].id]), group=group)
+        replace(hit_of(ranking.scored, i, texts[ranking.found[i].id]), group=group)
         for i, group in zip(ranking.order, groups, strict=True)
         if ranking.found[i].id in there
     ]
 
 
-def hit_of(plan: Plan, scored: Scored, number: int, text: Record) -> Hit:
+def hit_of(scored: Scored, number: int, text: Record) -> Hit:
     """A passage as a hit, with its text."""
-    payload, similarity = scored.found.records[number].payload, plan.similarity(scored.raw)
+    payload, similarity = scored.found.records[number].payload, scored.raw.get(SIMILARITY)
     return Hit(
         id=payload["id"],
         score=float(scored.totals[number]),

@@ -5,7 +5,6 @@ Where more hits are asked for, those of a shorter list come first, so that pages
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -49,44 +48,29 @@ def diverse(relevance: Float64, vectors: Float32, weight: float, count: int) -> 
     return chosen
 
 
-class Groups:
-    """The first groups of documents, each with its first ones; documents come one after another.
+def groups(
+    numbers: Iterable[int], values: Mapping[int, Sequence[Any]], size: int
+) -> list[tuple[Any, list[int]]]:
+    """The values that documents have in common, and the first documents of each; the first one's group first.
 
     Args:
-        count: how many groups.
+        numbers: of documents, best first.
+        values: of each the values that it is grouped by; it is in the group of each.
         size: documents of a group at most.
     """
-
-    def __init__(self, count: int, size: int) -> None:
-        self._count, self._size = count, size
-        self._groups: dict[str, tuple[Any, list[int]]] = {}
-
-    def add(self, number: int, values: Iterable[Any]) -> None:
-        """A document comes, in the group of each of its values."""
-        for value in values:
-            key = json.dumps(value)  # 1 is not true
-            if key not in self._groups and len(self._groups) < self._count:
-                self._groups[key] = (value, [])
-            _, there = self._groups.get(key, (None, []))
-            if len(there) < self._size and number not in there:
+    found: dict[tuple[bool, Any], list[int]] = {}
+    for number in numbers:
+        for value in values.get(number, ()):
+            there = found.setdefault((isinstance(value, bool), value), [])  # 1 is 1.0, and not true
+            if len(there) < size and number not in there:
                 there.append(number)
-
-    @property
-    def full(self) -> bool:
-        """Whether no other document would find a place."""
-        them = self._groups.values()
-        return len(them) == self._count and all(len(there) == self._size for _, there in them)
-
-    def page(self, offset: int) -> list[tuple[Any, int]]:
-        """The groups from this one on: the value and the number of each hit."""
-        later = list(self._groups.values())[offset:]
-        return [(value, number) for value, there in later for number in there]
+    return [(value, there) for (_, value), there in found.items()]
 
 
-def values_at(metadata: Mapping[str, Any], key: str) -> Sequence[Any]:
-    """What a document is grouped by: the value of a metadata key, "author.name", say, or those of a list."""
-    value: Any = metadata
+def values_at(metadata: Mapping[str, Any], key: str) -> list[Any]:
+    """What a document is grouped by: the value of a metadata key, "author.name", say, or those of lists."""
+    found: list[Any] = [metadata]
     for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    values = value if isinstance(value, list) else [value]
-    return [it for it in values if isinstance(it, str | int | float)]
+        inner = [it.get(name.removesuffix("[]")) for it in found if isinstance(it, Mapping)]
+        found = [value for it in inner for value in (it if isinstance(it, list) else [it])]
+    return [it for it in found if isinstance(it, str | int | float)]

@@ -43,13 +43,22 @@ def stored(collection: Collection, records: Sequence[Record]) -> StoredTokens:
 
 
 def _from_payload(collection: Collection, records: Sequence[Record]) -> StoredTokens:
-    blobs = [binascii.a2b_base64(record.payload["codes"]) for record in records]
+    blobs = [_bytes_of(record) for record in records]
     lengths = np.array([len(blob) for blob in blobs]) // codec_of(collection).stored_row_bytes
     rows, saliency = codec_of(collection).stored(b"".join(blobs)), None
     if collection.recipe.saliency:
         kept = b"".join(binascii.a2b_base64(record.payload["saliency"]) for record in records)
         saliency = np.frombuffer(kept, np.uint8)
     return StoredTokens(rows, lengths, saliency)
+
+
+def _bytes_of(record: Record) -> bytes:
+    """The codes of a passage, which searches of one batch share, and read once."""
+    codes = record.payload["codes"]
+    if isinstance(codes, str):
+        codes = record.payload["codes"] = binascii.a2b_base64(codes)
+    blob: bytes = codes
+    return blob
 
 
 def _unfolded(rows: Float32, lengths: NDArray[np.int64]) -> StoredTokens:

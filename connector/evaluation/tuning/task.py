@@ -141,7 +141,7 @@ def task_of_source(
     asked = _given(examples, queries, qrels) or _of_folder(path, split)
     source, whole, bad = Source(path, skip_bad=skip_bad), Chunking(), list[str]()
     documents = (
-        [Passage(document, 0, 1, document.text, content_hash(document, whole))]
+        [Passage(document, 0, 1, document.text, document.title, content_hash(document, whole))]
         for document in checked(source, whole, skip_bad, bad)
     )
     task = _task(path.resolve().name, documents, asked, most_passages, most_queries, keep_own)

@@ -24,12 +24,16 @@ from connector.integrations.haystack.document_store import LateInteractionDocume
 class LateInteractionRetriever:
     """The best documents for a query, each with its score.
 
+    Haystack's components take one query a run, and its `MultiQueryTextRetriever` runs this one for several;
+    `document_store.connector.search_batch` finds the hits of many at once.
+
     Args:
         document_store: which.
         filters: Haystack's.
         top_k: how many documents.
         filter_policy: whether filters of a run replace these or are merged with them.
-        search_kwargs: what else `Connector.search` takes, such as `{"candidates_by": "hybrid"}`.
+        search_kwargs: what else `Connector.search` takes: `candidates`, `offset`, `min_similarity`, `mmr`,
+            `group_by`, `group_size` and so on, such as `{"mmr": 0.5}`.
 
     Raises:
         InputError: an argument cannot be used.
@@ -45,11 +49,7 @@ class LateInteractionRetriever:
         if not isinstance(self.document_store, LateInteractionDocumentStore):
             raise InputError(f"give a LateInteractionDocumentStore, not {self.document_store!r:.80}")
         _check_top_k(self.top_k)
-        if own := {"query", "k", "filter"} & set(self.search_kwargs or {}):
-            raise InputError(
-                f"search_kwargs has {sorted(own)}; give query, top_k and filters in their places"
-            )
-        search_options(**(self.search_kwargs or {}))
+        _check_options(self.search_kwargs)
         self.filter_policy = FilterPolicy(self.filter_policy).value  # as pipelines are saved
 
     def warm_up(self) -> None:
@@ -58,13 +58,18 @@ class LateInteractionRetriever:
 
     @component.output_types(documents=list[Document])
     def run(
-        self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
+        self,
+        query: str,
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        search_kwargs: dict[str, Any] | None = None,
     ) -> dict[str, list[Document]]:
         """Search.
 
         Args:
             query: not blank.
             filters, top_k: for this run.
+            search_kwargs: for this run, in place of those of the same names, such as `{"offset": 10}`.
 
         Returns:
             `{"documents": …}`, best first.
@@ -74,11 +79,12 @@ class LateInteractionRetriever:
             FilterError: the filter is malformed, or compares what cannot be compared.
         """
         chosen = apply_filter_policy(FilterPolicy(self.filter_policy), self.filters, filters)
+        _check_options(search_kwargs)
         hits = self.document_store.connector.search(
             query,
             self.top_k if top_k is None else top_k,
             filter=on_payload(chosen),
-            **(self.search_kwargs or {}),
+            **{**(self.search_kwargs or {}), **(search_kwargs or {})},
         )
         return {"documents": [restored(hit) for hit in hits]}
 
@@ -156,3 +162,9 @@ class LateInteractionRanker:
 def _check_top_k(top_k: int | None) -> None:
     if top_k is not None and top_k < 1:
         raise InputError(f"top_k is {top_k}; it must be at least 1")
+
+
+def _check_options(search_kwargs: dict[str, Any] | None) -> None:
+    if own := {"query", "k", "filter"} & set(search_kwargs or {}):
+        raise InputError(f"search_kwargs has {sorted(own)}; give query, top_k and filters in their places")
+    search_options(**(search_kwargs or {}))

@@ -13,7 +13,7 @@ from fastapi import FastAPI, HTTPException, Request, Security
 from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 
-from connector.api.bulk_ingest import count_checked
+from connector.api.bulk_ingest import check_passages, count_checked
 from connector.api.connector import Connector
 from connector.collection.documents.writer import IngestReport
 from connector.core.errors import InputError
@@ -21,17 +21,21 @@ from connector.core.explanation import Explanation
 from connector.core.html import render_page
 from connector.core.types import Document
 from connector.encoders.chunking import Chunking
-from connector.integrations.http.middleware import SENT, TRUSTED, Guard, answer_errors, documented
-from connector.integrations.http.schemas import (
-    ExplainRequest,
+from connector.integrations.http.answers import (
     HealthAnswer,
     IngestAnswer,
-    IngestRequest,
-    Limits,
     SearchAnswer,
-    SearchRequest,
     options_of,
     searched,
+    searched_together,
+)
+from connector.integrations.http.middleware import SENT, TRUSTED, Guard, answer_errors, documented
+from connector.integrations.http.requests import (
+    BatchRequest,
+    ExplainRequest,
+    IngestRequest,
+    Limits,
+    SearchRequest,
 )
 from connector.integrations.http.server import LOOPBACK, Workers
 from connector.stores.server.credentials import check_key
@@ -107,6 +111,15 @@ def app(
         """The best documents for a query, each by its best passage."""
         return await searches(request, lambda: searched(connector, asked))
 
+    @made.post("/search/batch", responses=documented(*SENT), dependencies=secured)
+    async def search_batch(asked: BatchRequest, request: Request) -> list[SearchAnswer]:
+        """The best documents for each of several queries, in the order of the queries.
+
+        They are those that one search after another finds, in several times fewer seconds. In `ms` each query
+        has its share of what all took. An unusable query refuses all of them.
+        """
+        return await searches(request, lambda: searched_together(connector, asked))
+
     @made.post("/explain", responses=documented(*SENT, 404), dependencies=secured)
     async def explain(asked: ExplainRequest, request: Request) -> Explanation:
         """The words that a document's score comes from."""
@@ -119,7 +132,7 @@ def app(
         Sending them again is harmless. Searches go on in the meantime, and ingests take turns. Begin a
         collection whose codec is learned from texts with as many documents as one request takes.
         """
-        report = await ingests(request, lambda: _ingested(connector, asked, stopping))
+        report = await ingests(request, lambda: _ingested(connector, asked, limits.passages, stopping))
         return IngestAnswer.model_validate(report, from_attributes=True)
 
     return made
@@ -140,7 +153,9 @@ def _explained(connector: Connector, asked: ExplainRequest) -> Explanation:
     return connector.explain(asked.query, asked.id, **options_of(asked))
 
 
-def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Event) -> IngestReport:
+def _ingested(
+    connector: Connector, asked: IngestRequest, most: int, stopping: threading.Event
+) -> IngestReport:
     def go_on(report: IngestReport) -> None:
         if stopping.is_set():
             raise HTTPException(
@@ -148,7 +163,9 @@ def _ingested(connector: Connector, asked: IngestRequest, stopping: threading.Ev
             )
 
     documents = [Document(**it.model_dump()) for it in asked.documents]
-    count_checked(documents, Chunking(asked.chunk_tokens, asked.chunk_overlap), skip_bad=False)
+    chunking = Chunking(asked.chunk_tokens, asked.chunk_overlap)
+    count_checked(documents, chunking, skip_bad=False)
+    check_passages(connector, documents, chunking, most)
     if asked.indexes:
         connector.create_index(asked.indexes)
     return connector.ingest(

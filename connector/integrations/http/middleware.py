@@ -23,7 +23,8 @@ from connector.core.errors import (
     InputError,
     one_line,
 )
-from connector.integrations.http.schemas import Limits, Problem
+from connector.integrations.http.answers import Problem
+from connector.integrations.http.requests import Limits
 from connector.stores.points import Refusal
 
 logger = logging.getLogger(__name__)

@@ -15,19 +15,21 @@ from connector.api.connector import Connector
 from connector.collection.documents.document_state import scan
 from connector.collection.recipe import Recipe
 from connector.core.errors import InputError
-from connector.core.types import Hit
 from connector.encoders import Model
 from connector.integrations import common
 from connector.integrations.common import Held, awaited
 from connector.integrations.langchain.documents import of_texts, restored, stored
+from connector.integrations.langchain.search_types import diverse, relevant
+from connector.integrations.langchain.store_retriever import StoreRetriever
 
 
 class LateInteractionVectorStore(VectorStore):
     """A collection as a vector store.
 
     Methods that search take the options of `Connector.search`: `filter` (a `qdrant_client.models.Filter` on
-    metadata keys), `candidates`, `candidates_by`, `rerank`, `cls_weight`, `alignment`. What they find is a
-    document's best passage; a title, if LangChain has not written the document, is metadata "title".
+    metadata keys), `candidates`, `candidates_by`, `rerank`, `fusion`, `feedback`, `alignment`, `offset`,
+    `min_similarity`, `mmr`, `group_by`, `group_size`. What they find is a document's best passage; a title,
+    if LangChain has not written the document, is metadata "title".
 
     Args:
         collection: a collection's name, which is made if it is missing; or a `Connector` or `AsyncConnector`,
@@ -175,21 +177,84 @@ class LateInteractionVectorStore(VectorStore):
         """The k best documents with the scores of `Connector.search`: larger is better, without bounds."""
         return [(restored(hit), hit.score) for hit in self.connector.search(query, k, **kwargs)]
 
-    def _similarity_search_with_relevance_scores(
+    def similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        """The k best documents with scores from 0 to 1, of which LangChain's `score_threshold` is one.
+        """The k best documents with their similarities to the query, which mean the same for every query.
 
-        The score is the mean, over the query's tokens, of the similarity to the document's most similar one:
-        MaxSim over the number of query tokens, or what else the collection aligns by. Where only CLS vectors
-        score, as in recipe dense, it is their similarity. Negative ones count as 0. The order is that of
-        `similarity_search`, which words, feedback and the scale of the candidates decide, too.
+        A similarity is a hit's `similarity`: the mean, over the query's tokens, of the similarity to the
+        document's most similar one, as the collection aligns them; or, where no tokens are scored, as in
+        recipe dense, that of the CLS vectors. LangChain wants it from 0 to 1: negative ones count as 0. The
+        order is that of `similarity_search`, which words, feedback and the scale of the candidates decide,
+        too.
+
+        Args:
+            query: not blank.
+            k: how many documents.
+            kwargs: options, and `score_threshold`: documents have at least this similarity, which is the
+                option `min_similarity`, so that there are k of them if the candidates hold as many; 0 leaves
+                out nothing. `connector stats --scores` shows what a collection's own queries give.
 
         Raises:
-            InputError: the options ask for a score that has no bounds, such as that of BM25.
+            InputError: both of these are given, or one is out of its range.
         """
-        hits = self.connector.search(query, k, **_bounding(self.connector, kwargs) | kwargs)
-        return [(restored(hit), min(max(_similarity(hit), 0.0), 1.0)) for hit in hits]
+        hits = self.connector.search(query, **relevant(self.connector, k=k, **kwargs))
+        return [(restored(hit), min(max(hit.similarity or 0.0, 0.0), 1.0)) for hit in hits]
+
+    def max_marginal_relevance_search(
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[Document]:
+        """The k best documents that are unlike one another, by the means of their tokens or CLS vectors.
+
+        Args:
+            query: not blank.
+            k: how many documents.
+            fetch_k: how many passages each way of finding candidates finds, which documents are chosen from:
+                the option `candidates`, of which LangChain's 20 are a tenth of this library's own.
+            lambda_mult: from 1, by score alone, to 0, by difference alone: the option `mmr`.
+            kwargs: other options; `candidates` and `mmr` among them count before `fetch_k` and `lambda_mult`.
+        """
+        asked = diverse(k=k, fetch_k=fetch_k, lambda_mult=lambda_mult, **kwargs)
+        return [restored(hit) for hit in self.connector.search(query, **asked)]
+
+    def similarity_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> list[Document]:
+        """There is no such search.
+
+        Raises:
+            InputError: always: a query has a vector for each token, which the collection's encoder makes.
+        """
+        raise _by_vector(embedding, "similarity_search")
+
+    def max_marginal_relevance_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,  # noqa: ARG002
+        fetch_k: int = 20,  # noqa: ARG002
+        lambda_mult: float = 0.5,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> list[Document]:
+        """There is no such search.
+
+        Raises:
+            InputError: always: a query has a vector for each token, which the collection's encoder makes.
+        """
+        raise _by_vector(embedding, "max_marginal_relevance_search")
+
+    def as_retriever(self, **kwargs: Any) -> StoreRetriever:
+        """The store as a retriever, whose `batch` and `abatch` search for all queries together.
+
+        Args:
+            kwargs: `search_type`: "similarity", "mmr" or "similarity_score_threshold"; `search_kwargs`:
+                options, with the second type `fetch_k` and `lambda_mult`, with the third `score_threshold`;
+                and what else LangChain's retrievers take, such as `tags`.
+        """
+        tags = kwargs.pop("tags", None) or self._get_retriever_tags()
+        return StoreRetriever(vectorstore=self, connector=self._held, tags=tags, **kwargs)
 
     aadd_documents = awaited(add_documents)
     aadd_texts = awaited(add_texts)
@@ -197,7 +262,8 @@ class LateInteractionVectorStore(VectorStore):
     aget_by_ids = awaited(get_by_ids)
     asimilarity_search = awaited(similarity_search)
     asimilarity_search_with_score = awaited(similarity_search_with_score)
-    _asimilarity_search_with_relevance_scores = awaited(_similarity_search_with_relevance_scores)
+    asimilarity_search_with_relevance_scores = awaited(similarity_search_with_relevance_scores)
+    amax_marginal_relevance_search = awaited(max_marginal_relevance_search)
 
     def close(self) -> None:
         """Release the folder or connection, unless a connector was given. Calling it twice is harmless."""
@@ -211,22 +277,8 @@ class LateInteractionVectorStore(VectorStore):
         self.close()
 
 
-def _similarity(hit: Hit) -> float:
-    """The part of a score that is a mean of cosines, or all of it if that is one."""
-    if hit.parts.keys() <= {"tokens", "cls"} and all(it.high == 1 for it in hit.parts.values()):
-        return hit.score  # which is not scaled
-    for name in ("tokens", "cls"):
-        if name in hit.parts:
-            return hit.parts[name].score
-    found = ", ".join(hit.parts)
-    raise InputError(f"scores of {found} are not from 0 to 1; leave rerank, candidates_by and fusion out")
-
-
-def _bounding(connector: Connector, options: dict[str, Any]) -> dict[str, Any]:
-    """The options by which a search scores from -1 to 1."""
-    collection = connector.collection
-    if collection.recipe.layout == "dense" or options.get("rerank", "auto") is None:
-        return {}
-    if collection.recipe.saliency:  # Qdrant would sum what it weighs
-        return {"rerank": "client"}
-    return {"alignment": "top-1"} if collection.strategy.alignment is None else {}
+def _by_vector(embedding: Any, instead: str) -> InputError:
+    return InputError(
+        f"embedding is one vector, {embedding!r:.40}, and a query has one for each token, which the "
+        f"collection's own encoder makes; give the text to {instead}"
+    )

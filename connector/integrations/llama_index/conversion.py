@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,9 +13,13 @@ from llama_index.core.vector_stores import FilterCondition, FilterOperator, Meta
 from qdrant_client import models
 
 from connector.core.errors import DocumentError, InputError
-from connector.core.types import Document, Hit
+from connector.core.types import Document, Hit, passage_text
+from connector.encoders import Encoder
+from connector.encoders.titles import title_in_front
 from connector.integrations.common import titled
 from connector.integrations.filters import all_of, any_of, empty, equal, none_of, ordered
+
+logger = logging.getLogger(__name__)
 
 # The metadata key under which all else of a node is stored.
 _REST = "_llama_index"
@@ -71,6 +76,23 @@ def _document(node: BaseNode) -> Document:
             f"{which} would not come back from JSON; take it out, or give media by path or url"
         )
     return document
+
+
+def encoded_texts(encoder: Encoder, nodes: Iterable[BaseNode]) -> list[str]:
+    """What a model reads of nodes, as everywhere in LlamaIndex, but for metadata that leaves text no room."""
+    texts, cut = [], 0
+    for node in nodes:
+        title, text = node.get_metadata_str(MetadataMode.EMBED).strip(), node.get_content(MetadataMode.NONE)
+        kept = title_in_front(encoder, title, text) if text.strip() else title
+        texts.append(node.get_content(MetadataMode.EMBED) if kept == title else passage_text(kept, text))
+        cut += kept != title
+    if cut:
+        logger.warning(
+            "the metadata of %d of %d nodes does not fit the model's window beside their texts: its first "
+            "words alone are read; name keys in excluded_embed_metadata_keys",
+            *(cut, len(texts)),
+        )
+    return texts
 
 
 def node_of(found: Hit | Document) -> BaseNode:

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores import MetadataFilters
 from pydantic import Field, PrivateAttr
 from qdrant_client import models
@@ -22,14 +22,15 @@ from connector.core.arguments import checked
 from connector.core.errors import InputError
 from connector.encoders import DEFAULT_MODEL, Model
 from connector.integrations.common import awaited, synchronous
-from connector.integrations.llama_index.conversion import filter_of, node_of
+from connector.integrations.llama_index.conversion import encoded_texts, filter_of, node_of
 
 
 class LateInteractionRetriever(BaseRetriever):
     """Nodes of a collection, with the scores of their hits.
 
     What is searched for is the text of a query, not its embedding strings (HyDE) or image.
-    `connector.explain(query, node.node_id)` says which words a node was found by.
+    `connector.explain(query, node.node_id)` says which words a node was found by. LlamaIndex's retrievers
+    have no method for several queries; `connector.search_batch` and `node_of` find the nodes of many at once.
 
     Args:
         connector: of the collection, whose nodes `documents_of` made; other documents do as well. An
@@ -37,7 +38,8 @@ class LateInteractionRetriever(BaseRetriever):
         similarity_top_k: how many nodes.
         filters: of LlamaIndex (see `filter_of`) or of Qdrant.
         callback_manager, object_map: as of every retriever.
-        search: `rerank`, `candidates`, `candidates_by`, `cls_weight`, `alignment`, as in `Connector.search`.
+        search: other options of `Connector.search`, such as `candidates`, `offset`, `min_similarity`, `mmr`,
+            `group_by` and `group_size`. LlamaIndex keeps a node once, in its first group.
 
     Raises:
         InputError: the filters cannot be used.
@@ -70,7 +72,8 @@ class LateInteractionRerank(BaseNodePostprocessor):
     """Scores nodes by MaxSim, as a collection of the recipe would; each call encodes them.
 
     What is scored is the text with the metadata in front, except for `excluded_embed_metadata_keys`, as in
-    LlamaIndex's own rerankers. Nodes without either score zero. The nodes given stay as they are.
+    LlamaIndex's own rerankers; of metadata that does not fit the model's window beside the text, only the
+    first words. Nodes without either score zero. The nodes given stay as they are.
 
     Args:
         top_n: how many nodes are kept.
@@ -122,7 +125,7 @@ class LateInteractionRerank(BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            texts = [it.node.get_content(metadata_mode=MetadataMode.EMBED) for it in nodes]
+            texts = encoded_texts(self._reranker.encoder, (it.node for it in nodes))
             scores = self._reranker.scores(query_bundle.query_str, texts)
             order = (-scores).argsort(kind="stable")[: self.top_n]
             best = [self._scored(nodes[row], float(scores[row])) for row in order]

@@ -83,11 +83,25 @@ class LateInteractionVectorStore(BasePydanticVectorStore):
         self._connector.delete(filter=self._where(None, node_ids, filters))
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The best nodes for the query's text; further arguments are those of `Connector.search`."""
-        mode = VectorStoreQueryMode(query.mode).value
-        if mode != VectorStoreQueryMode.DEFAULT:
+        """The best nodes for the query's text.
+
+        Args:
+            query: of mode DEFAULT; or of mode MMR, whose `mmr_threshold` is the option `mmr`: from 1, by
+                score alone, to 0, by difference alone; 0.5 if it is not given. Nodes are chosen from the
+                candidates: the option `candidates` says how many, in place of a factor to fetch more by.
+            kwargs: further options of `Connector.search`; in mode MMR also `mmr_threshold`, which an index's
+                retriever has no other place for.
+
+        Raises:
+            InputError: the mode is another one, or an option cannot be used.
+        """
+        mode = VectorStoreQueryMode(query.mode)
+        if mode == VectorStoreQueryMode.MMR:
+            threshold = kwargs.pop("mmr_threshold", query.mmr_threshold)
+            kwargs = {"mmr": 0.5 if threshold is None else threshold, **kwargs}
+        elif mode != VectorStoreQueryMode.DEFAULT:
             raise InputError(
-                f"query mode {mode!r} is not known here; give candidates_by in vector_store_kwargs"
+                f"query mode {mode.value!r} is not known here; give candidates_by in vector_store_kwargs"
             )
         where = self._where(query.doc_ids, query.node_ids, query.filters)
         hits = self._connector.search(query.query_str or "", query.similarity_top_k, filter=where, **kwargs)

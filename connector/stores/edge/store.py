@@ -247,15 +247,30 @@ class EdgeStore(Store):
         vectors: Sequence[str] = (),
         filter: Where = None,
     ) -> list[Answer]:
-        def search(queries: Sequence[Query]) -> Answer:
+        def search(queries: Sequence[Query], payload: Keys, vectors: Sequence[str]) -> Answer:
             first, *others = queries
             found = [Record.of(it) for it in self._found(name, first, payload, vectors, filter)]
             return found, [self._scores(name, query, filter) for query in others]
 
         if len(searches) == 1:
-            return [search(searches[0])]
+            return [search(searches[0], payload, vectors)]
         with ThreadPoolExecutor(min(len(searches), os.cpu_count() or 1)) as threads:
-            return list(threads.map(search, searches))
+            answers = list(threads.map(lambda queries: search(queries, [], ()), searches))
+        keys = list({record.key for found, _ in answers for record in found})
+        return self._read(name, answers, keys, _wanted(payload, vectors)) if keys else answers
+
+    def _read(
+        self, name: str, answers: list[Answer], keys: list[Any], wanted: dict[str, Any]
+    ) -> list[Answer]:
+        """The same with what is read of points, each once; it takes longer than to find them."""
+        points = self._shard(name)(lambda engine: engine.retrieve(keys, **wanted))
+        there = {point.id: Record.of(point) for point in points}
+
+        def read(found: Record) -> Record:
+            whole = there[found.key]
+            return Record(found.key, whole.payload, found.score, whole.vectors)
+
+        return [([read(it) for it in found if it.key in there], scores) for found, scores in answers]
 
     def scroll(
         self, name: str, payload: Keys, vectors: Sequence[str] = (), filter: Where = None

@@ -1,137 +1,30 @@
-"""Requests and answers; an answer that the library gives itself, such as `Explanation`, is sent as it is."""
+"""Answers; one that the library gives itself, such as `Explanation`, is sent as it is."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
-from qdrant_client import models
+from pydantic import BaseModel, Field
 
 from connector.api.connector import Connector
 from connector.collection.documents.writer import WORD_BYTES
+from connector.collection.search.candidates import POOL
 from connector.collection.search.options import SearchOptions
 from connector.core.errors import CollectionError, InputError, StoreError, one_line
 from connector.core.explanation import Explanation, Word
-from connector.core.types import Hit, passage_text
-from connector.stores.schema import CLS, FDE, PayloadKind
-
-MIB = 2**20
-
-
-MAX_QUERY = 10_000
-"""Characters of a query; an encoder reads about 1,200."""
-
-
-MAX_ID = 10_000
-"""Characters of a document's id."""
-
-
-MAX_K = 1_000
-
-
-MAX_EXPLAINED = 50
-"""Hits whose words are asked for: each is encoded again, which takes as long as three searches."""
-
-
-MAX_CANDIDATES = 10_000
-
-
-MAX_DOCUMENTS = 1_000
-
-
-MAX_FILTER_DEPTH = 32
-"""Levels of a filter's JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an application takes.
-
-    Args:
-        documents: bytes of the body of an ingest.
-        others: bytes of any other body.
-        seconds: in which a body has to come.
-        searches: threads that search and explain. One for each core, each of which computes with one
-            thread itself, gave the most searches a second; four times as many gave a third less.
-        waiting: searches that wait for a thread; more are told to come again.
-        ingests: that wait for the one that is running.
-    """
-
-    documents: int = 16 * MIB
-    others: int = MIB // 4
-    seconds: float = 60.0
-    searches: int = os.cpu_count() or 1
-    waiting: int = 1_000
-    ingests: int = 16
+from connector.core.types import Hit, Hits, passage_text
+from connector.integrations.http.requests import MAX_CANDIDATES, BatchRequest, SearchRequest
+from connector.stores.schema import CLS, FDE
 
 
 class Problem(BaseModel):
     """Why there is no answer."""
 
     detail: str = Field(description="What was received, and what to do about it.")
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-def _not_deep(value: Any) -> Any:
-    """Refuse what would take all of the stack when it is gone through."""
-    level, depth = [value], 0
-    while level:
-        if depth > MAX_FILTER_DEPTH:
-            raise ValueError(f"is nested deeper than {MAX_FILTER_DEPTH} levels")
-        inside = [it for it in level if isinstance(it, dict | list)]
-        level = [it for node in inside for it in (node.values() if isinstance(node, dict) else node)]
-        depth += 1
-    return value
-
-
-_Query = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=MAX_QUERY,
-        pattern=r"\S",
-        description="A text that is not blank.",
-        examples=["How do insects share the place of food?"],
-    ),
-]
-
-
-_Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
-
-
-class SearchRequest(SearchOptions):
-    """A query, and how to find and score its hits."""
-
-    query: _Query
-    k: int = Field(
-        default=10, ge=1, le=MAX_K, description=f"How many hits; with `explain` at most {MAX_EXPLAINED}."
-    )
-    filter: Annotated[models.Filter | None, BeforeValidator(_not_deep)] = Field(
-        default=None,
-        description="A filter of Qdrant's on keys of the metadata.",
-        examples=[{"must": [{"key": "year", "match": {"value": 2021}}]}],
-    )
-    candidates: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_CANDIDATES,
-        description="How many passages each way of finding them finds; by default 200, or 100 where scores "
-        "are not scaled by the candidates.",
-    )
-    explain: bool = Field(default=False, description="Whether to say of each hit which words matched.")
-
-    @model_validator(mode="after")
-    def _not_too_many_explained(self) -> SearchRequest:
-        if self.explain and self.k > MAX_EXPLAINED:
-            raise ValueError(f"k is {self.k}, and the words of at most {MAX_EXPLAINED} hits are explained")
-        return self
 
 
 class Match(BaseModel):
@@ -157,11 +50,15 @@ class HitAnswer(Hit):
         passage: number of the passage in its document, from 0.
         parts: the parts of the score by name, each with its score, that on the candidates' scale, and its
             weight; the sum of the products is the score.
+        similarity: the mean over the query's tokens, or, where none are scored, the inner product of the CLS
+            vectors, which `min_similarity` is compared with; null where neither was computed.
+        group: with `group_by`, the value that the hit is grouped by.
         bytes: what the passage's vectors take in the store; null if it was deleted in the meantime.
         matches: with `explain`, the words that the score comes from, in the order of the text.
         unexplained: with `explain`, why there are no matches.
     """  # clients read it in /openapi.json
 
+    group: bool | str | int | float | None = None
     bytes: int | None = None
     matches: list[Match] | None = None
     unexplained: str | None = None
@@ -179,60 +76,16 @@ class Milliseconds(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """The hits, best first."""
+    """The hits, best first, or group after group."""
 
     hits: list[HitAnswer]
     ms: Milliseconds
     missing: list[str] = Field(
         description="Parts of the score that the collection cannot give yet, such as bm25."
     )
-
-
-class ExplainRequest(SearchOptions):
-    """A query, how it is searched, and a document."""
-
-    query: _Query
-    id: _Id = Field(description="The id of a document of the collection.", examples=["bees"])
-    filter: Annotated[models.Filter | None, BeforeValidator(_not_deep)] = Field(
-        default=None, description="The filter of the search."
-    )
-
-
-class DocumentBody(_Request):
-    """A text to be found again."""
-
-    id: _Id = Field(description="A document of the same id is replaced.", examples=["bees"])
-    text: str = Field(
-        min_length=1,
-        pattern=r"\S",
-        description="A text that is not blank.",
-        examples=["A bee that has found flowers dances in the hive."],
-    )
-    title: str | None = Field(default=None, description="Encoded in front of the text.")
-    metadata: dict[str, JsonValue] = Field(
-        default_factory=dict, description="What filters ask for.", examples=[{"year": 2021}]
-    )
-
-
-class IngestRequest(_Request):
-    """Documents to write."""
-
-    documents: list[DocumentBody] = Field(min_length=1, max_length=MAX_DOCUMENTS)
-    chunk_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        le=100_000,
-        description="Split texts into chunks of at most so many tokens; what lies beyond the model's window "
-        "is lost otherwise.",
-    )
-    chunk_overlap: int = Field(default=0, ge=0, le=100_000, description="Tokens that chunks share.")
-    indexes: dict[str, PayloadKind] | None = Field(
-        default=None,
-        max_length=100,
-        description="Metadata keys that searches are filtered by and the kinds of their values; those that "
-        "are not indexed yet are, before anything is written. A server in strict mode takes filters on no "
-        "others.",
-        examples=[{"year": "integer"}],
+    pool: int = Field(description="Documents among the candidates, of which the hits of all pages are.")
+    note: str | None = Field(
+        description="Why there are fewer hits than were asked for, where more candidates may have more."
     )
 
 
@@ -245,6 +98,9 @@ class IngestAnswer(BaseModel):
     passages: int = Field(description="Passages that were written.")
     truncated: int = Field(description="Passages that were longer than the model's window; split them.")
     tokens_lost: int = Field(description="The tokens beyond it.")
+    titles_cut: int = Field(
+        description="Documents whose title did not fit the window beside the text; its first words are read."
+    )
     tokens_before: int = Field(description="Tokens that were encoded.")
     tokens_after: int = Field(description="Token vectors that are stored.")
     bytes_per_passage: dict[str, float] = Field(description="What the vectors of a passage take.")
@@ -266,25 +122,48 @@ class HealthAnswer(BaseModel):
 def searched(connector: Connector, asked: SearchRequest) -> SearchAnswer:
     """The answer to a search."""
     hits = connector.search(asked.query, asked.k, **options_of(asked))
-    sizes = stored_bytes(connector, hits)
-    started = time.perf_counter()
-    explained = [_matches(connector, asked, hit) if asked.explain else (None, None) for hit in hits]
-    spent = 1e3 * (time.perf_counter() - started) if asked.explain else None
-    answers = [
-        HitAnswer(
-            **{it.name: getattr(hit, it.name) for it in fields(Hit)},
-            bytes=size,
-            matches=found,
-            unexplained=unexplained,
+    (answer,) = _answers(connector, [hits])
+    if asked.explain:
+        started = time.perf_counter()
+        answer.hits = [
+            replace(shown, **_matches(connector, asked, hit))
+            for hit, shown in zip(hits, answer.hits, strict=True)
+        ]
+        answer.ms.explain = 1e3 * (time.perf_counter() - started)
+    return answer
+
+
+def searched_together(connector: Connector, asked: BatchRequest) -> list[SearchAnswer]:
+    """The answers to the queries of a batch, in their order.
+
+    As many queries at a time as have no more candidates than one search may have.
+    """
+    size = min(len(asked.queries), MAX_CANDIDATES // (asked.candidates or POOL))
+    found = connector.search_batch(asked.queries, asked.k, batch_size=size, **options_of(asked))
+    return _answers(connector, list(found))
+
+
+def _answers(connector: Connector, found: Sequence[Hits]) -> list[SearchAnswer]:
+    sizes = iter(stored_bytes(connector, list(chain.from_iterable(found))))
+    return [
+        SearchAnswer(
+            hits=[_answer(hit, next(sizes)) for hit in hits],
+            ms=Milliseconds(**hits.ms, explain=None),
+            missing=list(hits.missing),
+            pool=hits.pool,
+            note=hits.note,
         )
-        for hit, size, (found, unexplained) in zip(hits, sizes, explained, strict=True)
+        for hits in found
     ]
-    return SearchAnswer(hits=answers, ms=Milliseconds(**hits.ms, explain=spent), missing=list(hits.missing))
 
 
 def options_of(asked: SearchOptions) -> Any:
     """The options of a search that a request has, without k."""
     return {name: getattr(asked, name) for name in SearchOptions.model_fields if name != "k"}
+
+
+def _answer(hit: Hit, size: int | None) -> HitAnswer:
+    return HitAnswer(**{it.name: getattr(hit, it.name) for it in fields(Hit)}, bytes=size)
 
 
 def stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]:
@@ -305,13 +184,13 @@ def stored_bytes(connector: Connector, hits: Sequence[Hit]) -> list[int | None]:
     return [sizes.get(id_) for id_ in ids]
 
 
-def _matches(connector: Connector, asked: SearchRequest, hit: Hit) -> tuple[list[Match] | None, str | None]:
+def _matches(connector: Connector, asked: SearchRequest, hit: Hit) -> dict[str, Any]:
     """Which words matched, or why nobody knows: other hits may still have theirs."""
     try:
         explanation = connector.explain(asked.query, hit, **options_of(asked))
-        return matches(explanation, hit.title, hit.text), None
+        return {"matches": matches(explanation, hit.title, hit.text)}
     except (InputError, CollectionError) as error:
-        return None, one_line(str(error))
+        return {"unexplained": one_line(str(error))}
 
 
 def matches(explanation: Explanation, title: str | None, text: str) -> list[Match]:
