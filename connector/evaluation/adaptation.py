@@ -121,7 +121,7 @@ class Adaptation:
             that it was chosen by.
         queries: how many queries the examples have.
         missing: those of them that have no answer among their candidates. They count as 0 whatever the
-            strategy, and tell_of_long nothing.
+            strategy, and tell nothing.
         saved: whether the collection was changed; it is not where it has what is chosen.
     """
 
