@@ -22,6 +22,10 @@ Run = dict[str, dict[str, float]]
 """Query id to document id to score, best first."""
 
 
+_HEADERS = ("score", "relevance", "rel", "grade", "label")
+"""What the last column of a file with a header may be called."""
+
+
 def load_qrels(path: Path) -> Qrels:
     """Judgements from a file, one a line.
 
@@ -36,7 +40,7 @@ def load_qrels(path: Path) -> Qrels:
     qrels: Qrels = {}
     for number, (where, line) in enumerate(readable(path, text_lines(path)), 1):
         query, document, word = _judgement(line)
-        if number == 1 and word.isalpha():  # a header
+        if number == 1 and word.lower() in _HEADERS:
             continue
         check_text(line, where)
         if not query or not document or not re.fullmatch(r"-?[0-9]{1,9}", word):

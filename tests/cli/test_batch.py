@@ -70,9 +70,9 @@ def test_pages_and_groups(place: list[str]) -> None:
     assert page["hits"] == whole[3:]
     said = run("search", query, *place, "-k", 2, "--group-by", "parity", "--group-size", 2).stdout
     assert len([line for line in said.splitlines() if line.strip() in ("0", "1")]) == 2
-    beyond = run("search", query, *place, "--candidates", 4, "--offset", 9)
+    beyond = run("search", query, *place, "--candidates", 11, "--offset", 11)
     assert "No hits." in beyond.stdout
-    assert "candidates= (--candidates) above 4 finds more" in beyond.stderr
+    assert "candidates= (--candidates) above 11 finds more" in beyond.stderr
     least = json.loads(
         run("search", query, *place, "--min-similarity", whole[1]["similarity"], "--json").stdout
     )
@@ -81,7 +81,7 @@ def test_pages_and_groups(place: list[str]) -> None:
 
 
 def test_what_many_queries_lack_is_said_once(place: list[str], queries: Path) -> None:
-    done = run("search", *place, "--queries", queries, "--candidates", 3, "-k", 11)
+    done = run("search", *place, "--queries", queries, "--candidates", 11, "-k", 12)
     assert done.stderr.count("queries found less than was asked for") == 1
     assert "3 queries" in done.stderr
 

