@@ -27,7 +27,7 @@ from connector.migrations import Migrations, collect
 from connector.stores import Point
 from tests.conftest import INDEXES, TEXTS
 
-KEYS = ["id", "passage", "passages", "hash", "title", "text", "metadata"]
+KEYS = ["id", "passage", "passages", "hash", "title", "full_title", "text", "start", "gap", "metadata"]
 COLOURS = ("red", "blue", "green", "black", "white", "brown", "grey", "pink")
 THINGS = ("invoice", "letter", "receipt", "contract", "ticket", "stamp", "folder", "parcel", "form", "list")
 
