@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, cast
 
-from connector.api.connector import BatchSize, Connector
+from connector.api.connector import Connector
+from connector.api.searcher import BatchSize
 from connector.collection.recipe import Recipe
 from connector.collection.search.options import SearchKeywords
 from connector.core.errors import InputError

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, TypeAlias, Unpack
+from typing import Any, Unpack
 
-from pydantic import Field
 from qdrant_client import models
 
 from connector.api.attach import attach, check_recipe, detach
-from connector.api.similarities import RANKS, Similarities, similarities_of
+from connector.api.searcher import BatchSize, Searcher, check_query
+from connector.api.similarities import Similarities, similarities
 from connector.api.stats import Stats, stats_of
 from connector.collection.backup import Manifest, export_collection, import_collection
 from connector.collection.collection import Collection
@@ -27,8 +26,7 @@ from connector.collection.handle import CollectionHandle
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe, get_recipe
 from connector.collection.search.explain import explain
-from connector.collection.search.options import SearchKeywords, SearchOptions, search_options
-from connector.collection.search.search import fetch, rank_all
+from connector.collection.search.options import SearchKeywords, search_options
 from connector.collection.versions import dual_write
 from connector.collection.versions.aliases import check_name, drop_all, names
 from connector.core.arguments import checked
@@ -36,24 +34,19 @@ from connector.core.deadline import within
 from connector.core.errors import CollectionExists, CollectionNotFound, ConnectorError, InputError
 from connector.core.explanation import Explanation
 from connector.core.forks import Opened
-from connector.core.io import batched
 from connector.core.sources.records import Fields
-from connector.core.types import Document, Hit, Hits, check_text
+from connector.core.types import Document, Hit, Hits
 from connector.encoders import DEFAULT_MODEL, Encoder, Model, load_encoder
 from connector.encoders.chunking import Chunking
 from connector.encoders.long_queries import encode_queries
 from connector.evaluation.adaptation import Adaptation, adapt
 from connector.evaluation.query_mean import QueryMean, adapt_to_queries
 from connector.migrations import MIN_OVERLAP, Migrations, Progress
-from connector.migrations.verify import canaries_of, sampled_queries
 from connector.stores import Client, NewCollectionKeywords, ServerKeywords, Store, open_store
 from connector.stores.filters import off_key
 from connector.stores.schema import Distribution
 
 logger = logging.getLogger(__name__)
-
-BatchSize: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
-"""Queries that are encoded, and whose candidates are found, together."""
 
 
 @contextlib.contextmanager
@@ -98,7 +91,7 @@ class Connector:
         self._store = handle.collection.store
         self._name = handle.collection.name
         self._closed = False
-        self._told_of_long = False
+        self._searcher = Searcher(handle)
         self._opened = Opened(f"collection {self._name!r} at {self._store.location}")
 
     @classmethod
@@ -484,11 +477,7 @@ class Connector:
             CollectionError: the collection cannot be searched as asked.
         """
         self._check_open()
-        check_query(query)
-        (hits,) = self._searched([query], search_options(k=k, **options))
-        if hits.note is not None:
-            logger.warning("%s", hits.note)
-        return hits
+        return self._searcher.alone(query, search_options(k=k, **options))
 
     @checked
     def search_batch(
@@ -524,40 +513,12 @@ class Connector:
         chosen = search_options(k=k, **options)
 
         def found() -> Iterator[Hits]:
-            for number, batch in enumerate(batched(queries, batch_size)):
-                for place, query in enumerate(batch, number * batch_size):
-                    check_query(query, f"query {place}")
+            self._check_open()
+            for hits in self._searcher.batches(queries, chosen, batch_size):
+                yield hits
                 self._check_open()
-                yield from self._searched(batch, chosen)
 
         return found()
-
-    def _searched(self, queries: Sequence[str], options: SearchOptions) -> list[Hits]:
-        def search(collection: Collection) -> list[Hits]:
-            encoder = self._handle.encoder_of(collection)
-            started = time.perf_counter()
-            embeddings = encode_queries(encoder, queries, options.long_query == "end")
-            encode = 1e3 * (time.perf_counter() - started) / len(queries)
-            found = fetch(collection, rank_all(collection, embeddings, options, device=encoder.device))
-            if options.long_query == "start":
-                self._tell_of_long(max(hits.truncated for hits in found))
-            for hits in found:
-                hits.ms["encode"] = encode
-                hits.ms["total"] += encode
-            return found
-
-        with within(options.timeout):
-            return self._handle.read(search)
-
-    def _tell_of_long(self, truncated: int) -> None:
-        if truncated and not self._told_of_long:
-            self._told_of_long = True
-            logger.warning(
-                "a query is longer than the model's window, and %s tokens of its end are not searched by: "
-                'shorten it, or give long_query="end" (--long-query end) if the question stands there; '
-                "hits.truncated counts them, and this is said once",
-                f"{truncated:,}",
-            )
 
     @checked
     def explain(
@@ -645,7 +606,8 @@ class Connector:
     def get(self, ids: Iterable[str]) -> list[Document]:
         """Documents by their ids, in this order; those that are not there are left out.
 
-        The text of one that was split is its passages', with a line break between them.
+        Their texts are as they were given. Of a document that was split before it was stored where passages
+        begin, it is the passages, with a line break between them, and the log says so.
         """
         self._check_open()
         wanted = checked_ids(ids)
@@ -694,19 +656,10 @@ class Connector:
                 collection's own texts, whose best hits are then more alike than those of real ones.
 
         Raises:
-            InputError: there are no queries, or hits have no similarity, as words alone score them.
+            InputError: there are no queries.
         """
         self._check_open()
-        if isinstance(queries, str):
-            raise InputError(f"queries is {queries!r:.80}; give a list of texts")
-        asked, some = "yours", [] if queries is None else list(queries)
-        if queries is None:
-            asked, some = "kept with the collection", self._handle.read(canaries_of)
-        if queries is None and not some:
-            asked, some = "made of its texts", self._handle.read(sampled_queries)
-        if not some:
-            raise InputError("there are no queries to ask; give some")
-        return similarities_of(self.search_batch(some, max(RANKS), min_similarity=-1), asked)
+        return similarities(self._handle, self._searcher, queries)
 
     @checked
     def export(
@@ -805,10 +758,3 @@ class Connector:
         if self._closed:
             raise InputError(f"this connector of {self.name!r} is closed; open it again")
         self._opened.check()
-
-
-def check_query(query: str, name: str = "query") -> None:
-    """Raises InputError unless this can be asked."""
-    if not isinstance(query, str) or not query.strip():
-        raise InputError(f"{name} is {query!r:.80}; give a text")
-    check_text(query, name)

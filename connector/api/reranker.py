@@ -7,7 +7,7 @@ from typing import TypedDict, TypeVar
 
 import numpy as np
 
-from connector.api.connector import check_query
+from connector.api.searcher import check_query
 from connector.collection.pipeline import (
     CodedPassage,
     OwnCodec,

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from connector.core.types import Hits
+from connector.api.searcher import Searcher
+from connector.collection.handle import CollectionHandle
+from connector.collection.search.options import search_options
+from connector.core.errors import InputError
+from connector.migrations.verify import canaries_of, sampled_queries
 
 RANKS = (1, 10, 100)
 """Places of hits that are looked at: the best, the last of a page, and one that hardly answers."""
 
 
 PERCENTILES = (5, 25, 50, 75, 95)
+
+
+_TOGETHER = 64
+"""Queries of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +40,33 @@ class Similarities:
     at: Mapping[str, Mapping[str, float]]
 
 
-def similarities_of(found: Iterable[Hits], asked: str) -> Similarities:
-    """Of what some queries have found, at least the hits at `RANKS`."""
+def similarities(handle: CollectionHandle, searcher: Searcher, queries: Iterable[str] | None) -> Similarities:
+    """Ask queries, and look at how alike their hits are.
+
+    Args:
+        handle, searcher: of the collection.
+        queries: None for the canary queries of migrations, or, where none are kept, some made of texts.
+
+    Raises:
+        InputError: there are no queries.
+    """
+    if isinstance(queries, str):
+        raise InputError(f"queries is {queries!r:.80}; give a list of texts")
+    asked, some = "yours", [] if queries is None else list(queries)
+    if queries is None:
+        asked, some = "kept with the collection", handle.read(canaries_of)
+    if queries is None and not some:
+        asked, some = "made of its texts", handle.read(sampled_queries)
+    if not some:
+        raise InputError("there are no queries to ask; give some")
+    options = search_options(k=max(RANKS), min_similarity=-1)
     there: dict[int, list[float]] = {rank: [] for rank in RANKS}
-    count = 0
-    for hits in found:
-        count += 1
+    for hits in searcher.batches(some, options, _TOGETHER):
         for rank in RANKS:
             similarity = hits[rank - 1].similarity if len(hits) >= rank else None
             if similarity is not None:
                 there[rank].append(similarity)
-    return Similarities(count, asked, {str(rank): _spread(it) for rank, it in there.items() if it})
+    return Similarities(len(some), asked, {str(rank): _spread(it) for rank, it in there.items() if it})
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

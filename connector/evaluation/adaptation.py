@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connector.collection.collection import Collection
-from connector.collection.search.candidates import Found, Plan
+from connector.collection.search.candidates import Plan
+from connector.collection.search.found import Found
 from connector.collection.search.options import search_options
 from connector.collection.search.scored import Scored
 from connector.core.errors import CollectionError, InputError

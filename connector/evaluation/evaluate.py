@@ -15,9 +15,10 @@ from connector.collection.collection import Collection
 from connector.collection.documents.writer import IngestReport
 from connector.collection.ingest import ingest
 from connector.collection.recipe import Recipe
-from connector.collection.search.candidates import POOL, strategy_of
+from connector.collection.search.candidates import POOL
 from connector.collection.search.options import SearchKeywords, SearchOptions, search_options
 from connector.collection.search.search import fetch, rank
+from connector.collection.search.strategy import strategy_of
 from connector.core.errors import InputError, SourceError, one_line
 from connector.core.sources import Source
 from connector.core.types import Embedding

@@ -15,13 +15,9 @@ from connector.core.errors import CollectionError
 from connector.stores.base import Store
 from connector.stores.filters import Where, renamed
 from connector.stores.points import Answer, Keys, Point, Query, Record
-from connector.stores.schema import CollectionSchema, PayloadKind
+from connector.stores.schema import OWN, CollectionSchema, PayloadKind
 from connector.stores.server.convert import native
 from connector.stores.server.store import ServerStore
-
-OWN = "late_"
-"""Before the payload keys, vectors and descriptions that this library adds to points of other programs."""
-
 
 ADDED = tuple(
     OWN + key for key in ("passage", "passages", "hash", "rows", "words", "codes", "saliency", "revised")

@@ -153,3 +153,7 @@ PayloadKind = Literal[
 
 FILTERED: Mapping[str, PayloadKind] = dict.fromkeys(("passage", "passages", "words"), "integer")
 """Payload keys of points by which passages are told from marks, and documents from their passages."""
+
+
+OWN = "late_"
+"""Before the payload keys, vectors and descriptions that this library adds to points of other programs."""

@@ -201,6 +201,9 @@ def test_beyond_the_pool_an_answer_says_why_it_is_empty(client: httpx.Client) ->
     asked = {"query": "bread", "candidates": 3, "offset": 13}
     answer = client.post("/search", json=asked).json()
     assert answer["hits"] == []
+    assert answer["truncated"] == 0
+    long = client.post("/search", json={"query": "bread rises " * 300}).json()
+    assert long["truncated"] > 300
     assert f"the candidates are of {answer['pool']} documents; candidates=" in answer["note"]
     (same,) = client.post("/search/batch", json={"queries": ["bread"], "candidates": 3, "offset": 13}).json()
     assert (same["pool"], same["note"]) == (answer["pool"], answer["note"])

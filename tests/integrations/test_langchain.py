@@ -281,8 +281,7 @@ async def test_relevance_is_from_0_to_1_and_orders_alike(
     with Store.from_documents(texts, collection="docs", **place) as store:
         found = store.similarity_search_with_relevance_scores(QUERY, k=12)
         plain = store.similarity_search(QUERY, k=12)
-        if recipe is not WEIGHED:  # by which Qdrant orders otherwise than by the mean
-            assert [document for document, _ in found] == plain
+        assert [document for document, _ in found] == plain
         assert await store.asimilarity_search_with_relevance_scores(QUERY, k=12) == found
         assert all(0 <= score <= 1 for _, score in found)
         assert found[0][1] > 0.3 > found[-1][1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +13,18 @@ from qdrant_client import models
 
 from connector.collection.collection import Collection
 from connector.collection.pipeline import QueryTokens, StoredTokens, scores
+from connector.collection.search.found import SIMILARITY, Found, Request
 from connector.collection.search.options import CandidatesBy, SearchOptions
 from connector.collection.search.stored_tokens import codec_of, keys_of, stored
+from connector.collection.search.strategy import Mode, mode_of, strategy_of
 from connector.core.errors import CollectionError, InputError
-from connector.core.types import Embedding, Float32, Sparse
-from connector.scoring.alignment import Alignment, TopK
+from connector.core.types import Embedding, Sparse
+from connector.scoring.alignment import Alignment
 from connector.scoring.feedback import By, Feedback
 from connector.scoring.fusion import Float64, Fusion, PartName
-from connector.scoring.strategy import Strategy
 from connector.stores import Fused, Nearest, Query, Record
 from connector.stores.filters import on_metadata
-from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS, Layout
-
-Mode = Literal["client", "server"] | None
-
-
-_AUTO: dict[Layout, Mode] = {"dense": None, "multivector": "server", "codes": "client"}
-
+from connector.stores.schema import CLS, FDE, LEXICAL, TOKENS
 
 _FOUND_BY: dict[CandidatesBy, str] = {
     "dense": "cls",
@@ -44,52 +39,8 @@ _FOUND_BY: dict[CandidatesBy, str] = {
 _KEYS = ["id", "passage"]
 
 
-SIMILARITY = "similarity"
-"""In `Found.raw`, beside the parts of scores, what means the same for every query: the mean similarity of a
-query token, weighted as tokens are; else the inner product of the CLS vectors; nothing where neither is."""
-
-
 CANDIDATES, POOL = 100, 200
 """Passages that each query finds: where scores do not depend on the other candidates, and where they do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a store for one query.
-
-    Args:
-        queries: by the names of what they score; the first one finds all passages, the others score them.
-        payload, vectors: what is read of each passage.
-        where: what passages have to match.
-    """
-
-    queries: dict[str, Query]
-    payload: list[str]
-    vectors: list[str]
-    where: models.Filter | None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Passages, and the parts of their scores.
-
-    Args:
-        records: the passages.
-        raw: (P,) of each part its scores, not scaled.
-        tokens: what is stored of their tokens; None where this process does not score them.
-    """
-
-    records: list[Record]
-    raw: dict[str, Float64]
-    tokens: StoredTokens | None = None
-
-    def vectors(self, by: By, collection: Collection) -> Float32:
-        """(P, d) a vector of each passage: its CLS vector, or the mean of its stored token vectors."""
-        if by == "cls":
-            return np.stack([record.vectors[CLS] for record in self.records])
-        if self.tokens is None:
-            raise CollectionError(f"collection {collection.name!r} keeps no codes; give feedback by cls")
-        return codec_of(collection).means(self.tokens.rows, self.tokens.lengths)
 
 
 @dataclass(frozen=True)
@@ -140,7 +91,7 @@ class Plan:
         strategy = strategy_of(collection, options)
         fusion: Fusion | None = strategy.fusion
         alignment = strategy.alignment
-        mode = _mode(collection, options, strategy)
+        mode = mode_of(collection, options, strategy)
         if fusion and not fusion.tokens:
             mode = None
         missing: tuple[str, ...] = ()
@@ -311,12 +262,11 @@ class Plan:
             tokens = stored(self.collection, records) if records else None
         elif self.mode == "server":
             raw |= self._by_server(records, raw["tokens"])
-        parts: Iterable[str] = [self.found_by] if self.fusion is None else self.fusion.weights
-        none = np.zeros(len(records))  # words, where the query has none
         if not self._tokens_compare and "cls" in raw:
             raw[SIMILARITY] = raw["cls"]
-        similarity = {SIMILARITY: raw[SIMILARITY]} if SIMILARITY in raw else {}
-        return Found(records, {name: raw.get(name, none) for name in parts} | similarity, tokens)
+        none = np.zeros(len(records))  # such as words, where the query has none
+        parts: Iterable[str] = () if self.fusion is None else self.fusion.weights
+        return Found(records, dict.fromkeys(parts, none) | raw, tokens)
 
     def rescored(self, found: Found) -> Found:
         """The same with the scores of tokens, where this process gives them."""
@@ -329,10 +279,10 @@ class Plan:
         if self.query_tokens is None:
             return dict.fromkeys(("tokens", SIMILARITY), np.zeros(len(passages.lengths)))
         scored = scores(codec_of(self.collection), self.query_tokens, passages, self.alignment, self.device)
-        weight = 1.0 if self.alignment is not None else self.query_tokens.weight
-        divisor = 1.0 if self.alignment is not None else self.divisor(self.query_tokens)
-        exact = scored.astype(np.float64)
-        return {"tokens": exact / divisor - self._penalty(passages.lengths), SIMILARITY: exact / weight}
+        similarity = exact = scored.astype(np.float64)
+        if self.alignment is None:  # a sum over the query's tokens
+            similarity, exact = exact / self.query_tokens.weight, exact / self.divisor(self.query_tokens)
+        return {"tokens": exact - self._penalty(passages.lengths), SIMILARITY: similarity}
 
     def divisor(self, asked: QueryTokens) -> float:
         """What a sum of maxima is divided by: nothing, or what the query's tokens weigh."""
@@ -341,8 +291,8 @@ class Plan:
         return asked.weight if aligned or scaled or self.collection.recipe.length_penalty else 1.0
 
     def _by_server(self, records: list[Record], scored: Float64) -> dict[str, Float64]:
-        """(P,) the scores of tokens that Qdrant gave, on the scale of those that are computed here; and the
-        similarities, unless rows are as long as they are salient."""
+        """(P,) the scores of tokens that Qdrant gave, on the scale of those that are computed here, and the
+        similarities, where they tell some."""
         parts = {"tokens": scored}
         if self.query_tokens is not None:
             parts["tokens"] = scored / self.divisor(self.query_tokens)
@@ -359,42 +309,8 @@ class Plan:
         return penalty
 
 
-def strategy_of(collection: Collection, options: SearchOptions) -> Strategy:
-    """How candidates are scored: as the options say, and else as the collection is."""
-    own, feedback = collection.strategy, options.feedback
-    return Strategy(
-        options.alignment or own.alignment,
-        options.fusion or own.fusion,
-        own.feedback if feedback is None else None if feedback == "none" else feedback,
-    )
-
-
 def _scores(records: Sequence[Record]) -> Float64:
     return np.array([record.score for record in records], np.float64)
-
-
-def _mode(collection: Collection, options: SearchOptions, strategy: Strategy) -> Mode:
-    alignment = strategy.alignment
-    maxsim = alignment is None or alignment == TopK(1)
-    layout, rerank = collection.recipe.layout, options.rerank
-    if rerank == "auto":
-        mode = _AUTO[layout]
-        # What Qdrant sums where rows are as long as they are salient is no mean, and mixes with nothing.
-        folded = collection.recipe.saliency and len(strategy.fusion.weights) > 1
-        return "client" if mode == "server" and (folded or not maxsim) else mode
-    if rerank is not None and layout == "dense":
-        raise CollectionError(
-            f"collection {collection.name!r} stores no tokens to rerank by; leave rerank out"
-        )
-    if rerank == "server":
-        problem = None
-        if alignment is not None and not maxsim:
-            problem = f"is to be scored by {alignment.spec}, and Qdrant has MaxSim alone"
-        elif layout == "codes":
-            problem = "stores codes, which Qdrant cannot score"
-        if problem is not None:
-            raise CollectionError(f"collection {collection.name!r} {problem}; rerank on the client")
-    return rerank
 
 
 def query_tokens(collection: Collection, query: Embedding) -> QueryTokens:

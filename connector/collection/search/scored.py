@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from connector.collection.documents.document_state import State, states
-from connector.collection.search.candidates import Found, Plan
+from connector.collection.search.candidates import Plan
+from connector.collection.search.found import Found
 from connector.core.errors import InputError
 from connector.core.types import Float32, ScorePart, unit
 from connector.scoring.feedback import By, agreement, first_of_each

@@ -15,7 +15,8 @@ from connector.collection.documents.passages import points_of, text_of
 from connector.collection.documents.writer import WORD_BYTES
 from connector.collection.pipeline import WINDOW, CodedPassage, QueryPipeline
 from connector.collection.recipe import RECIPES, Recipe
-from connector.collection.search.candidates import Found, Plan
+from connector.collection.search.candidates import Plan
+from connector.collection.search.found import Found
 from connector.collection.search.options import search_options
 from connector.collection.search.scored import Scored
 from connector.compression.codecs.scalar_quantization import stored_bytes

@@ -87,6 +87,7 @@ class SearchAnswer(BaseModel):
     note: str | None = Field(
         description="Why there are fewer hits than were asked for, where more candidates may have more."
     )
+    truncated: int = Field(description="Tokens of the query beyond the model's window; see `long_query`.")
 
 
 class IngestAnswer(BaseModel):
@@ -152,6 +153,7 @@ def _answers(connector: Connector, found: Sequence[Hits]) -> list[SearchAnswer]:
             missing=list(hits.missing),
             pool=hits.pool,
             note=hits.note,
+            truncated=hits.truncated,
         )
         for hits in found
     ]

@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 
-from connector.api.connector import check_query
+from connector.api.searcher import check_query
 from connector.core.errors import InputError
 from connector.core.types import Hits
 from connector.integrations.common import Held, in_thread

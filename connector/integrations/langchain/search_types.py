@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from connector.api.connector import Connector
 from connector.core.errors import InputError
 
 
@@ -13,7 +12,7 @@ def diverse(*, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any) -> d
     return {"candidates": fetch_k, "mmr": lambda_mult, **options}
 
 
-def relevant(connector: Connector, *, score_threshold: float | None = None, **options: Any) -> dict[str, Any]:
+def relevant(*, score_threshold: float | None = None, **options: Any) -> dict[str, Any]:
     """Those of type "similarity_score_threshold", with which every hit has a similarity.
 
     Raises:
@@ -25,6 +24,4 @@ def relevant(connector: Connector, *, score_threshold: float | None = None, **op
     elif score_threshold is not None:
         given = f"score_threshold is {score_threshold} and min_similarity {least}"
         raise InputError(f"{given}, which mean the same; give one of them")
-    if connector.recipe.saliency and "rerank" not in options:  # Qdrant would sum what it weighs
-        options["rerank"] = "client"
     return options

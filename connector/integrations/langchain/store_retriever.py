@@ -29,12 +29,12 @@ class StoreRetriever(BatchRetriever, VectorStoreRetriever):
         return self.connector
 
     def _search_batch(self, queries: list[str], **kwargs: Any) -> Iterator[Hits]:
-        connector, asked = synchronous(self.connector), {"k": 4, **self.search_kwargs, **kwargs}
+        asked = {"k": 4, **self.search_kwargs, **kwargs}
         if self.search_type == "mmr":
             asked = diverse(**asked)
         elif self.search_type == "similarity_score_threshold":
-            asked = relevant(connector, **asked)
-        return connector.search_batch(queries, **asked)
+            asked = relevant(**asked)
+        return synchronous(self.connector).search_batch(queries, **asked)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: Any, found: Found | None = None, **kwargs: Any

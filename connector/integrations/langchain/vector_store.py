@@ -198,7 +198,7 @@ class LateInteractionVectorStore(VectorStore):
         Raises:
             InputError: both of these are given, or one is out of its range.
         """
-        hits = self.connector.search(query, **relevant(self.connector, k=k, **kwargs))
+        hits = self.connector.search(query, **relevant(k=k, **kwargs))
         return [(restored(hit), min(max(hit.similarity or 0.0, 0.0), 1.0)) for hit in hits]
 
     def max_marginal_relevance_search(

@@ -31,7 +31,7 @@ from connector.core.errors import AccessDenied, ConnectorError, IndexMissing, St
 from connector.core.forks import Mutex, Opened
 from connector.stores.filters import off_key
 from connector.stores.points import Refusal
-from connector.stores.schema import FILTERED
+from connector.stores.schema import FILTERED, OWN
 from connector.stores.server.credentials import Secrets, redacted
 
 logger = logging.getLogger(__name__)
@@ -215,7 +215,7 @@ class Failure:
 def _missing_index(path: str, kinds: str) -> IndexMissing:
     key, add = off_key(path), "connector index add"
     how = f"add one: {add} {key}:{kinds.partition(',')[0]}, or create_index"
-    if path.removeprefix("late_") in FILTERED:
+    if path.removeprefix(OWN) in FILTERED:
         how = f"an earlier version has made the collection; add what it lacks: {add}, or create_index({{}})"
     return IndexMissing(
         f"the server is in strict mode and takes no filter on {key!r} without an index (of kind {kinds}); "

@@ -11,7 +11,7 @@ from pydantic import Field
 from qdrant_client import QdrantClient, models
 
 from connector.core.deadline import seconds_left
-from connector.core.errors import CollectionExists, IndexMissing, StoreError, StoreUnavailable
+from connector.core.errors import AccessDenied, CollectionExists, IndexMissing, StoreError, StoreUnavailable
 from connector.stores.base import Capabilities, Lease, Store, missing
 from connector.stores.filters import Where
 from connector.stores.points import (
@@ -250,20 +250,20 @@ class ServerStore(Store):
         filter: Where = None,
     ) -> list[Answer]:
         requests = [
-            self._query(query, wanted_payload(payload) if first else False, vectors if first else (), filter)
+            self._query(query, [] if number else payload, () if number else vectors, filter)
             for queries in searches
-            for first, query in zip([True, *[False] * len(queries)], queries, strict=False)
+            for number, query in enumerate(queries)
         ]
         answers = iter(self._on(self._client.query_batch_points, name, requests, **self._read))
         return [_answer([next(answers).points for _ in queries]) for queries in searches]
 
     def _query(
-        self, query: Query, payload: bool | list[str], vectors: Sequence[str], filter: Where
+        self, query: Query, payload: Keys, vectors: Sequence[str], filter: Where
     ) -> models.QueryRequest:
         return models.QueryRequest(
             **convert.asked(query, filter, prefix=self._prefix),
             params=query.search_params(models) if self.capabilities.quantizes else None,
-            with_payload=payload,
+            with_payload=wanted_payload(payload),
             with_vector=[self._prefix + it for it in vectors] or False,
         )
 
@@ -332,7 +332,9 @@ class ServerStore(Store):
         try:
             return self._call(method, *args, **options)
         except StoreError as error:
-            waited = seconds_left() is not None and not isinstance(error, (Refusal, IndexMissing))
+            waited = seconds_left() is not None and not isinstance(
+                error, Refusal | IndexMissing | AccessDenied
+            )
             if waited and (why := ailing(self._call, name)):
                 raise type(error)(f"{error}; {why}") from error
             if isinstance(error, StoreUnavailable):
